@@ -1,0 +1,248 @@
+//! A configuration with everything resolved and every default filled in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::core::id::Name;
+use crate::core::route::Route;
+use crate::core::service::{PemFile, Service};
+use crate::core::weight::Weight;
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[state]`
+    pub state: State,
+    /// `[runtime]`
+    pub runtime: Runtime,
+    /// `[log]`
+    pub log: Log,
+    /// `[[listeners]]`, at least one, addresses distinct.
+    pub listeners: Vec<Listener>,
+    /// `[[routes]]` in file order, at least one; every service they name exists.
+    pub routes: Vec<Route<Name>>,
+    /// `[services.*]` in order of name.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// `[admin]`: restart to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Loopback or unix only.
+    pub listen: ListenAddress,
+}
+
+/// `[state]`: restart to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Where the store, the audit log and the upgrade socket live.
+    pub dir: PathBuf,
+}
+
+/// `[runtime]`: restart to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Number of workers, one thread and one event loop each, 1 to 1024.
+    pub workers: usize,
+    /// Longest time between a stop signal and the end of the process.
+    pub drain_timeout: Duration,
+    /// How long connections are still accepted after a stop signal.
+    pub accept_grace: Duration,
+    /// How long idle client connections are kept after a stop signal.
+    pub idle_grace: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Lowest level shown.
+    pub level: LogLevel,
+    /// How lines look; `None`: text on a terminal, JSON otherwise.
+    pub format: Option<LogFormat>,
+    /// `[log.access]`
+    pub access: AccessLog,
+}
+
+/// `[log.access]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Whether it is written.
+    pub enabled: bool,
+    /// The file; `None` is standard output (`"-"`).
+    pub path: Option<PathBuf>,
+    /// How lines look.
+    pub format: LogFormat,
+    /// Share of the requests that is logged.
+    pub sample: Weight,
+}
+
+/// How verbose the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `error`
+    Error,
+    /// `warn`
+    Warn,
+    /// `info`
+    Info,
+    /// `debug`
+    Debug,
+    /// `trace`
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// An address and port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+/// One of `[[listeners]]`, identified by its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, distinct among listeners.
+    pub name: Name,
+    /// Where it listens.
+    pub listen: ListenAddress,
+    /// TLS towards clients; absent: plain text.
+    pub tls: Option<ListenerTls>,
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What happens to header names with `_`.
+    pub underscores: Underscores,
+    /// `[listeners.limits]`
+    pub limits: Limits,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificates; chosen by server name, the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate chain and its key, checked to belong together when read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Chain, leaf first.
+    pub cert: PemFile,
+    /// Private key.
+    pub key: PemFile,
+}
+
+/// What happens to header names with `_`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underscores {
+    /// The field is left out.
+    Drop,
+    /// The field is passed on.
+    Keep,
+    /// The request is refused with 400.
+    Reject,
+}
+
+/// `[listeners.limits]`; defaults as in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time from the first byte of a request head to its last.
+    pub head_timeout: Duration,
+    /// Longest silence between requests.
+    pub keepalive_idle: Duration,
+    /// Requests served on one connection.
+    pub max_requests: u32,
+    /// Longest life of a connection that is between requests.
+    pub max_age: Duration,
+    /// Longest silence within a body, each way.
+    pub body_idle: Duration,
+    /// Longest TLS handshake.
+    pub tls_handshake: Duration,
+    /// Open connections, all workers together.
+    pub max_connections: u32,
+    /// Largest request head, in bytes.
+    pub max_head: usize,
+    /// Most fields in a request head or in trailers.
+    pub max_fields: usize,
+    /// Longest request line, in bytes.
+    pub max_line: usize,
+    /// Largest request body, in bytes; `None`: unlimited.
+    pub max_body: Option<u64>,
+    /// Longest silence on an upgraded stream, both directions together.
+    pub websocket_idle: Duration,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            keepalive_idle: Duration::from_secs(60),
+            max_requests: 1_000,
+            max_age: Duration::from_secs(3_600),
+            body_idle: Duration::from_secs(60),
+            tls_handshake: Duration::from_secs(5),
+            max_connections: 10_000,
+            max_head: 32 * 1024,
+            max_fields: 100,
+            max_line: 8 * 1024,
+            max_body: None,
+            websocket_idle: Duration::from_secs(600),
+        }
+    }
+}
+
+// === impl ListenAddress ===
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+// === impl Log levels and formats ===
+
+impl LogLevel {
+    /// The word used in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    /// The word used in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The decisions, as pure functions over plain data: no I/O, no clock, no randomness, no async, no logging.
+
+pub mod assign;
+pub mod balance;
+pub mod endpoint;
+pub mod id;
+pub mod plan;
+pub mod route;
+pub mod service;
+pub mod snapshot;
+pub mod weight;

@@ -1,0 +1,1 @@
+//! What a changed file asks for, compared with what runs.

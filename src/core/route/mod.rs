@@ -1,0 +1,111 @@
+//! Routes: which service a request belongs to. Precedence is one [`Ord`]; file order breaks ties.
+
+use std::time::Duration;
+
+use super::service::KeySource;
+use super::weight::Split;
+
+/// One route, everything resolved. `S` names a service: a [`super::id::Name`] in the configuration, an index in a snapshot.
+#[derive(Clone, Debug)]
+pub struct Route<S> {
+    /// Which requests it takes.
+    pub matcher: Matcher,
+    /// Where they go.
+    pub target: Target<S>,
+    /// Longest wait for the response head, all attempts together; absent: the service's `response_timeout`.
+    pub timeout: Option<Duration>,
+    /// How it is called in messages, `explain` and the salt of its split: `routes[3]`.
+    pub label: String,
+}
+
+/// Which requests a route takes: all conditions must hold.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    /// The host.
+    pub host: HostMatch,
+    /// The path.
+    pub path: PathMatch,
+    /// Upper-case methods; empty: any.
+    pub methods: Vec<String>,
+    /// Header predicates.
+    pub headers: Vec<FieldMatch>,
+    /// Query parameter predicates.
+    pub query: Vec<FieldMatch>,
+    /// Cookie predicates.
+    pub cookies: Vec<FieldMatch>,
+}
+
+/// A host pattern; lower case, without port and trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// This host.
+    Exact(String),
+    /// `*.example.com`: any host below it, kept as `.example.com`.
+    Wildcard(String),
+    /// Any host.
+    Any,
+}
+
+/// A path pattern, over the normalised path.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// This path.
+    Exact(Vec<u8>),
+    /// This path and all below it, by whole segments.
+    Prefix(Vec<u8>),
+    /// Any path the expression is found in.
+    Regex(regex::bytes::Regex),
+}
+
+/// A predicate over a header, query parameter or cookie.
+#[derive(Clone, Debug)]
+pub struct FieldMatch {
+    /// Its name (headers: lower case).
+    pub name: String,
+    /// What its value must be; with several values of one name, any of them.
+    pub value: ValueMatch,
+}
+
+/// What a value must be.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// Exactly this.
+    Exact(Vec<u8>),
+    /// Begin with this.
+    Prefix(Vec<u8>),
+    /// Contain a match.
+    Regex(regex::bytes::Regex),
+    /// Be there (true) or not be there (false).
+    Present(bool),
+}
+
+/// Where a route sends its requests.
+#[derive(Clone, Debug)]
+pub enum Target<S> {
+    /// To one service.
+    Service(S),
+    /// To several, by fixed shares.
+    Split {
+        /// The shares.
+        split: Split<S>,
+        /// Which requests stay together; empty: drawn anew for each request.
+        key: Vec<KeySource>,
+    },
+}
+
+pub mod table;
+
+// === impl Target ===
+
+impl<S> Target<S> {
+    /// The same target with every service named another way.
+    ///
+    /// # Errors
+    /// The first one `name` returns.
+    pub fn try_map<T, E>(&self, name: impl Fn(&S) -> Result<T, E>) -> Result<Target<T>, E> {
+        Ok(match self {
+            Self::Service(service) => Target::Service(name(service)?),
+            Self::Split { split, key } => Target::Split { split: split.try_map(name)?, key: key.clone() },
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! A service as its author wants it: two pools, how to reach them, who may choose, who stays where.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::balance::Balance;
+use super::endpoint::Pool;
+use super::id::Name;
+
+/// One service, everything resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: Name,
+    /// The release in service.
+    pub stable: Arc<Pool>,
+    /// The release on trial, if one is declared.
+    pub candidate: Option<Arc<Pool>>,
+    /// How its endpoints are reached.
+    pub upstream: Upstream,
+    /// Who may choose the variant by header or cookie; absent: nobody.
+    pub force: Option<Force>,
+    /// Which requests stay together on one variant.
+    pub affinity: Affinity,
+}
+
+/// How the endpoints of a service are reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// TLS towards the endpoints; absent: plain text.
+    pub tls: Option<UpstreamTls>,
+    /// The `Host` sent upstream.
+    pub host: HostMode,
+    /// Longest wait for a connection (TCP and TLS together).
+    pub connect_timeout: Duration,
+    /// Longest wait for the response head, all attempts together.
+    pub response_timeout: Duration,
+    /// Longest silence within a body, each way.
+    pub body_idle: Duration,
+    /// How long an idle connection is kept.
+    pub keepalive_idle: Duration,
+    /// How an endpoint of the pool is chosen.
+    pub balance: Balance,
+    /// How long requests in flight on a removed endpoint may go on.
+    pub drain_timeout: Duration,
+    /// How long upgraded streams on a removed endpoint may go on.
+    pub websocket_drain: Duration,
+}
+
+/// TLS towards endpoints. PEM contents are read when the configuration is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Trusted roots in PEM instead of the platform's.
+    pub ca: Option<PemFile>,
+    /// Client certificate chain and key in PEM.
+    pub client: Option<(PemFile, PemFile)>,
+    /// Server name to ask for and to verify.
+    pub sni: String,
+    /// Accept any certificate (testing only).
+    pub insecure: bool,
+}
+
+/// A PEM file as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemFile {
+    /// Where it was read from.
+    pub path: String,
+    /// Its bytes; never shown.
+    pub pem: Arc<[u8]>,
+}
+
+/// Which `Host` an upstream sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMode {
+    /// The client's.
+    Preserve,
+    /// The endpoint's address.
+    Endpoint,
+    /// This name.
+    Name(String),
+}
+
+/// Who may choose the variant of a request. Every condition given must hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Force {
+    /// Header that names the variant, lower case.
+    pub header: Option<String>,
+    /// Cookie that names the variant.
+    pub cookie: Option<String>,
+    /// Client addresses allowed to; empty: all.
+    pub allow_from: Vec<IpNet>,
+    /// Secret that has to follow the value after a colon (`candidate:SECRET`).
+    pub secret: Option<Secret>,
+    /// Whether an aborted candidate can still be reached by force.
+    pub keep_candidate: bool,
+}
+
+/// A secret read from the environment or a file; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<[u8]>);
+
+/// Which requests stay together on one variant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affinity {
+    /// Sources of the key; the first present wins.
+    pub key: Vec<KeySource>,
+    /// The cookie issued when the key is ours.
+    pub cookie: AffinityCookie,
+    /// What the hash of the key is salted with.
+    pub salt: SaltMode,
+    /// What an increase of the weight does to those on stable.
+    pub on_increase: OnIncrease,
+    /// Key that authenticates `new_sessions` cookies where several proxies must agree.
+    pub secret: Option<Secret>,
+}
+
+/// The affinity cookie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffinityCookie {
+    /// Its name.
+    pub name: String,
+    /// How long browsers keep it.
+    pub max_age: Duration,
+    /// Its `SameSite` attribute.
+    pub same_site: SameSite,
+}
+
+/// `SameSite` of RFC 6265bis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// `Strict`
+    Strict,
+    /// `Lax`
+    Lax,
+    /// `None` (implies `Secure`)
+    None,
+}
+
+/// Where an affinity or split key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// Our own cookie.
+    OwnCookie,
+    /// A cookie of the application.
+    Cookie(String),
+    /// A request header, lower case.
+    Header(String),
+    /// A query parameter.
+    Query(String),
+    /// The client's address.
+    ClientIp,
+}
+
+/// What salts the bucket hash of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaltMode {
+    /// Service, candidate version and retry count: other users go first each time.
+    Rollout,
+    /// The service alone: the same users always go first.
+    Static,
+}
+
+/// What happens to sessions on stable when the weight rises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnIncrease {
+    /// Whoever's bucket falls below the weight moves to the candidate; nobody moves back.
+    Move,
+    /// Sessions stay where they began.
+    NewSessions,
+}
+
+// === impl Force ===
+
+impl Force {
+    /// Whether a client at `ip` may choose at all (the secret is checked with the value).
+    #[must_use]
+    pub fn allows(&self, ip: Option<IpAddr>) -> bool {
+        self.allow_from.is_empty() || ip.is_some_and(|ip| self.allow_from.iter().any(|net| net.contains(&ip)))
+    }
+}
+
+// === Debug without secrets ===
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl std::fmt::Debug for PemFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Force {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Force")
+            .field("header", &self.header)
+            .field("cookie", &self.cookie)
+            .field("allow_from", &self.allow_from)
+            .field("secret", &self.secret)
+            .field("keep_candidate", &self.keep_candidate)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown_by_debug() {
+        let secret = Secret(Arc::from(&b"hunter2"[..]));
+        let pem = PemFile { path: "a.pem".into(), pem: Arc::from(&b"hunter2"[..]) };
+        assert!(!format!("{secret:?} {pem:?}").contains("hunter2"));
+        assert!(!format!("{pem:?}").contains("104"));
+    }
+}

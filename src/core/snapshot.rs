@@ -1,0 +1,167 @@
+//! What the data plane knows at one instant: one immutable value, published whole.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::assign::{Openness, Salt};
+use super::endpoint::{Endpoint, Pool};
+use super::id::{Name, Variant, Version};
+use super::route::Route;
+use super::route::table::RouteTable;
+use super::service::Service;
+use super::weight::Weight;
+
+/// The whole routing state of one generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with every publication; the answer to "what is true now".
+    pub generation: u64,
+    /// Which service a request belongs to, as an index into `services`.
+    pub routes: RouteTable,
+    /// The services, in order of name.
+    pub services: Vec<ActiveService>,
+}
+
+/// A service together with what the control plane decided about it.
+#[derive(Clone, Debug)]
+pub struct ActiveService {
+    /// What its author wants.
+    pub service: Arc<Service>,
+    /// What runs.
+    pub running: Running,
+    /// Salt of the variant draw.
+    pub salt: Salt,
+}
+
+/// The decided part: what a command or a rollout changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Share of the candidate.
+    pub weight: Weight,
+    /// The candidate was aborted: it receives nothing but, if allowed, forced requests.
+    pub aborted: bool,
+    /// How often this candidate was tried again.
+    pub retry: u32,
+    /// Names the current rollout in session cookies.
+    pub rollout: u64,
+}
+
+/// A route names a service that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownService {
+    /// The route.
+    pub route: String,
+    /// The name it uses.
+    pub service: Name,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Builds a snapshot. `services` are put in order of name.
+    ///
+    /// # Errors
+    /// A route that names a service which is not among `services`.
+    pub fn build(
+        generation: u64,
+        routes: &[Route<Name>],
+        mut services: Vec<ActiveService>,
+    ) -> Result<Self, UnknownService> {
+        services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+        let index = |name: &Name| services.binary_search_by(|s| s.service.name.cmp(name)).ok();
+        let resolved = routes.iter().map(|route| resolve(route, &index)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { generation, routes: RouteTable::new(resolved), services })
+    }
+
+    /// The service called `name`, with its index.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<(usize, &ActiveService)> {
+        let at = self.services.binary_search_by(|s| s.service.name.as_str().cmp(name)).ok()?;
+        Some((at, &self.services[at]))
+    }
+}
+
+fn resolve(route: &Route<Name>, index: &impl Fn(&Name) -> Option<usize>) -> Result<Route<usize>, UnknownService> {
+    let find =
+        |name: &Name| index(name).ok_or_else(|| UnknownService { route: route.label.clone(), service: name.clone() });
+    Ok(Route {
+        matcher: route.matcher.clone(),
+        target: route.target.try_map(find)?,
+        timeout: route.timeout,
+        label: route.label.clone(),
+    })
+}
+
+// === impl ActiveService ===
+
+impl ActiveService {
+    /// `service` with what was decided about it.
+    #[must_use]
+    pub fn new(service: Arc<Service>, running: Running) -> Self {
+        let version = service.candidate.as_ref().map(|pool| &pool.version);
+        let salt = Salt::of_service(service.affinity.salt, &service.name, version, running.retry);
+        Self { service, running, salt }
+    }
+
+    /// The pool of `variant`.
+    #[must_use]
+    pub fn pool(&self, variant: Variant) -> Option<&Arc<Pool>> {
+        match variant {
+            Variant::Stable => Some(&self.service.stable),
+            Variant::Candidate => self.service.candidate.as_ref(),
+        }
+    }
+
+    /// The version of `variant`.
+    #[must_use]
+    pub fn version(&self, variant: Variant) -> Option<&Version> {
+        self.pool(variant).map(|pool| &pool.version)
+    }
+
+    /// Every endpoint with its variant and index in its pool.
+    pub fn endpoints(&self) -> impl Iterator<Item = (Variant, usize, &Endpoint)> {
+        Variant::ALL.into_iter().flat_map(move |variant| {
+            let pool = self.pool(variant);
+            pool.into_iter().flat_map(move |p| p.endpoints.iter().enumerate().map(move |(i, e)| (variant, i, e)))
+        })
+    }
+
+    /// What the candidate may receive; `live_open` is the switch an abort throws before it publishes.
+    #[must_use]
+    pub fn openness(&self, live_open: bool) -> Openness {
+        let keep = self.service.force.as_ref().is_some_and(|force| force.keep_candidate);
+        Openness {
+            weight: self.running.weight,
+            open: live_open && !self.running.aborted,
+            open_to_force: keep,
+            exists: self.service.candidate.is_some(),
+        }
+    }
+
+    /// Whether both variants receive assigned requests.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        let weight = self.running.weight;
+        self.service.candidate.is_some() && !self.running.aborted && weight > Weight::ZERO && weight < Weight::FULL
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Nothing decided yet: everything on stable.
+    #[must_use]
+    pub const fn idle(rollout: u64) -> Self {
+        Self { weight: Weight::ZERO, aborted: false, retry: 0, rollout }
+    }
+}
+
+// === impl UnknownService ===
+
+impl fmt::Display for UnknownService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: there is no service \"{}\"", self.route, self.service)
+    }
+}
+
+impl std::error::Error for UnknownService {}

@@ -1,0 +1,9 @@
+//! Tidegate: a Layer-7 traffic-shifting reverse proxy.
+
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod core;
+pub mod proxy;
+pub mod state;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The data plane: workers, listeners, the policy of one request and the loop that forwards it.
+
+pub mod headers;

@@ -1,0 +1,208 @@
+//! What changes with every request and is shared by all workers: in flight, openness, removal.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::core::endpoint::EndpointKey;
+use crate::core::id::{Name, Variant};
+use crate::core::snapshot::Snapshot;
+
+use super::counters::EndpointCounters;
+
+/// Live state of one endpoint, kept by its key through reloads.
+#[derive(Debug)]
+pub struct EndpointLive {
+    /// What it is.
+    pub key: EndpointKey,
+    /// Never used again within the process: idle connections are kept by it.
+    pub slot: u64,
+    /// Which variant it served when it was published last; labels its metrics.
+    pub variant: Variant,
+    /// Its counters.
+    pub counters: Arc<EndpointCounters>,
+    in_flight: AtomicU32,
+    /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
+    removed_at: AtomicU64,
+}
+
+/// Live state of one service.
+#[derive(Debug)]
+pub struct ServiceLive {
+    /// Whether the candidate may receive requests. An abort clears it before anything else happens.
+    pub candidate_open: AtomicBool,
+    /// Endpoints of stable, in the order of its pool.
+    pub stable: Vec<Arc<EndpointLive>>,
+    /// Endpoints of the candidate, in the order of its pool.
+    pub candidate: Vec<Arc<EndpointLive>>,
+}
+
+/// Keeps endpoint state by key. Written by control only.
+#[derive(Debug)]
+pub struct Registry {
+    began: Instant,
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next_slot: u64,
+    endpoints: HashMap<(EndpointKey, Variant), Arc<EndpointLive>>,
+}
+
+/// Counts one request in flight on an endpoint until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<EndpointLive>);
+
+// === impl EndpointLive ===
+
+impl EndpointLive {
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it left the snapshot.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed_at.load(Ordering::Acquire) != 0
+    }
+}
+
+// === impl ServiceLive ===
+
+impl ServiceLive {
+    /// Endpoints of `variant`.
+    #[must_use]
+    pub fn pool(&self, variant: Variant) -> &[Arc<EndpointLive>] {
+        match variant {
+            Variant::Stable => &self.stable,
+            Variant::Candidate => &self.candidate,
+        }
+    }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// A registry for `workers` workers that began at `began`.
+    #[must_use]
+    pub fn new(workers: usize, began: Instant) -> Self {
+        Self { began, workers, inner: Mutex::new(Inner::default()) }
+    }
+
+    /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before.
+    pub fn resolve(&self, snapshot: &Snapshot, previous: &HashMap<Name, Arc<ServiceLive>>) -> Vec<Arc<ServiceLive>> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot
+            .services
+            .iter()
+            .map(|active| {
+                let mut pools: [Vec<Arc<EndpointLive>>; 2] = [Vec::new(), Vec::new()];
+                for (variant, _, endpoint) in active.endpoints() {
+                    let pool = active.pool(variant);
+                    let Some(pool) = pool else { continue };
+                    let key = EndpointKey {
+                        service: active.service.name.clone(),
+                        version: pool.version.clone(),
+                        address: endpoint.address,
+                    };
+                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers));
+                }
+                let [stable, candidate] = pools;
+                let open = !active.running.aborted && active.service.candidate.is_some();
+                let same = previous
+                    .get(&active.service.name)
+                    .filter(|p| same(&p.stable, &stable) && same(&p.candidate, &candidate));
+                match same {
+                    Some(live) => {
+                        live.candidate_open.store(open, Ordering::Release);
+                        Arc::clone(live)
+                    }
+                    None => Arc::new(ServiceLive { candidate_open: AtomicBool::new(open), stable, candidate }),
+                }
+            })
+            .collect()
+    }
+
+    /// Marks endpoints that are in no service of `current` as removed at `now`, and forgets those nobody uses any more.
+    pub fn sweep(&self, current: &[Arc<ServiceLive>], now: Instant) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: std::collections::HashSet<u64> =
+            current.iter().flat_map(|s| s.stable.iter().chain(&s.candidate)).map(|e| e.slot).collect();
+        let at = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        for endpoint in inner.endpoints.values().filter(|e| !kept.contains(&e.slot) && !e.is_removed()) {
+            endpoint.removed_at.store(at, Ordering::Release);
+        }
+        inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
+    }
+
+    /// When `endpoint` left the snapshot.
+    #[must_use]
+    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        match endpoint.removed_at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(self.began + Duration::from_millis(at - 1)),
+        }
+    }
+
+    /// Every endpoint known, removed ones in use included.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<EndpointLive>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.endpoints.values().cloned().collect()
+    }
+}
+
+fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize) -> Arc<EndpointLive> {
+        let slot = self.next_slot + 1;
+        let entry = self.endpoints.entry((key.clone(), variant));
+        let endpoint = entry.or_insert_with(|| {
+            self.next_slot = slot;
+            Arc::new(EndpointLive {
+                key,
+                slot,
+                variant,
+                counters: Arc::new(EndpointCounters::new(workers)),
+                in_flight: AtomicU32::new(0),
+                removed_at: AtomicU64::new(0),
+            })
+        });
+        // Back before its last user let go: the same endpoint, in service again.
+        endpoint.removed_at.store(0, Ordering::Release);
+        Arc::clone(endpoint)
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// Counts one more request on `endpoint`.
+    #[must_use]
+    pub fn begin(endpoint: Arc<EndpointLive>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<EndpointLive> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

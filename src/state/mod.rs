@@ -1,0 +1,5 @@
+//! What threads share: the published snapshot, live per-endpoint state, counters.
+
+pub mod counters;
+pub mod current;
+pub mod live;

@@ -1,0 +1,3 @@
+//! Metrics, access log, log.
+
+pub mod termination;

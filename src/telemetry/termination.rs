@@ -1,0 +1,109 @@
+//! Why a request ended: a code per cause, in the access log and the metrics.
+
+/// Why a request ended. The code's first letter says who ended it: `-` nobody, `C` the client, `U` the upstream, `P` the proxy, `T` a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Termination {
+    /// The response was delivered whole.
+    Complete,
+    /// The request was malformed or not allowed.
+    BadRequest,
+    /// The request head was not complete in time.
+    HeadTimeout,
+    /// The request body was larger than allowed.
+    BodyTooLarge,
+    /// The client went away before the response was complete.
+    ClientAbort,
+    /// The client stalled within a body.
+    ClientIdle,
+    /// No route takes the request.
+    NoRoute,
+    /// The pool has no endpoint to try.
+    NoEndpoint,
+    /// No connection to the upstream: refused, unreachable or TLS failed.
+    ConnectFailed,
+    /// No connection to the upstream in time.
+    ConnectTimeout,
+    /// No response head in time.
+    ResponseTimeout,
+    /// The upstream closed or reset before a response head.
+    UpstreamReset,
+    /// The upstream's response was malformed.
+    BadResponse,
+    /// The upstream closed or reset within a body.
+    UpstreamTruncated,
+    /// The upstream stalled within a body.
+    UpstreamIdle,
+    /// Cut at a drain deadline.
+    Drained,
+    /// The stop was forced while the request was in flight.
+    Dropped,
+    /// A tunnel was silent too long.
+    TunnelIdle,
+    /// A tunnel was closed with 1001 because its endpoint or the proxy went away.
+    TunnelDrained,
+}
+
+impl Termination {
+    /// All, in index order (`self as usize`).
+    pub const ALL: [Self; 19] = [
+        Self::Complete,
+        Self::BadRequest,
+        Self::HeadTimeout,
+        Self::BodyTooLarge,
+        Self::ClientAbort,
+        Self::ClientIdle,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::UpstreamReset,
+        Self::BadResponse,
+        Self::UpstreamTruncated,
+        Self::UpstreamIdle,
+        Self::Drained,
+        Self::Dropped,
+        Self::TunnelIdle,
+        Self::TunnelDrained,
+    ];
+
+    /// The two-letter code of the access log and the `cause` label.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Complete => "--",
+            Self::BadRequest => "CB",
+            Self::HeadTimeout => "CT",
+            Self::BodyTooLarge => "CL",
+            Self::ClientAbort => "CA",
+            Self::ClientIdle => "CI",
+            Self::NoRoute => "PR",
+            Self::NoEndpoint => "PN",
+            Self::ConnectFailed => "UC",
+            Self::ConnectTimeout => "UT",
+            Self::ResponseTimeout => "UH",
+            Self::UpstreamReset => "UR",
+            Self::BadResponse => "UB",
+            Self::UpstreamTruncated => "UD",
+            Self::UpstreamIdle => "UI",
+            Self::Drained => "PD",
+            Self::Dropped => "PX",
+            Self::TunnelIdle => "TI",
+            Self::TunnelDrained => "TD",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_indices_match() {
+        let mut codes: Vec<_> = Termination::ALL.iter().map(|t| t.code()).collect();
+        assert!(Termination::ALL.iter().enumerate().all(|(i, t)| *t as usize == i));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Termination::ALL.len());
+    }
+}
