@@ -13,14 +13,27 @@ use super::answer::Refused;
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// The services from now on.
-    pub services: Vec<ActiveService>,
+    pub services: Vec<(Arc<Service>, Running)>,
     /// What changes, a sentence each.
     pub changes: Vec<String>,
+    /// Number of the next rollout.
+    pub next_rollout: u64,
 }
 
-/// Compares what runs with what is wanted. The number is the next unused rollout number; refusals are a sentence each.
+/// Compares what runs with what is wanted, given the number of the next rollout; refusals are a sentence each.
 pub type Planner =
-    Arc<dyn Fn(&[(Arc<Service>, Running)], &[Arc<Service>], &mut u64) -> Result<Planned, Vec<String>> + Send + Sync>;
+    Arc<dyn Fn(&[(Arc<Service>, Running)], &[Arc<Service>], u64) -> Result<Planned, Vec<String>> + Send + Sync>;
+
+/// A plan that was accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// The services from now on, in order of name.
+    pub(super) services: Vec<ActiveService>,
+    /// What changes, a sentence each.
+    pub(super) changes: Vec<String>,
+    /// Number of the next rollout.
+    pub(super) next_rollout: u64,
+}
 
 /// What `weight` means for a service: `None` if it is so already. `open` is the switch of its candidate.
 ///
@@ -51,20 +64,20 @@ pub(super) fn abort(active: &ActiveService) -> Option<Running> {
     (!done).then(|| Running { weight: Weight::ZERO, aborted: true, ..running.clone() })
 }
 
-/// What `wanted` means for what runs. `next_rollout` moves on only if it is not refused.
+/// What `wanted` means for what runs.
 pub(super) fn reload(
     planner: &Planner,
     current: &Snapshot,
     wanted: &[Arc<Service>],
-    next_rollout: &mut u64,
-) -> Result<Planned, Refused> {
+    next_rollout: u64,
+) -> Result<Accepted, Refused> {
     let running: Vec<_> =
         current.services.iter().map(|active| (Arc::clone(&active.service), active.running.clone())).collect();
-    let mut next = *next_rollout;
-    let mut planned = planner(&running, wanted, &mut next).map_err(Refused::Plan)?;
-    planned.services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
-    *next_rollout = next;
-    Ok(planned)
+    let Planned { services, changes, next_rollout } = planner(&running, wanted, next_rollout).map_err(Refused::Plan)?;
+    let mut services: Vec<_> =
+        services.into_iter().map(|(service, running)| ActiveService::new(service, running)).collect();
+    services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+    Ok(Accepted { services, changes, next_rollout })
 }
 
 /// Keys whose value differs between what the process started with and `wanted` and which only a restart applies.

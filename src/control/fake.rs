@@ -12,7 +12,7 @@ use crate::config::settings::{
 };
 use crate::core::id::Name;
 use crate::core::service::Service;
-use crate::core::snapshot::{ActiveService, Running};
+use crate::core::snapshot::Running;
 use crate::core::weight::Weight;
 use crate::state::current::Current;
 use crate::state::fixture::{route, service};
@@ -133,7 +133,7 @@ pub(crate) fn web_and_api() -> Settings {
 fn planner() -> Planner {
     Arc::new(|running, wanted, next_rollout| {
         let version = |service: &Service| service.candidate.as_ref().map(|pool| pool.version.clone());
-        let mut planned = Planned { services: Vec::new(), changes: Vec::new() };
+        let mut planned = Planned { services: Vec::new(), changes: Vec::new(), next_rollout };
         for service in wanted {
             if service.name.as_str() == "refused" {
                 return Err(vec!["services.refused: not while a rollout runs".to_owned()]);
@@ -142,12 +142,12 @@ fn planner() -> Planner {
             let decided = before.map_or_else(
                 || {
                     planned.changes.push(format!("{}: new", service.name));
-                    *next_rollout += 1;
-                    Running::idle(*next_rollout - 1)
+                    planned.next_rollout += 1;
+                    Running::idle(planned.next_rollout - 1)
                 },
                 |(_, running)| running.clone(),
             );
-            planned.services.push(ActiveService::new(Arc::clone(service), decided));
+            planned.services.push((Arc::clone(service), decided));
         }
         Ok(planned)
     })

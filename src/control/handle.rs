@@ -12,7 +12,7 @@ use crate::core::weight::Weight;
 use crate::state::current::Current;
 
 use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
-use super::journal::{Event, Journal, LastReload};
+use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loaded, Loader, Source};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
@@ -167,6 +167,12 @@ impl ControlHandle {
     #[must_use]
     pub fn last_reload(&self) -> LastReload {
         self.shared.journal.last_reload()
+    }
+
+    /// How looks at the file ended, since the process began.
+    #[must_use]
+    pub fn reload_counts(&self) -> ReloadCounts {
+        self.shared.journal.reload_counts()
     }
 
     /// The newest events, at most `count`, oldest first.

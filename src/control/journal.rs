@@ -86,6 +86,17 @@ pub struct LastReload {
     pub errors: Vec<Problem>,
 }
 
+/// How looks at the file ended, since the process began; the one at the start is not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadCounts {
+    /// Took effect.
+    pub applied: u64,
+    /// In force already.
+    pub unchanged: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
 /// What is in force beside the snapshot.
 #[derive(Clone, Debug)]
 pub struct InForce {
@@ -107,6 +118,7 @@ pub struct Journal(Mutex<Inner>);
 struct Inner {
     in_force: InForce,
     last_reload: LastReload,
+    counts: ReloadCounts,
     events: VecDeque<Event>,
     next_seq: u64,
 }
@@ -119,7 +131,8 @@ impl Journal {
         let (actor, at_ms) = ("start".to_owned(), now_ms());
         let last_reload =
             LastReload { ok: true, outcome: Outcome::Applied, at_ms, actor, generation, errors: Vec::new() };
-        Self(Mutex::new(Inner { in_force, last_reload, events: VecDeque::new(), next_seq: 1 }))
+        let (counts, events) = (ReloadCounts::default(), VecDeque::new());
+        Self(Mutex::new(Inner { in_force, last_reload, counts, events, next_seq: 1 }))
     }
 
     /// What is in force beside the snapshot.
@@ -132,6 +145,12 @@ impl Journal {
     #[must_use]
     pub fn last_reload(&self) -> LastReload {
         self.inner().last_reload.clone()
+    }
+
+    /// How looks at the file ended, since the process began.
+    #[must_use]
+    pub fn reload_counts(&self) -> ReloadCounts {
+        self.inner().counts
     }
 
     /// The newest events, at most `count` (and [`EVENTS_MAX`]), oldest first.
@@ -205,7 +224,13 @@ impl Journal {
 
     fn looked(&self, actor: &str, outcome: Outcome, generation: u64, errors: Vec<Problem>) {
         let (ok, actor) = (outcome != Outcome::Refused, actor.to_owned());
-        self.inner().last_reload = LastReload { ok, outcome, at_ms: now_ms(), actor, generation, errors };
+        let mut inner = self.inner();
+        match outcome {
+            Outcome::Applied => inner.counts.applied += 1,
+            Outcome::Unchanged => inner.counts.unchanged += 1,
+            Outcome::Refused => inner.counts.refused += 1,
+        }
+        inner.last_reload = LastReload { ok, outcome, at_ms: now_ms(), actor, generation, errors };
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

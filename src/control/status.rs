@@ -119,11 +119,11 @@ impl State {
     /// What `active` is doing; `open` is the switch of its candidate.
     #[must_use]
     pub fn of(active: &ActiveService, open: bool) -> Self {
+        let running = &active.running;
         match active.service.candidate {
-            None => Self::Idle,
-            Some(_) if active.running.aborted || !open => Self::Aborted,
-            Some(_) if active.running.weight > Weight::ZERO => Self::Splitting,
-            Some(_) => Self::Idle,
+            Some(_) if running.aborted || !open => Self::Aborted,
+            Some(_) if running.weight > Weight::ZERO => Self::Splitting,
+            _ => Self::Idle,
         }
     }
 }

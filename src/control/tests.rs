@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::answer::{Outcome, Problem, Refused};
 use super::fake::{Bench, lock, open, settings, start, web_and_api};
-use super::journal::{EVENTS_MAX, What};
+use super::journal::{EVENTS_MAX, ReloadCounts, What};
 use super::reload::Source;
 use super::status::{EVENTS_SHOWN_MAX, State};
 use crate::core::weight::Weight;
@@ -226,6 +226,7 @@ async fn a_refused_reload_changes_nothing_and_is_remembered() {
     bench.write("first", web_and_api());
     assert_eq!(bench.handle.reload("file").await.expect("true").outcome, Outcome::Unchanged);
     assert!(bench.handle.last_reload().ok);
+    assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 4 });
 }
 
 #[tokio::test]

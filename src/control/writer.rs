@@ -87,9 +87,9 @@ impl Opening {
     /// What the planner refuses, or a route without its service.
     pub fn new(setup: Setup) -> Result<Self, Refused> {
         let Setup { loaded: Loaded { settings, digest }, load, planner, listening, registry, path, began, .. } = setup;
-        let mut next_rollout = setup.next_rollout;
         let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
-        let planned = decide::reload(&planner, &nothing, &settings.services, &mut next_rollout)?;
+        let planned = decide::reload(&planner, &nothing, &settings.services, setup.next_rollout)?;
+        let next_rollout = planned.next_rollout;
         let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
         let live = registry.resolve(&snapshot, &HashMap::new());
         let (publisher, current) = publish_first(Routing { snapshot, live });
@@ -213,8 +213,7 @@ impl Control {
     }
 
     fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
-        let mut next = self.next_rollout;
-        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, &mut next)?;
+        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
         Ok(Validated {
             generation: self.current.snapshot.generation,
             changes: planned.changes,
@@ -290,10 +289,11 @@ impl Control {
     /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
     fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
         let Ready { settings, digest, routes, prepared } = ready;
-        let planned =
-            decide::reload(&self.planner, &self.current.snapshot, &settings.services, &mut self.next_rollout)?;
+        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
+        // Nothing is refused from here on.
+        self.next_rollout = planned.next_rollout;
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
         self.current = self.publisher.publish(Routing { snapshot, live });
