@@ -57,7 +57,6 @@ pub struct Bounds {
 }
 
 /// The routes, with every check in front of them.
-#[must_use]
 pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/healthz", get(read::healthz))

@@ -50,7 +50,12 @@ pub async fn serve(listener: AdminListener, state: AdminState, shutdown: impl Fu
         };
         let (slot, (stream, peer)) = tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "admin: a connection ended unexpectedly");
+                }
+                continue;
+            }
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {

@@ -99,7 +99,7 @@ async fn answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
     // A connection closed with our bytes unread may end in a reset after the answer.
     let _ = stream.read_to_end(&mut bytes).await;
-    let text = String::from_utf8(bytes).expect("text");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default();
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
@@ -276,6 +276,29 @@ async fn unknown_paths_and_methods_are_problems_too() {
 }
 
 #[tokio::test]
+async fn no_bytes_bring_it_down() {
+    let whole = b"POST /v1/services/web/weight?a=%zz HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Connection: close\r\nContent-Length: 15\r\n\r\n{\"weight\":\"5%\"}";
+    let api = start(Bounds::default()).await;
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..300 {
+        let mut bytes = whole[..rng.usize(1..=whole.len())].to_vec();
+        for _ in 0..rng.usize(..4) {
+            let at = rng.usize(..bytes.len());
+            bytes[at] = rng.u8(..);
+        }
+        let mut stream = api.connect().await;
+        // It may have refused and closed already.
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
+        let status = answer(stream).await.status;
+        assert!(matches!(status, 0 | 200 | 400..=499), "status {status}, seed {seed}: {}", bytes.escape_ascii());
+    }
+    assert_eq!(api.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
 async fn bodies_are_bounded_in_size_and_time() {
     let api = start(Bounds { body: Duration::from_millis(50), ..Bounds::default() }).await;
     let head =
@@ -359,7 +382,8 @@ async fn until(stream: &mut TcpStream, needle: &[u8]) {
 
 #[tokio::test]
 async fn readiness_follows_the_life_of_the_process() {
-    let api = start(Bounds::default()).await;
+    let hour = Duration::from_secs(3_600);
+    let api = start(Bounds { head: hour, stop: hour, ..Bounds::default() }).await;
     assert_eq!(api.get("/readyz").await.status, 200);
     api.lifecycle.advance(Phase::Draining);
     api.get("/readyz").await.is_problem(503, "draining");
@@ -369,7 +393,8 @@ async fn readiness_follows_the_life_of_the_process() {
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
     until(&mut idle, b"\"ok\"").await;
     api.stop.send(()).expect("serving");
-    api.served.await.expect("no panic");
+    let served = tokio::time::timeout(Duration::from_secs(5), api.served);
+    served.await.expect("waits for no idle connection").expect("no panic");
     assert!(TcpStream::connect(api.address).await.is_err());
 }
 

@@ -1,9 +1,11 @@
 //! Control against a fake data plane.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::answer::{Outcome, Problem, Refused};
 use super::fake::{Bench, lock, open, settings, start, web_and_api};
+use super::handle::Abort;
 use super::journal::{EVENTS_MAX, ReloadCounts, What};
 use super::reload::Source;
 use super::status::{EVENTS_SHOWN_MAX, State};
@@ -21,11 +23,13 @@ async fn set(bench: &Bench, weight: &str) -> u64 {
 #[tokio::test]
 async fn a_weight_is_published_before_it_is_answered() {
     let bench = start(web_and_api()).await;
+    let before = bench.current.load();
     let applied = bench.handle.set_weight("web", percent("5%"), "test", None).await.expect("applied");
     assert_eq!((applied.generation, applied.weight, applied.state), (2, percent("5%"), State::Splitting));
     let routing = bench.current.load();
     let (_, web) = routing.snapshot.service("web").expect("web");
     assert_eq!((routing.snapshot.generation, web.running.weight), (2, percent("5%")));
+    assert!(Arc::ptr_eq(&before.snapshot.routes, &routing.snapshot.routes), "routes are not indexed again");
     // The same again is true already.
     assert_eq!(set(&bench, "5%").await, 2);
 }
@@ -63,6 +67,17 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         std::task::Poll::Ready(output) => Some(output),
         std::task::Poll::Pending => None,
     }
+}
+
+#[tokio::test]
+async fn an_abort_closes_the_candidate_of_now_even_if_it_was_another_one_when_it_was_asked_for() {
+    let bench = start(web_and_api()).await;
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    // As if a reload had come between the handle, which threw the switch of the candidate of then, and the writer.
+    let abort = Abort { service: "web".to_owned(), actor: "test".to_owned(), reason: None, reply };
+    assert!(bench.handle.aborts.send(abort).await.is_ok());
+    assert_eq!(answer.await.expect("answered").expect("aborted").state, State::Aborted);
+    assert!(!bench.is_open("web"));
 }
 
 #[tokio::test]
@@ -202,7 +217,7 @@ async fn a_refused_reload_changes_nothing_and_is_remembered() {
     let check = async |what: &str, message: &str| {
         let refused = bench.handle.reload("file").await.expect_err(what);
         assert!(refused.to_string().contains(message), "{refused}");
-        assert!(std::sync::Arc::ptr_eq(&before, &bench.current.load()), "{what}: nothing is published");
+        assert!(Arc::ptr_eq(&before, &bench.current.load()), "{what}: nothing is published");
         let last = bench.handle.last_reload();
         assert_eq!((last.ok, last.outcome, last.errors.is_empty()), (false, Outcome::Refused, false), "{what}");
         assert_eq!(bench.handle.events(1)[0].what, What::ReloadRefused);

@@ -298,7 +298,6 @@ impl Control {
         let live = self.registry.resolve(&snapshot, &previous);
         self.current = self.publisher.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
-        drop(previous);
         self.registry.sweep(&self.current.live, clock::now());
         let needs_restart = decide::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();
