@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::core::id::Name;
+use crate::core::id::{Name, Version};
 use crate::core::weight::Weight;
 
 use super::status::State;
@@ -22,6 +22,12 @@ pub struct Applied {
     pub weight: Weight,
     /// What the service is doing.
     pub state: State,
+    /// The version in service.
+    #[serde(serialize_with = "as_text")]
+    pub stable: Version,
+    /// The version on trial.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Version>,
 }
 
 /// The candidate receives nothing any more.
@@ -37,6 +43,12 @@ pub struct Aborted {
     pub weight: Weight,
     /// What the service is doing: `idle` if there was no candidate.
     pub state: State,
+    /// The version in service.
+    #[serde(serialize_with = "as_text")]
+    pub stable: Version,
+    /// The version that was on trial.
+    #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Version>,
     /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
     pub settled: bool,
 }
@@ -131,6 +143,14 @@ pub enum Refused {
 /// Serializes anything by its text.
 pub(crate) fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn as_text_if_any<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
 }
 
 // === impl Refused ===

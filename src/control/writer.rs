@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock;
 use crate::config::settings::{ListenAddress, Settings};
-use crate::core::id::Name;
+use crate::core::id::{Name, Variant};
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
@@ -180,8 +180,8 @@ impl Control {
             // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
             self.current.live[index].close_candidate();
             self.put(index, decide::abort(&self.current.snapshot.services[index]), What::Abort, actor, reason);
-            let Applied { service, generation, weight, state } = self.applied(index);
-            Aborted { service, generation, weight, state, settled: false }
+            let Applied { service, generation, weight, state, stable, candidate } = self.applied(index);
+            Aborted { service, generation, weight, state, stable, candidate, settled: false }
         });
         // Whoever no longer waits needs no answer; so below.
         let _ = reply.send(answer);
@@ -337,6 +337,8 @@ impl Control {
             generation: self.current.snapshot.generation,
             weight: if state == State::Aborted { Weight::ZERO } else { active.running.weight },
             state,
+            stable: active.service.stable.version.clone(),
+            candidate: active.version(Variant::Candidate).cloned(),
         }
     }
 }
