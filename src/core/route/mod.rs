@@ -1,5 +1,13 @@
 //! Routes: which service a request belongs to. Precedence is one [`Ord`]; file order breaks ties.
 
+pub mod explain;
+pub mod host;
+pub mod path;
+pub mod predicate;
+pub mod rank;
+pub mod table;
+mod trie;
+
 use std::time::Duration;
 
 use super::service::KeySource;
@@ -35,7 +43,7 @@ pub struct Matcher {
     pub cookies: Vec<FieldMatch>,
 }
 
-/// A host pattern; lower case, without port and trailing dot.
+/// A host pattern; lower case, without port and trailing dot ([`HostMatch::parse`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostMatch {
     /// This host.
@@ -46,12 +54,12 @@ pub enum HostMatch {
     Any,
 }
 
-/// A path pattern, over the normalised path.
+/// A path pattern, over the normalised path; paths in the form [`path::pattern`] gives them.
 #[derive(Clone, Debug)]
 pub enum PathMatch {
     /// This path.
     Exact(Vec<u8>),
-    /// This path and all below it, by whole segments.
+    /// This path and all below it, by whole segments; a closing `/` makes no difference ([`path::is_within`]).
     Prefix(Vec<u8>),
     /// Any path the expression is found in.
     Regex(regex::bytes::Regex),
@@ -62,7 +70,8 @@ pub enum PathMatch {
 pub struct FieldMatch {
     /// Its name (headers: lower case).
     pub name: String,
-    /// What its value must be; with several values of one name, any of them.
+    /// What its value must be. Of several headers of one name any will do; of several query parameters or cookies of one name the
+    /// first counts, as for affinity.
     pub value: ValueMatch,
 }
 
@@ -92,8 +101,6 @@ pub enum Target<S> {
         key: Vec<KeySource>,
     },
 }
-
-pub mod table;
 
 // === impl Target ===
 
