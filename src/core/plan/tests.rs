@@ -188,6 +188,20 @@ fn an_aborted_candidate_stays_aborted_while_it_is_listed() {
 }
 
 #[test]
+fn a_digest_that_is_no_longer_written_is_not_forgotten() {
+    let without = decide("web A@d=1 B", "web A=2 B").expect("accepted");
+    let refusals = plan(&without.services, &[service("web A@e=2 B")], 1).expect_err("another digest");
+    assert!(matches!(refusals[0].reason, Reason::DigestChanged { .. }));
+    assert!(plan(&without.services, &[service("web A@d=2 B")], 1).expect("the same digest").changes.is_empty());
+}
+
+#[test]
+fn one_mistake_is_told_once() {
+    let refusals = decide("web A B", "web X X").expect_err("candidate is stable");
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+}
+
+#[test]
 fn settings_name_the_tables_and_leave_the_pools_alone() {
     let before = service("web A@d=1,2 B");
     let mut after = Service::clone(&service("web A=2,1 B"));
