@@ -1,0 +1,3 @@
+//! What several shells need of the network: an HTTP client, sockets, TLS towards clients.
+
+pub mod http;
