@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod net;
 pub mod proxy;
 pub mod state;
 pub mod telemetry;
