@@ -16,8 +16,9 @@ use super::weight::Weight;
 pub struct Snapshot {
     /// Grows by one with every publication; the answer to "what is true now".
     pub generation: u64,
-    /// Which service a request belongs to, as an index into `services`.
-    pub routes: RouteTable,
+    /// Which service a request belongs to, as an index into `services`. Shared by every generation with the same routes and services:
+    /// a change of weight costs the same with one route as with ten thousand.
+    pub routes: Arc<RouteTable>,
     /// The services, in order of name.
     pub services: Vec<ActiveService>,
 }
@@ -68,9 +69,27 @@ impl Snapshot {
         mut services: Vec<ActiveService>,
     ) -> Result<Self, UnknownService> {
         services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
-        let index = |name: &Name| services.binary_search_by(|s| s.service.name.cmp(name)).ok();
+        let routes = Self::resolve_routes(routes, services.iter().map(|s| &s.service.name).collect())?;
+        Ok(Self { generation, routes, services })
+    }
+
+    /// Indexes `routes` for a snapshot with exactly the services called `names`. This is the slow part of building a snapshot.
+    ///
+    /// # Errors
+    /// A route that names a service which is not among `names`.
+    pub fn resolve_routes(routes: &[Route<Name>], mut names: Vec<&Name>) -> Result<Arc<RouteTable>, UnknownService> {
+        names.sort_unstable();
+        let index = |name: &Name| names.binary_search(&name).ok();
         let resolved = routes.iter().map(|route| resolve(route, &index)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { generation, routes: RouteTable::new(resolved), services })
+        Ok(Arc::new(RouteTable::new(resolved)))
+    }
+
+    /// The next generation: the same but for what was decided about the service at `index`.
+    #[must_use]
+    pub fn with_running(&self, index: usize, running: Running) -> Self {
+        let mut services = self.services.clone();
+        services[index] = ActiveService::new(Arc::clone(&services[index].service), running);
+        Self { generation: self.generation + 1, routes: Arc::clone(&self.routes), services }
     }
 
     /// The service called `name`, with its index.

@@ -49,9 +49,12 @@ impl Routing {
 // === impl Publisher ===
 
 impl Publisher {
-    /// Publishes `next` at once, for every request that begins from now on.
-    pub fn publish(&self, next: Routing) {
-        self.0.store(Arc::new(next));
+    /// Publishes `next` at once, for every request that begins from now on; what is now in force comes back.
+    #[expect(clippy::must_use_candidate, reason = "publishing is the point; what comes back is a convenience")]
+    pub fn publish(&self, next: Routing) -> Arc<Routing> {
+        let next = Arc::new(next);
+        self.0.store(Arc::clone(&next));
+        next
     }
 }
 

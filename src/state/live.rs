@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::endpoint::EndpointKey;
-use crate::core::id::{Name, Variant};
-use crate::core::snapshot::Snapshot;
+use crate::core::id::{Name, Variant, Version};
+use crate::core::snapshot::{ActiveService, Snapshot};
 
 use super::counters::EndpointCounters;
 
@@ -30,8 +30,12 @@ pub struct EndpointLive {
 /// Live state of one service.
 #[derive(Debug)]
 pub struct ServiceLive {
-    /// Whether the candidate may receive requests. An abort clears it before anything else happens.
-    pub candidate_open: AtomicBool,
+    /// The rollout `candidate_open` belongs to.
+    pub rollout: u64,
+    /// Whether the candidate may receive requests. An abort clears it before anything else happens, and it is never set again: a
+    /// candidate that is tried once more gets a rollout and a switch of its own. Every snapshot of one rollout shares the switch, so
+    /// a request that began before a reload still sees an abort that came after it.
+    pub candidate_open: Arc<AtomicBool>,
     /// Endpoints of stable, in the order of its pool.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, in the order of its pool.
@@ -75,6 +79,29 @@ impl EndpointLive {
 // === impl ServiceLive ===
 
 impl ServiceLive {
+    /// Whether the candidate may receive requests.
+    #[must_use]
+    pub fn is_candidate_open(&self) -> bool {
+        self.candidate_open.load(Ordering::Acquire)
+    }
+
+    /// Shuts the candidate out for the rest of the rollout; safe from any thread, idempotent.
+    pub fn close_candidate(&self) {
+        self.candidate_open.store(false, Ordering::Release);
+    }
+
+    /// The same endpoints with an open switch, for `rollout`.
+    #[must_use]
+    pub fn reopened(&self, rollout: u64) -> Self {
+        let candidate_open = Arc::new(AtomicBool::new(true));
+        Self { rollout, candidate_open, stable: self.stable.clone(), candidate: self.candidate.clone() }
+    }
+
+    /// The version of the candidate these endpoints serve.
+    fn candidate_version(&self) -> Option<&Version> {
+        self.candidate.first().map(|endpoint| &endpoint.key.version)
+    }
+
     /// Endpoints of `variant`.
     #[must_use]
     pub fn pool(&self, variant: Variant) -> &[Arc<EndpointLive>] {
@@ -94,7 +121,8 @@ impl Registry {
         Self { began, workers, inner: Mutex::new(Inner::default()) }
     }
 
-    /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before.
+    /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before: while rollout and
+    /// candidate version stay the same, the switch of the candidate stays the same too, whatever happens to the endpoints.
     pub fn resolve(&self, snapshot: &Snapshot, previous: &HashMap<Name, Arc<ServiceLive>>) -> Vec<Arc<ServiceLive>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot
@@ -113,17 +141,7 @@ impl Registry {
                     pools[variant as usize].push(inner.endpoint(key, variant, self.workers));
                 }
                 let [stable, candidate] = pools;
-                let open = !active.running.aborted && active.service.candidate.is_some();
-                let same = previous
-                    .get(&active.service.name)
-                    .filter(|p| same(&p.stable, &stable) && same(&p.candidate, &candidate));
-                match same {
-                    Some(live) => {
-                        live.candidate_open.store(open, Ordering::Release);
-                        Arc::clone(live)
-                    }
-                    None => Arc::new(ServiceLive { candidate_open: AtomicBool::new(open), stable, candidate }),
-                }
+                live_of(active, stable, candidate, previous.get(&active.service.name))
             })
             .collect()
     }
@@ -155,6 +173,29 @@ impl Registry {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.endpoints.values().cloned().collect()
     }
+}
+
+/// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
+fn live_of(
+    active: &ActiveService,
+    stable: Vec<Arc<EndpointLive>>,
+    candidate: Vec<Arc<EndpointLive>>,
+    previous: Option<&Arc<ServiceLive>>,
+) -> Arc<ServiceLive> {
+    let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
+    let open = version.is_some() && !active.running.aborted;
+    let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
+        let candidate_open = Arc::new(AtomicBool::new(open));
+        return Arc::new(ServiceLive { rollout, candidate_open, stable, candidate });
+    };
+    if !open {
+        previous.close_candidate();
+    }
+    if same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
+        return Arc::clone(previous);
+    }
+    let candidate_open = Arc::clone(&previous.candidate_open);
+    Arc::new(ServiceLive { rollout, candidate_open, stable, candidate })
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -206,3 +247,6 @@ impl Drop for InFlight {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,7 @@
 
 pub mod counters;
 pub mod current;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod lifecycle;
 pub mod live;

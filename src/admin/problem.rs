@@ -1,0 +1,148 @@
+//! Errors as RFC 9457 problem details.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::control::answer::{self, Refused};
+
+/// Media type of a problem.
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// When to try again after too much at a time, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A problem (RFC 9457).
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Problem {
+    /// `urn:tidegate:problem:...`; what it is, for programs.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What it is, for people.
+    title: &'static str,
+    #[serde(serialize_with = "number")]
+    status: StatusCode,
+    /// What exactly, and what is allowed.
+    detail: String,
+    /// The services there are, if one was asked for that is not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    known: Vec<String>,
+    /// Everything that is wrong, one by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<answer::Problem>,
+}
+
+macro_rules! kind {
+    ($name:literal) => {
+        concat!("urn:tidegate:problem:", $name)
+    };
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind!("bad-request"), "The request is malformed", detail)
+    }
+
+    pub(super) fn foreign_host(detail: impl Into<String>) -> Self {
+        let title = "The request is for another host";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, kind!("foreign-host"), title, detail)
+    }
+
+    pub(super) fn foreign_origin(detail: impl Into<String>) -> Self {
+        let title = "The request comes from another origin";
+        Self::new(StatusCode::FORBIDDEN, kind!("foreign-origin"), title, detail)
+    }
+
+    pub(super) fn media_type(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind!("media-type"), "The media type is not supported", detail)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("a body has at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind!("too-large"), "The body is too large", detail)
+    }
+
+    pub(super) fn too_slow(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, kind!("too-slow"), "The request was not complete in time", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind!("not-found"), "There is no such resource", detail)
+    }
+
+    pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
+        let title = "The method is not allowed here";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind!("method-not-allowed"), title, detail)
+    }
+
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        let title = "A value is not allowed";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind!("invalid-value"), title, detail)
+    }
+
+    pub(super) fn not_ready(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("not-ready"), "Not ready", detail)
+    }
+
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("internal"), "A defect in this program", detail)
+    }
+
+    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, title, status, detail: detail.into(), known: Vec::new(), errors: Vec::new() }
+    }
+}
+
+/// Control refuses in its own words; the status code is chosen here.
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut problem = match &refused {
+            Refused::UnknownService { .. } => {
+                Self::new(StatusCode::NOT_FOUND, kind!("unknown-service"), "There is no such service", detail)
+            }
+            Refused::NoCandidate(_) => {
+                Self::new(StatusCode::CONFLICT, kind!("no-candidate"), "The service has no candidate", detail)
+            }
+            Refused::Config(_) => Self::new(unprocessable, kind!("bad-config"), "The configuration is wrong", detail),
+            Refused::Plan(_) => {
+                let title = "What runs does not allow this configuration";
+                Self::new(StatusCode::CONFLICT, kind!("refused-change"), title, detail)
+            }
+            Refused::Listeners(_) => {
+                Self::new(StatusCode::CONFLICT, kind!("listener"), "A listener cannot be bound", detail)
+            }
+            Refused::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("busy"), "Too much at a time", detail),
+            Refused::Stopping => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("stopping"), "The process is stopping", detail)
+            }
+        };
+        match refused {
+            Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
+            Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
+            Refused::NoCandidate(_) | Refused::Busy(_) | Refused::Stopping => {}
+        }
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = (status, axum::Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}

@@ -1,0 +1,440 @@
+//! The admin API over real sockets, with requests written by hand.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::bind::{AdminListener, bind};
+use super::explain::Explained;
+use super::serve::serve;
+use super::{AdminState, Bounds};
+use crate::config::settings::ListenAddress;
+use crate::control::answer::Problem;
+use crate::control::fake::{self, Bench, lock};
+use crate::state::fixture::service;
+use crate::state::lifecycle::{Lifecycle, Phase};
+
+/// A served API.
+struct Api {
+    bench: Bench,
+    address: std::net::SocketAddr,
+    lifecycle: Lifecycle,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+async fn start(bounds: Bounds) -> Api {
+    let listener = bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).await.expect("binds");
+    start_on(listener, bounds).await
+}
+
+async fn start_on(listener: AdminListener, bounds: Bounds) -> Api {
+    let bench = fake::start(fake::web_and_api()).await;
+    let address = listener.tcp_address().expect("bound").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+    let (lifecycle, (stop, stopped)) = (Lifecycle::default(), oneshot::channel());
+    lifecycle.advance(Phase::Ready);
+    let state = AdminState {
+        control: bench.handle.clone(),
+        lifecycle: lifecycle.clone(),
+        metrics: Arc::new(|| "tidegate_generation 1\n".to_owned()),
+        explain: Arc::new(|question| match question.method.as_str() {
+            "BAD" => Err("method: BAD is none".to_owned()),
+            _ => Ok(Explained {
+                route: Some(question.target.clone()),
+                service: question.host.clone(),
+                ..Explained::default()
+            }),
+        }),
+        bounds,
+    };
+    let served = tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
+    Api { bench, address, lifecycle, stop, served }
+}
+
+impl Api {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connects")
+    }
+
+    /// Sends `head` (its lines, without the last empty one) and `body` and reads until the end.
+    async fn raw(&self, head: &str, body: &str) -> Answer {
+        exchange(self.connect().await, head, body).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.raw(&format!("GET {path} HTTP/1.1\nHost: localhost\nConnection: close"), "").await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> Answer {
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\nHost: localhost\nConnection: close\nContent-Type: application/json\nContent-Length: {length}"
+        );
+        self.raw(&head, body).await
+    }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str, body: &str) -> Answer {
+    let request = format!("{}\r\n\r\n{body}", head.replace('\n', "\r\n"));
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    answer(stream).await
+}
+
+/// Reads until the connection ends.
+async fn answer(mut stream: impl AsyncRead + Unpin) -> Answer {
+    let mut bytes = Vec::new();
+    // A connection closed with our bytes unread may end in a reset after the answer.
+    let _ = stream.read_to_end(&mut bytes).await;
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default();
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A problem with `status` that says `detail`.
+    fn is_problem(&self, status: u16, detail: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert!(problem["detail"].as_str().is_some_and(|d| d.contains(detail)), "{detail}: {self:?}");
+        assert_eq!(problem["status"], status);
+        assert!(problem["type"].as_str().is_some_and(|t| t.starts_with("urn:tidegate:problem:")));
+        assert!(problem["title"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn reads_tell_what_is_true() {
+    let api = start(Bounds::default()).await;
+    assert_eq!(api.get("/healthz").await.json()["status"], "ok");
+    let metrics = api.get("/metrics").await;
+    assert_eq!((metrics.status, metrics.body.as_str()), (200, "tidegate_generation 1\n"));
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"));
+    let status = api.get("/v1/status").await;
+    assert!(status.head.contains("etag: \"1\"") && status.head.contains("cache-control: no-store"), "{status:?}");
+    let status = status.json();
+    assert_eq!((&status["generation"], &status["services"][1]["candidate"]["version"]), (&1.into(), &"v2".into()));
+    assert_eq!(status["services"][1]["stable"]["endpoints"][1]["address"], "127.0.0.1:8001");
+    assert_eq!(
+        (&status["listeners"][0]["bound"], &status["config"]["last_reload"]["ok"]),
+        (&"127.0.0.1:40001".into(), &true.into())
+    );
+    assert_eq!(api.get("/v1/services").await.json()["services"][0]["name"], "api");
+    let web = api.get("/v1/services/web").await.json();
+    assert_eq!((&web["service"]["weight"], &web["service"]["state"]), (&"0%".into(), &"idle".into()));
+    assert_eq!(api.raw("HEAD /v1/status HTTP/1.1\nHost: [::1]:9900\nConnection: close", "").await.body, "");
+}
+
+#[tokio::test]
+async fn verbs_answer_what_is_now_true() {
+    let api = start(Bounds::default()).await;
+    let weight = api.post("/v1/services/web/weight", r#"{"weight":"5%","reason":"try"}"#).await;
+    assert!(weight.status == 200 && weight.head.contains("etag: \"2\""), "{weight:?}");
+    let expected = serde_json::json!({"service": "web", "generation": 2, "weight": "5%", "state": "splitting"});
+    assert_eq!(weight.json(), expected);
+    let event = &api.bench.handle.events(1)[0];
+    assert!(event.actor.starts_with("admin 127.0.0.1:") && event.detail.as_deref() == Some("try"), "{event:?}");
+    for body in ["", "{}", r#"{"reason":"errors"}"#] {
+        let abort = api.post("/v1/services/web/abort", body).await.json();
+        let expected = serde_json::json!(
+            {"service": "web", "generation": 3, "weight": "0%", "state": "aborted", "settled": true});
+        assert_eq!(abort, expected, "{body}");
+    }
+    api.bench.write("second", fake::settings(vec![service("new", 1, None)]));
+    let validated = api.post("/v1/config:validate", "").await.json();
+    assert_eq!((&validated["generation"], &validated["changes"][0]), (&3.into(), &"new: new".into()));
+    let reloaded = api.post("/v1/config:reload", "").await.json();
+    assert_eq!((&reloaded["outcome"], &reloaded["generation"]), (&"applied".into(), &4.into()));
+    assert_eq!(api.post("/v1/config:reload", "{}").await.json()["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn refused_verbs_say_why_and_what_is_allowed() {
+    let api = start(Bounds::default()).await;
+    let weight = "/v1/services/web/weight";
+    for (body, status, detail) in [
+        (r#"{"weight":"130%"}"#, 422, "\"130%\": a weight is between 0% and 100%"),
+        (r#"{"weight":"5"}"#, 422, "a share such as \"5%\""),
+        (r#"{"weight":"0.001%"}"#, 422, "a grain of 0.01%"),
+        (r#"{"weight":5}"#, 400, "expected a string at line 1 column 11"),
+        (r#"{"wieght":"5%"}"#, 400, "unknown field `wieght`, expected `weight` or `reason`"),
+        ("{", 400, "EOF while parsing"),
+        ("", 400, "EOF while parsing"),
+        ("[]", 400, "the body"),
+    ] {
+        api.post(weight, body).await.is_problem(status, detail);
+    }
+    let long = format!(r#"{{"weight":"5%","reason":"{}"}}"#, "x".repeat(1_025));
+    api.post(weight, &long).await.is_problem(422, "at most 1024 bytes");
+    api.post("/v1/services/api/weight", r#"{"weight":"5%"}"#).await.is_problem(409, "has no candidate");
+    for unknown in [
+        api.post("/v1/services/wbe/weight", r#"{"weight":"5%"}"#).await,
+        api.post("/v1/services/wbe/abort", "").await,
+        api.get("/v1/services/wbe").await,
+    ] {
+        unknown.is_problem(404, "there is no service \"wbe\"; there are: api, web");
+        assert_eq!(unknown.json()["known"], serde_json::json!(["api", "web"]));
+    }
+    api.post("/v1/services/web/abort", r#"{"force":true}"#).await.is_problem(400, "unknown field `force`");
+    api.get("/v1/services/%ff").await.is_problem(400, "Invalid UTF-8");
+    let text = api.post("/v1/config:validate", r#"{"config":"x ="}"#).await;
+    text.is_problem(422, "not a file: x =");
+    assert_eq!(text.json()["errors"][0]["line"], 1);
+    *lock(&api.bench.file) = Err(vec![Problem::of("a: one".to_owned()), Problem::of("b: two".to_owned())]);
+    let bad = api.post("/v1/config:reload", "").await;
+    bad.is_problem(422, "a: one\nb: two");
+    assert_eq!(bad.json()["errors"][1]["message"], "b: two");
+    api.bench.write("x", fake::settings(vec![service("refused", 1, None)]));
+    api.post("/v1/config:reload", "").await.is_problem(409, "not while a rollout runs");
+    assert_eq!(api.get("/v1/status").await.json()["generation"], 1);
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_is_not_an_operator() {
+    let api = start(Bounds::default()).await;
+    let json = "Content-Type: application/json";
+    let abort =
+        |more: &str| format!("POST /v1/services/web/abort HTTP/1.1\n{more}\nConnection: close\nContent-Length: 0");
+    for (head, status, detail) in [
+        ("GET /v1/status HTTP/1.1\nHost: evil.example\nConnection: close".to_owned(), 421, "must be localhost"),
+        ("GET /v1/status HTTP/1.1\nHost: 127.0.0.1.nip.io\nConnection: close".to_owned(), 421, "must be localhost"),
+        ("GET /healthz HTTP/1.1\nHost: evil.example\nConnection: close".to_owned(), 421, "must be localhost"),
+        ("GET /v1/status HTTP/1.1\nConnection: close".to_owned(), 400, "has a Host header"),
+        (
+            "GET /v1/status HTTP/1.1\nHost: localhost\nHost: localhost\nConnection: close".to_owned(),
+            400,
+            "more than one host",
+        ),
+        ("GET http://evil.example/ HTTP/1.1\nHost: localhost\nConnection: close".to_owned(), 400, "different hosts"),
+        (abort(&format!("Host: localhost:1\nOrigin: http://evil.example\n{json}")), 403, "Origin"),
+        (abort(&format!("Host: localhost:1\nOrigin: http://localhost:2\n{json}")), 403, "Origin"),
+        (abort(&format!("Host: localhost\nOrigin: null\n{json}")), 403, "Origin"),
+        (
+            abort(&format!("Host: localhost\nOrigin: http://localhost\nOrigin: http://evil\n{json}")),
+            400,
+            "more than one origin",
+        ),
+        (abort("Host: localhost"), 415, "Content-Type: application/json"),
+        (abort("Host: localhost\nContent-Type: text/plain"), 415, "Content-Type: application/json"),
+        (abort("Host: localhost\nContent-Type: application/json-patch"), 415, "Content-Type: application/json"),
+        (abort(&format!("Host: localhost\n{json}\nContent-Type: text/plain")), 400, "more than one content-type"),
+    ] {
+        api.raw(&head, "").await.is_problem(status, detail);
+    }
+    assert!(api.bench.is_open("web"), "nothing got through");
+    let own = format!("Host: LOCALHOST:1\nOrigin: http://localhost:1\n{json}; charset=utf-8");
+    assert_eq!(api.raw(&abort(&own), "").await.status, 200);
+    assert!(!api.bench.is_open("web"));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems_too() {
+    let api = start(Bounds::default()).await;
+    for path in [
+        "/",
+        "/v1",
+        "/v1/services/",
+        "/v1/services/web/",
+        "/v1/config:nothing",
+        "/v1/config",
+        "/v1/services/web/weight/x",
+    ] {
+        api.get(path).await.is_problem(404, path);
+    }
+    for (method, path, allowed) in [
+        ("DELETE", "/v1/status", "get"),
+        ("PUT", "/v1/services/web", "get"),
+        ("GET", "/v1/services/web/weight", "post"),
+        ("GET", "/v1/config:reload", "post"),
+        ("BREW", "/metrics", "get"),
+    ] {
+        let answer = api.raw(&format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close"), "").await;
+        answer.is_problem(405, path);
+        let allow = answer.head.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap_or_default();
+        assert!(allow.split(',').any(|method| method.trim() == allowed), "{answer:?}");
+    }
+    assert_eq!(api.raw("\u{1}\u{2} nonsense", "").await.status, 400);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_time() {
+    let api = start(Bounds { body: Duration::from_millis(50), ..Bounds::default() }).await;
+    let head =
+        "POST /v1/services/web/abort HTTP/1.1\nHost: localhost\nContent-Type: application/json\nConnection: close";
+    let announced = api.raw(&format!("{head}\nContent-Length: 1048577"), "").await;
+    announced.is_problem(413, "at most 1048576 bytes");
+    let chunk = format!("100001\r\n{}\r\n0\r\n\r\n", "x".repeat(0x10_0001));
+    api.raw(&format!("{head}\nTransfer-Encoding: chunked"), &chunk).await.is_problem(413, "at most 1048576 bytes");
+    api.raw(&format!("{head}\nContent-Length: 10"), "{").await.is_problem(408, "within 0.05 s");
+    assert!(api.bench.is_open("web"), "nothing got through");
+    let largest = format!(r#"{{"reason":"x"{}}}"#, " ".repeat(1_048_576 - 14));
+    assert_eq!(largest.len(), 1_048_576);
+    assert_eq!(api.post("/v1/services/web/abort", &largest).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_head_ends_and_frees_its_place() {
+    let api = start(Bounds { head: Duration::from_millis(50), connections: 1, ..Bounds::default() }).await;
+    let mut slow = api.connect().await;
+    slow.write_all(b"GET /v1/status HTTP/1.1\r\nHost: loc").await.expect("writes");
+    // The only place is taken: this one waits in the accept queue until the slow one is closed.
+    assert_eq!(api.get("/healthz").await.status, 200);
+    assert_ne!(answer(slow).await.status, 200);
+    // So is one that says nothing at all, or nothing more.
+    let silent = api.connect().await;
+    assert_eq!(answer(silent).await.status, 0);
+    let mut kept = api.connect().await;
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+    assert_eq!(answer(kept).await.status, 200);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_and_are_served_in_the_end() {
+    let api = start(Bounds { connections: 2, ..Bounds::default() }).await;
+    let held = [api.connect().await, api.connect().await];
+    // Both are accepted once they have been answered.
+    let mut served = Vec::new();
+    for mut stream in held {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("answered");
+        assert_eq!(&first, b"HTTP/1.1 200");
+        served.push(stream);
+    }
+    let third = api.get("/healthz");
+    tokio::pin!(third);
+    // An answer on a served connection comes while the third has none.
+    let mut again = served.pop().expect("two");
+    again.write_all(b"GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+    tokio::select! {
+        biased;
+        answer = &mut third => panic!("served beyond the limit: {answer:?}"),
+        () = until(&mut again, b"not-found") => {}
+    }
+    drop(again);
+    assert_eq!(third.await.status, 200);
+}
+
+#[tokio::test]
+async fn old_connections_and_clients_that_do_not_read_free_their_place() {
+    let api = start(Bounds { age: Duration::from_millis(50), connections: 1, ..Bounds::default() }).await;
+    let mut old = api.connect().await;
+    old.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+    assert_eq!(answer(old).await.status, 200, "and then it is closed");
+    let deaf = api.connect().await;
+    let requests = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100_000);
+    let (unread, mut deaf) = deaf.into_split();
+    // Fails once the connection is cut.
+    assert!(deaf.write_all(&requests).await.is_err());
+    assert_eq!(api.get("/healthz").await.status, 200);
+    drop(unread);
+}
+
+/// Reads until `needle` came.
+async fn until(stream: &mut TcpStream, needle: &[u8]) {
+    let mut bytes = Vec::new();
+    while !bytes.windows(needle.len()).any(|window| window == needle) {
+        assert_ne!(stream.read_buf(&mut bytes).await.expect("reads"), 0, "ended");
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_life_of_the_process() {
+    let api = start(Bounds::default()).await;
+    assert_eq!(api.get("/readyz").await.status, 200);
+    api.lifecycle.advance(Phase::Draining);
+    api.get("/readyz").await.is_problem(503, "draining");
+    assert_eq!(api.get("/healthz").await.status, 200);
+    // Idle connections end with the API; it does not wait for them.
+    let mut idle = api.connect().await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+    until(&mut idle, b"\"ok\"").await;
+    api.stop.send(()).expect("serving");
+    api.served.await.expect("no panic");
+    assert!(TcpStream::connect(api.address).await.is_err());
+}
+
+#[tokio::test]
+async fn explain_passes_the_question_on_and_the_answer_back() {
+    let api = start(Bounds::default()).await;
+    let answer = api.get("/v1/explain?method=POST&url=https%3A%2F%2Fshop.example%2Fcart%3Fx%3D1&header=X-A:%20b").await;
+    assert_eq!((&answer.json()["route"], &answer.json()["service"]), (&"/cart?x=1".into(), &"shop.example".into()));
+    api.get("/v1/explain").await.is_problem(422, "url is missing");
+    api.get("/v1/explain?url=/&foo=1").await.is_problem(422, "allowed are: method, url");
+    api.get("/v1/explain?url=/&method=BAD").await.is_problem(422, "BAD is none");
+}
+
+/// A path for a socket, removed at the end.
+struct SocketPath(PathBuf);
+
+impl SocketPath {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tidegate-admin-{name}-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        Self(path)
+    }
+
+    fn address(&self) -> ListenAddress {
+        ListenAddress::Unix(self.0.clone())
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).expect("exists").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_its_owners_alone_and_takes_any_host() {
+    let path = SocketPath::new("served");
+    let api = start_on(bind(&path.address()).await.expect("binds"), Bounds::default()).await;
+    assert_eq!(mode(&path.0), 0o600);
+    let connect = || async { UnixStream::connect(&path.0).await.expect("connects") };
+    let head =
+        "POST /v1/services/web/abort HTTP/1.1\nHost: any.thing\nContent-Type: application/json\nConnection: close";
+    assert_eq!(exchange(connect().await, head, "").await.status, 200);
+    assert_eq!(api.bench.handle.events(1)[0].actor, "admin unix");
+    let foreign = head.replace("Connection", "Origin: http://evil\nConnection");
+    exchange(connect().await, &foreign, "").await.is_problem(403, "Origin");
+}
+
+#[tokio::test]
+async fn binding_takes_over_what_is_left_behind_and_nothing_else() {
+    let path = SocketPath::new("bound");
+    let first = bind(&path.address()).await.expect("binds");
+    let used = bind(&path.address()).await.expect_err("in use").to_string();
+    assert!(used.contains("another process answers there") && used.contains("admin.listen: unix:/"), "{used}");
+    drop(first);
+    drop(bind(&path.address()).await.expect("the socket left behind is replaced"));
+    std::fs::remove_file(&path.0).and_then(|()| std::fs::write(&path.0, "precious")).expect("writes");
+    let file = bind(&path.address()).await.expect_err("a file").to_string();
+    assert!(file.contains("not a socket"), "{file}");
+    assert_eq!(std::fs::read_to_string(&path.0).expect("still there"), "precious");
+    let open = bind(&ListenAddress::Tcp(([0, 0, 0, 0], 0).into())).await.expect_err("not loopback").to_string();
+    assert!(open.contains("0.0.0.0:0: only a loopback address"), "{open}");
+}

@@ -1,0 +1,227 @@
+//! What control answers: what is true now, or why nothing changed.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::core::id::Name;
+use crate::core::weight::Weight;
+
+use super::status::State;
+
+/// A command took effect, or what it asks for was already so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// The service.
+    #[serde(serialize_with = "as_text")]
+    pub service: Name,
+    /// The generation in force.
+    pub generation: u64,
+    /// The weight in force.
+    #[serde(serialize_with = "as_text")]
+    pub weight: Weight,
+    /// What the service is doing.
+    pub state: State,
+}
+
+/// The candidate receives nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Aborted {
+    /// The service.
+    #[serde(serialize_with = "as_text")]
+    pub service: Name,
+    /// The generation in force.
+    pub generation: u64,
+    /// The weight in force: zero.
+    #[serde(serialize_with = "as_text")]
+    pub weight: Weight,
+    /// What the service is doing: `idle` if there was no candidate.
+    pub state: State,
+    /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
+    pub settled: bool,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// `applied` or `unchanged`.
+    pub outcome: Outcome,
+    /// The generation in force.
+    pub generation: u64,
+    /// What changed for services, a sentence each.
+    pub changes: Vec<String>,
+    /// Keys that differ from those the process started with and need a restart.
+    pub needs_restart: Vec<&'static str>,
+    /// Whether every worker has acknowledged.
+    pub settled: bool,
+}
+
+/// How the last look at the file ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// In force.
+    Applied,
+    /// Already in force.
+    Unchanged,
+    /// Nothing changed.
+    Refused,
+}
+
+/// What a configuration would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Validated {
+    /// The generation it was compared with.
+    pub generation: u64,
+    /// What would change for services, a sentence each.
+    pub changes: Vec<String>,
+    /// Keys that would need a restart.
+    pub needs_restart: Vec<&'static str>,
+    /// How many listeners it has.
+    pub listeners: usize,
+    /// How many routes it has.
+    pub routes: usize,
+    /// How many services it has.
+    pub services: usize,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// The key path: `services.web.stable.endpoints[1]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// Why nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such service.
+    UnknownService {
+        /// The name asked for.
+        service: String,
+        /// Those there are.
+        known: Vec<Name>,
+    },
+    /// A weight for a service without a candidate.
+    NoCandidate(Name),
+    /// The configuration is wrong; everything that is, at once.
+    Config(Vec<Problem>),
+    /// The configuration is right but asks for something what runs does not allow; a sentence each.
+    Plan(Vec<String>),
+    /// A listener cannot be bound.
+    Listeners(String),
+    /// Too many of these are waiting already.
+    Busy(&'static str),
+    /// The process is stopping.
+    Stopping,
+}
+
+/// Serializes anything by its text.
+pub(crate) fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// Everything that is wrong, one by one.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Config(problems) => problems.clone(),
+            Self::Plan(refusals) => refusals.iter().map(|r| Problem::of(r.clone())).collect(),
+            other => vec![Problem::of(other.to_string())],
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownService { service, known } => {
+                write!(f, "there is no service \"{service}\"")?;
+                listed(f, "; there are: ", ", ", known)
+            }
+            Self::NoCandidate(service) => {
+                write!(f, "service \"{service}\" has no candidate, so there is nothing to weigh: ")?;
+                write!(f, "declare [services.{service}.candidate] and reload first")
+            }
+            Self::Config(problems) => listed(f, "", "\n", problems),
+            Self::Plan(refusals) => listed(f, "", "\n", refusals),
+            Self::Listeners(why) => f.write_str(why),
+            Self::Busy(what) => write!(f, "too many {what} are waiting already; try again"),
+            Self::Stopping => f.write_str("the process is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, start: &str, between: &str, items: &[T]) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        write!(f, "{}{item}", if i == 0 { start } else { between })?;
+    }
+    Ok(())
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// A problem that belongs to no place in a file.
+    #[must_use]
+    pub fn of(message: String) -> Self {
+        Self { message, ..Self::default() }
+    }
+}
+
+/// `file:line:column: key: message`, as far as known.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            f.write_str(file)?;
+            for number in [self.line, self.column].into_iter().flatten() {
+                write!(f, ":{number}")?;
+            }
+            f.write_str(": ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_is_wrong_where_and_what_there_is() {
+        let known = vec![Name::new("api").expect("name"), Name::new("web").expect("name")];
+        let unknown = Refused::UnknownService { service: "wbe".to_owned(), known };
+        assert_eq!(unknown.to_string(), "there is no service \"wbe\"; there are: api, web");
+        let placed = Problem {
+            file: Some("t.toml".to_owned()),
+            line: Some(3),
+            column: None,
+            key: Some("a.b".to_owned()),
+            message: "no".to_owned(),
+        };
+        let config = Refused::Config(vec![placed, Problem::of("second".to_owned())]);
+        assert_eq!(config.to_string(), "t.toml:3: a.b: no\nsecond");
+        assert_eq!(config.problems().len(), 2);
+        assert_eq!(Refused::Plan(vec!["x".to_owned()]).problems()[0].message, "x");
+    }
+}

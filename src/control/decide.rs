@@ -1,0 +1,149 @@
+//! What a command or a file asks for, decided from values alone: nothing is changed here.
+
+use std::sync::Arc;
+
+use crate::config::settings::Settings;
+use crate::core::service::Service;
+use crate::core::snapshot::{ActiveService, Running, Snapshot};
+use crate::core::weight::Weight;
+
+use super::answer::Refused;
+
+/// What a changed file comes to, for services.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The services from now on.
+    pub services: Vec<(Arc<Service>, Running)>,
+    /// What changes, a sentence each.
+    pub changes: Vec<String>,
+    /// Number of the next rollout.
+    pub next_rollout: u64,
+}
+
+/// Compares what runs with what is wanted, given the number of the next rollout; refusals are a sentence each.
+pub type Planner =
+    Arc<dyn Fn(&[(Arc<Service>, Running)], &[Arc<Service>], u64) -> Result<Planned, Vec<String>> + Send + Sync>;
+
+/// A plan that was accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// The services from now on, in order of name.
+    pub(super) services: Vec<ActiveService>,
+    /// What changes, a sentence each.
+    pub(super) changes: Vec<String>,
+    /// Number of the next rollout.
+    pub(super) next_rollout: u64,
+}
+
+/// What `weight` means for a service: `None` if it is so already. `open` is the switch of its candidate.
+///
+/// An aborted candidate is reopened by an explicit weight above zero, as a rollout of its own with other users first.
+pub(super) fn weight(
+    active: &ActiveService,
+    open: bool,
+    weight: Weight,
+    next_rollout: &mut u64,
+) -> Result<Option<Running>, Refused> {
+    if active.service.candidate.is_none() {
+        return Err(Refused::NoCandidate(active.service.name.clone()));
+    }
+    let running = &active.running;
+    let closed = running.aborted || !open;
+    if closed && weight > Weight::ZERO {
+        let rollout = *next_rollout;
+        *next_rollout += 1;
+        return Ok(Some(Running { weight, aborted: false, retry: running.retry.saturating_add(1), rollout }));
+    }
+    Ok((running.weight != weight).then(|| Running { weight, ..running.clone() }))
+}
+
+/// What an abort means for a service: `None` if its candidate receives nothing anyway, for good.
+pub(super) fn abort(active: &ActiveService) -> Option<Running> {
+    let running = &active.running;
+    let done = active.service.candidate.is_none() || running.aborted;
+    (!done).then(|| Running { weight: Weight::ZERO, aborted: true, ..running.clone() })
+}
+
+/// What `wanted` means for what runs.
+pub(super) fn reload(
+    planner: &Planner,
+    current: &Snapshot,
+    wanted: &[Arc<Service>],
+    next_rollout: u64,
+) -> Result<Accepted, Refused> {
+    let running: Vec<_> =
+        current.services.iter().map(|active| (Arc::clone(&active.service), active.running.clone())).collect();
+    let Planned { services, changes, next_rollout } = planner(&running, wanted, next_rollout).map_err(Refused::Plan)?;
+    let mut services: Vec<_> =
+        services.into_iter().map(|(service, running)| ActiveService::new(service, running)).collect();
+    services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+    Ok(Accepted { services, changes, next_rollout })
+}
+
+/// Keys whose value differs between what the process started with and `wanted` and which only a restart applies.
+pub(super) fn needs_restart(began: &Settings, wanted: &Settings) -> Vec<&'static str> {
+    let (was, now) = (&began.runtime, &wanted.runtime);
+    [
+        ("admin.listen", began.admin != wanted.admin),
+        ("state.dir", began.state != wanted.state),
+        ("runtime.workers", was.workers != now.workers),
+        ("runtime.drain_timeout", was.drain_timeout != now.drain_timeout),
+        ("runtime.accept_grace", was.accept_grace != now.accept_grace),
+        ("runtime.idle_grace", was.idle_grace != now.idle_grace),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::fixture::service;
+
+    fn percent(text: &str) -> Weight {
+        Weight::parse(text).expect("weight")
+    }
+
+    fn active(candidate: bool, running: Running) -> ActiveService {
+        ActiveService::new(service("web", 1, candidate.then_some(("v2", 1))), running)
+    }
+
+    #[test]
+    fn a_weight_changes_nothing_but_the_weight() {
+        let mut next = 9;
+        let decided = weight(&active(true, Running::idle(3)), true, percent("5%"), &mut next);
+        assert_eq!(decided, Ok(Some(Running { weight: percent("5%"), ..Running::idle(3) })));
+        assert_eq!(weight(&active(true, Running::idle(3)), true, Weight::ZERO, &mut next), Ok(None));
+        assert_eq!(next, 9);
+    }
+
+    #[test]
+    fn only_a_weight_above_zero_reopens_and_as_a_rollout_of_its_own() {
+        let aborted = active(true, Running { aborted: true, ..Running::idle(3) });
+        let mut next = 9;
+        assert_eq!(weight(&aborted, false, Weight::ZERO, &mut next), Ok(None));
+        let expected = Running { weight: percent("5%"), aborted: false, retry: 1, rollout: 9 };
+        assert_eq!(weight(&aborted, false, percent("5%"), &mut next), Ok(Some(expected.clone())));
+        assert_eq!(next, 10);
+        // The switch was thrown but the abort itself never arrived.
+        let thrown = active(true, Running { weight: percent("5%"), ..Running::idle(3) });
+        assert_eq!(weight(&thrown, false, percent("5%"), &mut next), Ok(Some(Running { rollout: 10, ..expected })));
+    }
+
+    #[test]
+    fn a_weight_without_a_candidate_is_refused_and_an_abort_is_not() {
+        let idle = active(false, Running::idle(0));
+        let refused = weight(&idle, false, percent("5%"), &mut 1).expect_err("refused").to_string();
+        assert!(refused.contains("\"web\" has no candidate"), "{refused}");
+        assert_eq!(abort(&idle), None);
+    }
+
+    #[test]
+    fn an_abort_takes_everything_and_does_so_once() {
+        let split = active(true, Running { weight: percent("50%"), ..Running::idle(3) });
+        let decided = abort(&split).expect("something to do");
+        assert_eq!(decided, Running { aborted: true, ..Running::idle(3) });
+        assert_eq!(abort(&active(true, decided)), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! How everyone else talks to control.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::core::weight::Weight;
+use crate::state::current::Current;
+
+use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
+use super::journal::{Event, Journal, LastReload, ReloadCounts};
+use super::plane::DataPlane;
+use super::reload::{self, Loaded, Loader, Source};
+use super::status::{self, ConfigStatus, ServiceStatus, Status};
+
+/// Commands waiting; senders wait for room.
+pub const COMMANDS_MAX: usize = 64;
+/// Aborts waiting; senders wait for room, the switch is thrown before.
+pub const ABORTS_MAX: usize = 64;
+/// Reloads waiting, not counting the one under way; more are refused.
+pub const RELOADS_MAX: usize = 8;
+/// Configurations checked at the same time; more are refused.
+pub const CHECKS_MAX: usize = 4;
+
+/// Talks to control. Cheap to clone; control ends when the last one is gone.
+#[derive(Clone)]
+pub struct ControlHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) aborts: mpsc::Sender<Abort>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) reloads: mpsc::Sender<Reload>,
+}
+
+/// What the handles and the writer share.
+pub(super) struct Shared {
+    pub(super) current: Current,
+    pub(super) journal: Journal,
+    pub(super) plane: Arc<dyn DataPlane>,
+    pub(super) load: Loader,
+    pub(super) path: String,
+    pub(super) began: Instant,
+    pub(super) checks: Semaphore,
+}
+
+/// One answer, later.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+pub(super) struct Abort {
+    pub(super) service: String,
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+    pub(super) reply: Reply<Aborted>,
+}
+
+pub(super) enum Command {
+    Weight { service: String, weight: Weight, actor: String, reason: Option<String>, reply: Reply<Applied> },
+    Preview { settings: Box<Settings>, reply: Reply<Validated> },
+}
+
+pub(super) struct Reload {
+    pub(super) actor: String,
+    pub(super) reply: Reply<Reloaded>,
+}
+
+// === impl ControlHandle ===
+
+impl ControlHandle {
+    /// Sets the weight of the candidate of `service`. Above zero it also reopens an aborted candidate, as a rollout of its own.
+    /// `reason` goes into the events.
+    ///
+    /// # Errors
+    /// Unknown service, no candidate, or the process is stopping; nothing changed then.
+    pub async fn set_weight(
+        &self,
+        service: &str,
+        weight: Weight,
+        actor: &str,
+        reason: Option<String>,
+    ) -> Result<Applied, Refused> {
+        let (service, actor) = (service.to_owned(), actor.to_owned());
+        let command = |reply| Command::Weight { service, weight, actor, reason, reply };
+        ask(&self.commands, command).await
+    }
+
+    /// Takes all traffic from the candidate of `service`, unconditionally and whatever else is under way. The switch is thrown by the
+    /// first poll; the answer comes once every worker has acknowledged, and no attempt begins on the candidate after it. Safe to
+    /// repeat; true, not an error, without a candidate.
+    ///
+    /// # Errors
+    /// Unknown service, or the process is stopping.
+    pub async fn abort(&self, service: &str, actor: &str, reason: Option<String>) -> Result<Aborted, Refused> {
+        let routing = self.shared.current.load();
+        if let Some((index, _)) = routing.snapshot.service(service) {
+            routing.live[index].close_candidate();
+        }
+        drop(routing);
+        let (service, actor) = (service.to_owned(), actor.to_owned());
+        let aborted = ask(&self.aborts, |reply| Abort { service, actor, reason, reply }).await?;
+        let settled = self.shared.plane.settled().await;
+        Ok(Aborted { settled, ..aborted })
+    }
+
+    /// Looks at the file and, if it is another one than the one in force, puts it in force: all or nothing. Requests that come while
+    /// one is under way share the next look. Goes on to its end if the caller gives up.
+    ///
+    /// # Errors
+    /// Everything wrong with the file, what the running state does not allow, a listener that cannot be bound, or more than
+    /// [`RELOADS_MAX`] waiting; nothing changed then.
+    pub async fn reload(&self, actor: &str) -> Result<Reloaded, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let request = Reload { actor: actor.to_owned(), reply };
+        self.reloads.try_send(request).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy("reloads"),
+            mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
+        })?;
+        answer.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Checks a configuration and says what it would change. Changes nothing, binds nothing.
+    ///
+    /// # Errors
+    /// As [`Self::reload`], but for listeners; more than [`CHECKS_MAX`] at the same time are refused.
+    pub async fn validate(&self, source: Source) -> Result<Validated, Refused> {
+        let _permit = self.shared.checks.try_acquire().map_err(|_| Refused::Busy("checks"))?;
+        let Loaded { settings, .. } = reload::load(Arc::clone(&self.shared.load), source).await?;
+        reload::index(&settings)?;
+        ask(&self.commands, |reply| Command::Preview { settings: Box::new(settings), reply }).await
+    }
+
+    /// Everything that is true now. Waits for nothing, the writer included.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (routing, journal) = (self.shared.current.load(), &self.shared.journal);
+        let in_force = journal.in_force();
+        Status {
+            generation: routing.snapshot.generation,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: clock::now().saturating_duration_since(self.shared.began).as_secs(),
+            listeners: status::listeners(&in_force),
+            services: status::services(&routing),
+            config: ConfigStatus {
+                path: self.shared.path.clone(),
+                needs_restart: in_force.needs_restart,
+                last_reload: journal.last_reload(),
+            },
+            events: journal.events(status::EVENTS_SHOWN_MAX),
+        }
+    }
+
+    /// What is true of `service`, with the generation.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn service(&self, service: &str) -> Result<(u64, ServiceStatus), Refused> {
+        let routing = self.shared.current.load();
+        let Some((index, active)) = routing.snapshot.service(service) else {
+            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
+        };
+        Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index])))
+    }
+
+    /// How the last look at the file ended.
+    #[must_use]
+    pub fn last_reload(&self) -> LastReload {
+        self.shared.journal.last_reload()
+    }
+
+    /// How looks at the file ended, since the process began.
+    #[must_use]
+    pub fn reload_counts(&self) -> ReloadCounts {
+        self.shared.journal.reload_counts()
+    }
+
+    /// The newest events, at most `count`, oldest first.
+    #[must_use]
+    pub fn events(&self, count: usize) -> Vec<Event> {
+        self.shared.journal.events(count)
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.journal.in_force().settings
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn current(&self) -> &Current {
+        &self.shared.current
+    }
+}
+
+/// Sends what `event` makes of a reply and awaits it.
+async fn ask<E, T>(queue: &mpsc::Sender<E>, event: impl FnOnce(Reply<T>) -> E) -> Result<T, Refused> {
+    let (reply, answer) = oneshot::channel();
+    queue.send(event(reply)).await.map_err(|_| Refused::Stopping)?;
+    answer.await.unwrap_or(Err(Refused::Stopping))
+}
+
+impl fmt::Debug for ControlHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlHandle").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,244 @@
+//! What happened lately and what is in force beside the snapshot: written by control, read by anyone.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::config::settings::{ListenAddress, Settings};
+
+use super::answer::{Outcome, Problem, Refused};
+
+/// Events kept.
+pub const EVENTS_MAX: usize = 1_024;
+/// Events one reload may leave; the last one then says how many more there were.
+pub const EVENTS_PER_RELOAD_MAX: usize = 64;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// Counts from 1 without gaps.
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Who caused it.
+    pub actor: String,
+    /// What it was.
+    pub what: What,
+    /// The service, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What was in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The reason given, or what changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The generation in force after it.
+    pub generation: u64,
+}
+
+/// What an event is about; the verb of the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The process started.
+    Start,
+    /// A weight was set.
+    Weight,
+    /// A candidate was aborted.
+    Abort,
+    /// A file took effect.
+    Reload,
+    /// A file was refused.
+    ReloadRefused,
+}
+
+/// An event before it has a number and a time.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    pub(super) actor: String,
+    pub(super) what: What,
+    pub(super) service: Option<String>,
+    pub(super) change: Option<(String, String)>,
+    pub(super) detail: Option<String>,
+    pub(super) generation: u64,
+}
+
+/// How the last look at the file ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastReload {
+    /// Whether the file is in force.
+    pub ok: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Who asked.
+    pub actor: String,
+    /// The generation in force after it.
+    pub generation: u64,
+    /// Everything that is wrong with the file.
+    pub errors: Vec<Problem>,
+}
+
+/// How looks at the file ended, since the process began; the one at the start is not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadCounts {
+    /// Took effect.
+    pub applied: u64,
+    /// In force already.
+    pub unchanged: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+/// What is in force beside the snapshot.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// Identifies them, see [`super::reload::Loaded::digest`].
+    pub digest: String,
+    /// Where each listener of the settings is bound, in order.
+    pub addresses: Vec<ListenAddress>,
+    /// Keys of the file only a restart applies.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// The journal. Locked for moments, never on the request path.
+#[derive(Debug)]
+pub struct Journal(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    in_force: InForce,
+    last_reload: LastReload,
+    counts: ReloadCounts,
+    events: VecDeque<Event>,
+    next_seq: u64,
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// A journal that begins with `in_force` at `generation`.
+    pub(super) fn new(in_force: InForce, generation: u64) -> Self {
+        let (actor, at_ms) = ("start".to_owned(), now_ms());
+        let last_reload =
+            LastReload { ok: true, outcome: Outcome::Applied, at_ms, actor, generation, errors: Vec::new() };
+        let (counts, events) = (ReloadCounts::default(), VecDeque::new());
+        Self(Mutex::new(Inner { in_force, last_reload, counts, events, next_seq: 1 }))
+    }
+
+    /// What is in force beside the snapshot.
+    #[must_use]
+    pub fn in_force(&self) -> InForce {
+        self.inner().in_force.clone()
+    }
+
+    /// How the last look at the file ended.
+    #[must_use]
+    pub fn last_reload(&self) -> LastReload {
+        self.inner().last_reload.clone()
+    }
+
+    /// How looks at the file ended, since the process began.
+    #[must_use]
+    pub fn reload_counts(&self) -> ReloadCounts {
+        self.inner().counts
+    }
+
+    /// The newest events, at most `count` (and [`EVENTS_MAX`]), oldest first.
+    #[must_use]
+    pub fn events(&self, count: usize) -> Vec<Event> {
+        let inner = self.inner();
+        let skip = inner.events.len().saturating_sub(count);
+        inner.events.iter().skip(skip).cloned().collect()
+    }
+
+    /// Takes down an event; the oldest gives way.
+    pub(super) fn note(&self, note: Note) {
+        let detail = note.detail.as_deref().unwrap_or_default();
+        let (from, to) = note.change.clone().unzip();
+        tracing::info!(
+            actor = note.actor, what = ?note.what, service = note.service, from, to, detail, generation = note.generation,
+            "control event"
+        );
+        let mut inner = self.inner();
+        let seq = inner.next_seq;
+        inner.next_seq += 1;
+        if inner.events.len() == EVENTS_MAX {
+            inner.events.pop_front();
+        }
+        let Note { actor, what, service, detail, generation, .. } = note;
+        inner.events.push_back(Event { seq, at_ms: now_ms(), actor, what, service, from, to, detail, generation });
+    }
+
+    /// Takes down that a file is in force, with what it changed.
+    pub(super) fn reloaded(&self, actor: &str, outcome: Outcome, generation: u64, changes: &[String]) {
+        let reload = |detail| Note {
+            actor: actor.to_owned(),
+            what: What::Reload,
+            service: None,
+            change: None,
+            detail,
+            generation,
+        };
+        self.looked(actor, outcome, generation, Vec::new());
+        if outcome == Outcome::Unchanged {
+            return;
+        }
+        let shown = if changes.len() > EVENTS_PER_RELOAD_MAX { EVENTS_PER_RELOAD_MAX - 1 } else { changes.len() };
+        for change in &changes[..shown] {
+            self.note(reload(Some(change.clone())));
+        }
+        match changes.len() - shown {
+            0 if shown > 0 => {}
+            0 => self.note(reload(None)),
+            more => self.note(reload(Some(format!("and {more} more changes")))),
+        }
+    }
+
+    /// Takes down that a file was refused.
+    pub(super) fn refused(&self, actor: &str, generation: u64, why: &Refused) {
+        self.looked(actor, Outcome::Refused, generation, why.problems());
+        self.note(Note {
+            actor: actor.to_owned(),
+            what: What::ReloadRefused,
+            service: None,
+            change: None,
+            detail: Some(why.to_string()),
+            generation,
+        });
+    }
+
+    /// Replaces what is in force.
+    pub(super) fn set_in_force(&self, in_force: InForce) {
+        self.inner().in_force = in_force;
+    }
+
+    fn looked(&self, actor: &str, outcome: Outcome, generation: u64, errors: Vec<Problem>) {
+        let (ok, actor) = (outcome != Outcome::Refused, actor.to_owned());
+        let mut inner = self.inner();
+        match outcome {
+            Outcome::Applied => inner.counts.applied += 1,
+            Outcome::Unchanged => inner.counts.unchanged += 1,
+            Outcome::Refused => inner.counts.refused += 1,
+        }
+        inner.last_reload = LastReload { ok, outcome, at_ms: now_ms(), actor, generation, errors };
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,192 @@
+//! What is true now, as people and programs ask for it.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::core::id::{Name, Variant, Version};
+use crate::core::snapshot::ActiveService;
+use crate::core::weight::Weight;
+use crate::state::current::Routing;
+use crate::state::live::ServiceLive;
+
+use super::answer::as_text;
+use super::journal::{Event, InForce, LastReload};
+
+/// Newest events shown in a status.
+pub const EVENTS_SHOWN_MAX: usize = 32;
+
+/// Everything at once.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The generation in force.
+    pub generation: u64,
+    /// The version of this program.
+    pub version: &'static str,
+    /// Seconds since the process began.
+    pub uptime_seconds: u64,
+    /// The file and how the last look at it ended.
+    pub config: ConfigStatus,
+    /// Listeners, in file order.
+    pub listeners: Vec<ListenerStatus>,
+    /// Services, in order of name.
+    pub services: Vec<ServiceStatus>,
+    /// The newest events, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The file and how the last look at it ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigStatus {
+    /// Its path.
+    pub path: String,
+    /// Keys of it only a restart applies.
+    pub needs_restart: Vec<&'static str>,
+    /// How the last look ended.
+    pub last_reload: LastReload,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where the file wants it.
+    pub listen: String,
+    /// Where it is bound.
+    pub bound: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: State,
+    /// Share of the candidate.
+    #[serde(serialize_with = "as_text")]
+    pub weight: Weight,
+    /// The number of the rollout, as session cookies carry it.
+    pub rollout: u64,
+    /// How often this candidate was tried again.
+    pub retry: u32,
+    /// The release in service.
+    pub stable: PoolStatus,
+    /// The release on trial.
+    pub candidate: Option<PoolStatus>,
+}
+
+/// What a service is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Everything on stable.
+    Idle,
+    /// The candidate has a share.
+    Splitting,
+    /// The candidate was aborted.
+    Aborted,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolStatus {
+    /// The release it serves.
+    #[serde(serialize_with = "as_text")]
+    pub version: Version,
+    /// Its digest, if the file gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Its endpoints, in file order.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndpointStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Requests in flight.
+    pub in_flight: u32,
+}
+
+// === impl State ===
+
+impl State {
+    /// What `active` is doing; `open` is the switch of its candidate.
+    #[must_use]
+    pub fn of(active: &ActiveService, open: bool) -> Self {
+        let running = &active.running;
+        match active.service.candidate {
+            Some(_) if running.aborted || !open => Self::Aborted,
+            Some(_) if running.weight > Weight::ZERO => Self::Splitting,
+            _ => Self::Idle,
+        }
+    }
+}
+
+// === impl ServiceStatus ===
+
+impl ServiceStatus {
+    /// The status of `active`.
+    #[must_use]
+    pub fn of(active: &ActiveService, live: &ServiceLive) -> Self {
+        let state = State::of(active, live.is_candidate_open());
+        let endpoints = |variant| endpoints(live, variant);
+        Self {
+            name: active.service.name.to_string(),
+            state,
+            // A thrown switch is what requests go by, also in the moment before the snapshot says so.
+            weight: if state == State::Aborted { Weight::ZERO } else { active.running.weight },
+            rollout: active.running.rollout,
+            retry: active.running.retry,
+            stable: PoolStatus {
+                version: active.service.stable.version.clone(),
+                digest: active.service.stable.digest.clone(),
+                endpoints: endpoints(Variant::Stable),
+            },
+            candidate: active.service.candidate.as_ref().map(|candidate| PoolStatus {
+                version: candidate.version.clone(),
+                digest: candidate.digest.clone(),
+                endpoints: endpoints(Variant::Candidate),
+            }),
+        }
+    }
+}
+
+fn endpoints(live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
+    live.pool(variant).iter().map(|e| EndpointStatus { address: e.key.address, in_flight: e.in_flight() }).collect()
+}
+
+// === lists ===
+
+/// Every service of `routing`.
+#[must_use]
+pub fn services(routing: &Routing) -> Vec<ServiceStatus> {
+    let live = routing.live.iter();
+    routing.snapshot.services.iter().zip(live).map(|(active, live)| ServiceStatus::of(active, live)).collect()
+}
+
+/// The names of every service of `routing`.
+#[must_use]
+pub fn names(routing: &Routing) -> Vec<Name> {
+    routing.snapshot.services.iter().map(|active| active.service.name.clone()).collect()
+}
+
+/// Every listener in force.
+#[must_use]
+pub fn listeners(in_force: &InForce) -> Vec<ListenerStatus> {
+    let bound = in_force.addresses.iter().map(Some).chain(std::iter::repeat(None));
+    let listeners = in_force.settings.listeners.iter().zip(bound);
+    listeners
+        .map(|(listener, bound)| ListenerStatus {
+            name: listener.name.to_string(),
+            listen: listener.listen.to_string(),
+            bound: bound.unwrap_or(&listener.listen).to_string(),
+            tls: listener.tls.is_some(),
+        })
+        .collect()
+}

@@ -1,0 +1,379 @@
+//! The writer: takes one event at a time, decides, publishes, answers. It never waits for anything but the next event.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::clock;
+use crate::config::settings::{ListenAddress, Settings};
+use crate::core::id::Name;
+use crate::core::route::table::RouteTable;
+use crate::core::snapshot::{ActiveService, Running, Snapshot};
+use crate::core::weight::Weight;
+use crate::state::current::{Current, Publisher, Routing, publish_first};
+use crate::state::live::{Registry, ServiceLive};
+
+use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
+use super::decide::{self, Planner};
+use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
+use super::journal::{InForce, Journal, Note, What};
+use super::plane::{DataPlane, Prepared};
+use super::reload::{self, Loaded, Loader, Look, Ready, Stage, Waiting, Work};
+use super::status::{self, State};
+
+/// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
+pub type Listening = Arc<dyn Fn(&Arc<Settings>) + Send + Sync>;
+
+/// What control begins with.
+pub struct Setup {
+    /// The configuration to begin with.
+    pub loaded: Loaded,
+    /// Reads it again.
+    pub load: Loader,
+    /// Compares what runs with what is wanted.
+    pub planner: Planner,
+    /// Told about every configuration that took effect after the first.
+    pub listening: Listening,
+    /// Keeps endpoint state.
+    pub registry: Arc<Registry>,
+    /// The path of the file, for people.
+    pub path: String,
+    /// When the process began.
+    pub began: Instant,
+    /// The first unused rollout number.
+    pub next_rollout: u64,
+}
+
+/// Control with its first snapshot published, before there is a data plane.
+pub struct Opening {
+    publisher: Publisher,
+    current: Current,
+    settings: Arc<Settings>,
+    digest: String,
+    load: Loader,
+    planner: Planner,
+    listening: Listening,
+    registry: Arc<Registry>,
+    path: String,
+    began: Instant,
+    next_rollout: u64,
+}
+
+/// The writer. [`Control::run`] it.
+pub struct Control {
+    shared: Arc<Shared>,
+    publisher: Publisher,
+    current: Arc<Routing>,
+    registry: Arc<Registry>,
+    planner: Planner,
+    listening: Listening,
+    /// Settings the process began with; what only a restart applies is compared with these.
+    began_with: Arc<Settings>,
+    next_rollout: u64,
+    aborts: mpsc::Receiver<Abort>,
+    commands: mpsc::Receiver<Command>,
+    reloads: mpsc::Receiver<Reload>,
+}
+
+// === impl Opening ===
+
+impl Opening {
+    /// Publishes the first snapshot.
+    ///
+    /// # Errors
+    /// What the planner refuses, or a route without its service.
+    pub fn new(setup: Setup) -> Result<Self, Refused> {
+        let Setup { loaded: Loaded { settings, digest }, load, planner, listening, registry, path, began, .. } = setup;
+        let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
+        let planned = decide::reload(&planner, &nothing, &settings.services, setup.next_rollout)?;
+        let next_rollout = planned.next_rollout;
+        let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
+        let live = registry.resolve(&snapshot, &HashMap::new());
+        let (publisher, current) = publish_first(Routing { snapshot, live });
+        let settings = Arc::new(settings);
+        Ok(Self { publisher, current, settings, digest, load, planner, listening, registry, path, began, next_rollout })
+    }
+
+    /// Reads what is published: the workers need it before they exist.
+    #[must_use]
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// Binds the listeners, accepts on them, and makes the writer and a handle to it.
+    ///
+    /// # Errors
+    /// A listener that cannot be bound.
+    pub async fn open(self, plane: Arc<dyn DataPlane>) -> Result<(Control, ControlHandle), Refused> {
+        let prepared = plane.prepare(&reload::wanted(&self.settings)).map_err(Refused::Listeners)?;
+        let addresses = prepared.addresses();
+        prepared.commit().await;
+        Ok(self.connect(plane, addresses))
+    }
+
+    fn connect(self, plane: Arc<dyn DataPlane>, addresses: Vec<ListenAddress>) -> (Control, ControlHandle) {
+        let routing = self.current.load();
+        let (settings, digest) = (Arc::clone(&self.settings), self.digest);
+        let journal = Journal::new(InForce { settings, digest, addresses, needs_restart: Vec::new() }, 1);
+        journal.note(Note {
+            actor: "start".to_owned(),
+            what: What::Start,
+            service: None,
+            change: None,
+            detail: Some(format!("with {}", self.path)),
+            generation: routing.snapshot.generation,
+        });
+        let shared = Arc::new(Shared {
+            current: self.current,
+            journal,
+            plane,
+            load: self.load,
+            path: self.path,
+            began: self.began,
+            checks: Semaphore::new(CHECKS_MAX),
+        });
+        let (abort_sender, aborts) = mpsc::channel(ABORTS_MAX);
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (reload_sender, reloads) = mpsc::channel(RELOADS_MAX);
+        let control = Control {
+            shared: Arc::clone(&shared),
+            publisher: self.publisher,
+            current: routing,
+            registry: self.registry,
+            planner: self.planner,
+            listening: self.listening,
+            began_with: self.settings,
+            next_rollout: self.next_rollout,
+            aborts,
+            commands,
+            reloads,
+        };
+        (control, ControlHandle { shared, aborts: abort_sender, commands: command_sender, reloads: reload_sender })
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Takes events until every handle is gone. Aborts come first, whatever else is waiting or under way.
+    pub async fn run(mut self) {
+        let mut work: Option<Work> = None;
+        loop {
+            let busy = work.is_some();
+            tokio::select! {
+                biased;
+                Some(abort) = self.aborts.recv() => self.abort(abort),
+                stage = advance(&mut work), if busy => work = self.staged(stage),
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(reload) = self.reloads.recv(), if !busy => work = Some(self.look(reload)),
+                else => return,
+            }
+        }
+    }
+
+    fn abort(&mut self, abort: Abort) {
+        let Abort { service, actor, reason, reply } = abort;
+        let answer = self.find(&service).map(|index| {
+            // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
+            self.current.live[index].close_candidate();
+            self.put(index, decide::abort(&self.current.snapshot.services[index]), What::Abort, actor, reason);
+            let Applied { service, generation, weight, state } = self.applied(index);
+            Aborted { service, generation, weight, state, settled: false }
+        });
+        // Whoever no longer waits needs no answer; so below.
+        let _ = reply.send(answer);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Weight { service, weight, actor, reason, reply } => {
+                let _ = reply.send(self.set_weight(&service, weight, actor, reason));
+            }
+            Command::Preview { settings, reply } => {
+                let _ = reply.send(self.preview(&settings));
+            }
+        }
+    }
+
+    fn set_weight(
+        &mut self,
+        service: &str,
+        weight: Weight,
+        actor: String,
+        reason: Option<String>,
+    ) -> Result<Applied, Refused> {
+        let index = self.find(service)?;
+        let (active, live) = self.current.service(index);
+        let decided = decide::weight(active, live.is_candidate_open(), weight, &mut self.next_rollout)?;
+        self.put(index, decided, What::Weight, actor, reason);
+        Ok(self.applied(index))
+    }
+
+    fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
+        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        Ok(Validated {
+            generation: self.current.snapshot.generation,
+            changes: planned.changes,
+            needs_restart: decide::needs_restart(&self.began_with, settings),
+            listeners: settings.listeners.len(),
+            routes: settings.routes.len(),
+            services: settings.services.len(),
+        })
+    }
+
+    /// Publishes what was decided about the service at `index`, if anything, and takes it down.
+    fn put(&mut self, index: usize, decided: Option<Running>, what: What, actor: String, detail: Option<String>) {
+        let Some(running) = decided else { return };
+        let before = &self.current.snapshot.services[index];
+        let name = before.service.name.to_string();
+        let change = (before.running.weight.to_string(), running.weight.to_string());
+        let mut live = self.current.live.clone();
+        if running.rollout != before.running.rollout {
+            live[index] = Arc::new(live[index].reopened(running.rollout));
+        }
+        let snapshot = self.current.snapshot.with_running(index, running);
+        self.current = self.publisher.publish(Routing { snapshot, live });
+        let generation = self.current.snapshot.generation;
+        self.shared.journal.note(Note { actor, what, service: Some(name), change: Some(change), detail, generation });
+    }
+
+    fn look(&mut self, first: Reload) -> Work {
+        let mut waiting = Waiting { actor: first.actor, replies: vec![first.reply] };
+        while let Ok(more) = self.reloads.try_recv() {
+            waiting.replies.push(more.reply);
+        }
+        let shared = &self.shared;
+        reload::look(Arc::clone(&shared.load), Arc::clone(&shared.plane), shared.journal.in_force(), waiting)
+    }
+
+    /// Goes on with a reload after a stage of it; `None` when it is over.
+    fn staged(&mut self, stage: Stage) -> Option<Work> {
+        let Stage::Looked(waiting, outcome) = stage else {
+            // No worker holds the snapshot before any more: most of what left it can go.
+            self.registry.sweep(&self.current.live, clock::now());
+            return None;
+        };
+        let applied = match outcome {
+            Ok(Look::Unchanged) => {
+                let answer = Ok(self.unchanged(&waiting.actor));
+                waiting.answer(&answer);
+                return None;
+            }
+            Ok(Look::Ready(ready)) => self.apply(*ready, &waiting.actor),
+            Err(refused) => Err(refused),
+        };
+        match applied {
+            Ok((answer, prepared)) => {
+                let (listening, settings) = (Arc::clone(&self.listening), self.shared.journal.in_force().settings);
+                let tell = move || listening(&settings);
+                Some(reload::finish(prepared, Arc::clone(&self.shared.plane), tell, answer, waiting))
+            }
+            Err(refused) => {
+                self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
+                waiting.answer(&Err(refused));
+                None
+            }
+        }
+    }
+
+    fn unchanged(&self, actor: &str) -> Reloaded {
+        let (journal, generation) = (&self.shared.journal, self.current.snapshot.generation);
+        journal.reloaded(actor, Outcome::Unchanged, generation, &[]);
+        let needs_restart = journal.in_force().needs_restart;
+        Reloaded { outcome: Outcome::Unchanged, generation, changes: Vec::new(), needs_restart, settled: true }
+    }
+
+    /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
+    fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
+        let Ready { settings, digest, routes, prepared } = ready;
+        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        let generation = self.current.snapshot.generation + 1;
+        let snapshot = assemble(generation, &settings, routes, planned.services)?;
+        // Nothing is refused from here on.
+        self.next_rollout = planned.next_rollout;
+        let previous = self.live_by_name();
+        let live = self.registry.resolve(&snapshot, &previous);
+        self.current = self.publisher.publish(Routing { snapshot, live });
+        self.close_superseded(&previous);
+        drop(previous);
+        self.registry.sweep(&self.current.live, clock::now());
+        let needs_restart = decide::needs_restart(&self.began_with, &settings);
+        let addresses = prepared.addresses();
+        let journal = &self.shared.journal;
+        journal.set_in_force(InForce { settings, digest, addresses, needs_restart: needs_restart.clone() });
+        journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
+        let changes = planned.changes;
+        Ok((Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false }, prepared))
+    }
+
+    /// Throws the switches of candidates that are gone, so that requests that began before start no attempt there either.
+    fn close_superseded(&self, previous: &HashMap<Name, Arc<ServiceLive>>) {
+        for (name, before) in previous {
+            let now = self.current.snapshot.service(name.as_str()).map(|(index, _)| &self.current.live[index]);
+            if now.is_none_or(|now| !Arc::ptr_eq(&now.candidate_open, &before.candidate_open)) {
+                before.close_candidate();
+            }
+        }
+    }
+
+    fn live_by_name(&self) -> HashMap<Name, Arc<ServiceLive>> {
+        let names = self.current.snapshot.services.iter().map(|active| active.service.name.clone());
+        names.zip(self.current.live.iter().cloned()).collect()
+    }
+
+    fn find(&self, service: &str) -> Result<usize, Refused> {
+        let found = self.current.snapshot.service(service).map(|(index, _)| index);
+        found
+            .ok_or_else(|| Refused::UnknownService { service: service.to_owned(), known: status::names(&self.current) })
+    }
+
+    fn applied(&self, index: usize) -> Applied {
+        let (active, live) = self.current.service(index);
+        let state = State::of(active, live.is_candidate_open());
+        Applied {
+            service: active.service.name.clone(),
+            generation: self.current.snapshot.generation,
+            weight: if state == State::Aborted { Weight::ZERO } else { active.running.weight },
+            state,
+        }
+    }
+}
+
+/// Awaits the stage under way.
+async fn advance(work: &mut Option<Work>) -> Stage {
+    match work {
+        Some(work) => work.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A snapshot of `services` (in order of name), with `routes` as indexed for the services of `settings` if these are the same.
+fn assemble(
+    generation: u64,
+    settings: &Settings,
+    routes: Arc<RouteTable>,
+    services: Vec<ActiveService>,
+) -> Result<Snapshot, Refused> {
+    let mut wanted: Vec<&Name> = settings.services.iter().map(|service| &service.name).collect();
+    wanted.sort_unstable();
+    if wanted.into_iter().eq(services.iter().map(|active| &active.service.name)) {
+        return Ok(Snapshot { generation, routes, services });
+    }
+    // The plan keeps a service the file no longer has: indices differ.
+    Snapshot::build(generation, &settings.routes, services).map_err(|unknown| Refused::Plan(vec![unknown.to_string()]))
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("generation", &self.current.snapshot.generation).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening").field("path", &self.path).finish_non_exhaustive()
+    }
+}
