@@ -183,7 +183,9 @@ impl Certificates {
         }
         let mut certificates = Self { exact: HashMap::new(), wildcard: HashMap::new(), fallback };
         for (certificate, names) in &loaded {
-            names.iter().for_each(|name| certificates.insert(name, certificate));
+            for name in names {
+                certificates.insert(name, certificate);
+            }
         }
         Ok(certificates)
     }
