@@ -2,3 +2,4 @@
 
 pub mod h1;
 pub mod headers;
+pub mod ws;
