@@ -106,3 +106,18 @@ fn long_values_are_cut_and_stay_on_one_line() {
     let found = errors(&format!("[log]\nlevel = \"{}\\n\"\n{BASE}", "x".repeat(10_000)));
     assert!(found[0].len() < 300 && !found[0].contains('\n'), "{}", found[0]);
 }
+
+#[test]
+fn deep_nesting_is_refused() {
+    const DEPTH: usize = 100_000;
+    for text in [
+        format!("x = {}1{}", "[".repeat(DEPTH), "]".repeat(DEPTH)),
+        format!("x = {}1{}", "{a=".repeat(DEPTH), "}".repeat(DEPTH)),
+        format!("{}a = 1", "a.".repeat(DEPTH)),
+        format!("[{}a]", "a.".repeat(DEPTH)),
+        format!("[[{}a]]", "a.".repeat(DEPTH)),
+    ] {
+        let found = errors(&format!("{text}\n{BASE}"));
+        assert!(found.len() == 1 && found[0].contains("recurs"), "{found:?}");
+    }
+}
