@@ -1,12 +1,13 @@
 //! Routes: which service a request belongs to. Precedence is one [`Ord`]; file order breaks ties.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::service::KeySource;
 use super::weight::Split;
 
 /// One route, everything resolved. `S` names a service: a [`super::id::Name`] in the configuration, an index in a snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route<S> {
     /// Which requests it takes.
     pub matcher: Matcher,
@@ -19,7 +20,7 @@ pub struct Route<S> {
 }
 
 /// Which requests a route takes: all conditions must hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Matcher {
     /// The host.
     pub host: HostMatch,
@@ -36,7 +37,7 @@ pub struct Matcher {
 }
 
 /// A host pattern; lower case, without port and trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostMatch {
     /// This host.
     Exact(String),
@@ -58,7 +59,7 @@ pub enum PathMatch {
 }
 
 /// A predicate over a header, query parameter or cookie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldMatch {
     /// Its name (headers: lower case).
     pub name: String,
@@ -80,7 +81,7 @@ pub enum ValueMatch {
 }
 
 /// Where a route sends its requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<S> {
     /// To one service.
     Service(S),
@@ -94,6 +95,58 @@ pub enum Target<S> {
 }
 
 pub mod table;
+
+// === Equality: expressions are equal when their patterns are ===
+
+impl PathMatch {
+    fn parts(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Exact(path) => (0, path),
+            Self::Prefix(path) => (1, path),
+            Self::Regex(regex) => (2, regex.as_str().as_bytes()),
+        }
+    }
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for PathMatch {}
+
+impl Hash for PathMatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl ValueMatch {
+    fn parts(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Exact(value) => (0, value),
+            Self::Prefix(value) => (1, value),
+            Self::Regex(regex) => (2, regex.as_str().as_bytes()),
+            Self::Present(false) => (3, b""),
+            Self::Present(true) => (4, b""),
+        }
+    }
+}
+
+impl PartialEq for ValueMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for ValueMatch {}
+
+impl Hash for ValueMatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
 
 // === impl Target ===
 
