@@ -13,7 +13,7 @@ use crate::core::service::{PemFile, Service};
 use crate::core::weight::Weight;
 
 /// The whole file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `[admin]`
     pub admin: Admin,

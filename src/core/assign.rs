@@ -137,6 +137,9 @@ pub fn assign(candidate: Openness, wish: Wish) -> (Variant, Assignment) {
 }
 
 #[cfg(test)]
+mod peers;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod balance;
 pub mod endpoint;
+pub mod fields;
 pub mod id;
 pub mod plan;
 pub mod route;

@@ -98,9 +98,10 @@ pub struct Force {
     pub keep_candidate: bool,
 }
 
-/// A secret read from the environment or a file; never shown.
+/// A secret read from the environment or a file, and the name of the variable or path of the file it came from. The secret
+/// is never shown; its origin is.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Arc<[u8]>);
+pub struct Secret(pub Arc<[u8]>, pub Arc<str>);
 
 /// Which requests stay together on one variant.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +141,7 @@ pub enum SameSite {
 }
 
 /// Where an affinity or split key comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// Our own cookie.
     OwnCookie,
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown_by_debug() {
-        let secret = Secret(Arc::from(&b"hunter2"[..]));
+        let secret = Secret(Arc::from(&b"hunter2"[..]), Arc::from("FORCE_SECRET"));
         let pem = PemFile { path: "a.pem".into(), pem: Arc::from(&b"hunter2"[..]) };
         assert!(!format!("{secret:?} {pem:?}").contains("hunter2"));
         assert!(!format!("{pem:?}").contains("104"));

@@ -51,8 +51,13 @@ pub enum Known {
     SecWebSocketVersion,
     SecWebSocketAccept,
     Http2Settings,
+    Date,
+    /// Any other name that begins with `x-forwarded-`.
+    XForwardedOther,
     /// A name that begins with `x-tidegate-`: ours alone.
     Tidegate,
+    /// Named by the sender in `Connection`: meant for this hop only, never forwarded (set by the parser, never by [`Known::of`]).
+    Nominated,
 }
 
 /// HTTP/1 minor version, or HTTP/2.
@@ -86,7 +91,7 @@ pub struct RequestHead {
     pub method: Span,
     /// The target as the client wrote it: origin form (path and query), or `*`. Of an absolute-form target only the part from the path on.
     pub target: Span,
-    /// The path part of `target`, escapes as the client wrote them.
+    /// The path part of `target`, escapes as the client wrote them; `*` for `OPTIONS *`.
     pub path: Span,
     /// The query part of `target`, without `?`; `None` when there is no `?`.
     pub query: Option<Span>,
@@ -127,6 +132,21 @@ pub struct ResponseHead {
     pub keep_alive: bool,
 }
 
+/// The fields after a body; empty for nearly every message, and then without memory of their own.
+#[derive(Debug, Default)]
+pub struct Trailers {
+    /// What the fields point into.
+    pub bytes: Vec<u8>,
+    /// The fields in order, all of them.
+    pub fields: Vec<Field>,
+}
+
+/// Trailers that are forwarded; all others stay behind, since a recipient may merge trailers into the head (RFC 9110 section 6.5.1).
+pub const TRAILERS_FORWARDED: &[&str] =
+    &["server-timing", "content-digest", "repr-digest", "digest", "content-md5", "etag"];
+/// Trailers that begin with one of these are forwarded too.
+pub const TRAILER_PREFIXES_FORWARDED: &[&str] = &["grpc-", "x-checksum-", "x-amz-checksum-"];
+
 // === impl Span ===
 
 impl Span {
@@ -155,7 +175,98 @@ impl Span {
     }
 }
 
+// === impl Known ===
+
+impl Known {
+    /// What the proxy knows `name` as, in any letter case: length and first letter choose at most one name to compare with.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let Some(first) = name.first() else { return Self::Other };
+        let (text, known): (&[u8], Self) = match (name.len(), first | 0x20) {
+            (2, b't') => (b"te", Self::Te),
+            (4, b'h') => (b"host", Self::Host),
+            (4, b'd') => (b"date", Self::Date),
+            (6, b'c') => (b"cookie", Self::Cookie),
+            (6, b'e') => (b"expect", Self::Expect),
+            (7, b't') => (b"trailer", Self::Trailer),
+            (7, b'u') => (b"upgrade", Self::Upgrade),
+            (9, b'f') => (b"forwarded", Self::Forwarded),
+            (10, b'c') => (b"connection", Self::Connection),
+            (10, b'k') => (b"keep-alive", Self::KeepAlive),
+            (10, b's') => (b"set-cookie", Self::SetCookie),
+            (13, b'c') => (b"cache-control", Self::CacheControl),
+            (14, b'c') => (b"content-length", Self::ContentLength),
+            (14, b'h') => (b"http2-settings", Self::Http2Settings),
+            (16, b'p') => (b"proxy-connection", Self::ProxyConnection),
+            (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
+            (17, b's') => (b"sec-websocket-key", Self::SecWebSocketKey),
+            (18, b'p') => (b"proxy-authenticate", Self::ProxyAuthenticate),
+            (19, b'p') => (b"proxy-authorization", Self::ProxyAuthorization),
+            (20, b's') => (b"sec-websocket-accept", Self::SecWebSocketAccept),
+            (21, b's') => (b"sec-websocket-version", Self::SecWebSocketVersion),
+            (11.., b'x') => return Self::of_x(name),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(text) { known } else { Self::Other }
+    }
+
+    /// The names with `x-` in front.
+    fn of_x(name: &[u8]) -> Self {
+        if begins(name, b"x-forwarded-") {
+            let rest = &name[b"x-forwarded-".len()..];
+            if rest.eq_ignore_ascii_case(b"for") {
+                Self::XForwardedFor
+            } else if rest.eq_ignore_ascii_case(b"host") {
+                Self::XForwardedHost
+            } else if rest.eq_ignore_ascii_case(b"proto") {
+                Self::XForwardedProto
+            } else {
+                Self::XForwardedOther
+            }
+        } else if name.eq_ignore_ascii_case(b"x-request-id") {
+            Self::XRequestId
+        } else if begins(name, b"x-tidegate-") {
+            Self::Tidegate
+        } else {
+            Self::Other
+        }
+    }
+}
+
+// === impl Trailers ===
+
+impl Trailers {
+    /// Name and value of those that are forwarded, in order ([`TRAILERS_FORWARDED`], [`TRAILER_PREFIXES_FORWARDED`]).
+    pub fn forwarded(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (field.name.of(&self.bytes), field.value.of(&self.bytes))).filter(|(name, _)| {
+            TRAILERS_FORWARDED.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes()))
+                || TRAILER_PREFIXES_FORWARDED.iter().any(|prefix| begins(name, prefix.as_bytes()))
+        })
+    }
+}
+
 // === impl RequestHead ===
+
+impl Default for RequestHead {
+    /// An empty head to parse into; allocates nothing.
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            method: Span::default(),
+            target: Span::default(),
+            path: Span::default(),
+            query: None,
+            authority: Span::default(),
+            version: HttpVersion::Http11,
+            fields: Vec::new(),
+            body: BodyLength::None,
+            keep_alive: false,
+            websocket: false,
+            expect_continue: false,
+            te_trailers: false,
+        }
+    }
+}
 
 impl RequestHead {
     /// The bytes of `span`.
@@ -163,14 +274,175 @@ impl RequestHead {
     pub fn get(&self, span: Span) -> &[u8] {
         span.of(&self.bytes)
     }
+
+    /// The value of the first field called `name`, in any letter case.
+    #[must_use]
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields_named(name).next()
+    }
+
+    /// The values of all fields called `name`, in any letter case, in order.
+    pub fn fields_named<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        named(&self.bytes, &self.fields, name)
+    }
+
+    /// The value of the first field known as `known`.
+    #[must_use]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.all_known(known).next()
+    }
+
+    /// The values of all fields known as `known`, in order.
+    pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
+    }
+
+    /// The pairs of all `Cookie` fields, in order (RFC 6265 section 4.2.1).
+    pub fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.all_known(Known::Cookie).flat_map(cookie_pairs).map(|(name, value, _)| (name, value))
+    }
+
+    /// The value of the first cookie called `name`; cookie names differ by letter case.
+    #[must_use]
+    pub fn cookie(&self, name: &[u8]) -> Option<&[u8]> {
+        self.cookies().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
 }
 
 // === impl ResponseHead ===
+
+impl Default for ResponseHead {
+    /// An empty head to parse into; allocates nothing.
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            status: 0,
+            reason: Span::default(),
+            version: HttpVersion::Http11,
+            fields: Vec::new(),
+            body: BodyLength::None,
+            keep_alive: false,
+        }
+    }
+}
 
 impl ResponseHead {
     /// The bytes of `span`.
     #[must_use]
     pub fn get(&self, span: Span) -> &[u8] {
         span.of(&self.bytes)
+    }
+
+    /// The value of the first field called `name`, in any letter case.
+    #[must_use]
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields_named(name).next()
+    }
+
+    /// The values of all fields called `name`, in any letter case, in order.
+    pub fn fields_named<'a>(&'a self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        named(&self.bytes, &self.fields, name)
+    }
+
+    /// The value of the first field known as `known`.
+    #[must_use]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.all_known(known).next()
+    }
+
+    /// The values of all fields known as `known`, in order.
+    pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
+    }
+}
+
+/// Whether `name` begins with `prefix`, in any letter case.
+fn begins(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+}
+
+/// The values of the fields called `name` that are meant for more than this hop.
+fn named<'a>(bytes: &'a [u8], fields: &'a [Field], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.known != Known::Nominated && field.name.of(bytes).eq_ignore_ascii_case(name))
+        .map(move |field| field.value.of(bytes))
+}
+
+/// The pairs of one `Cookie` value as (name, value, whole pair), without white space around them; a pair without `=` has an empty name.
+pub(crate) fn cookie_pairs(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+    value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
+        match memchr::memchr(b'=', pair) {
+            Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start(), pair),
+            None => (&pair[..0], pair, pair),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: &[(&str, Known)] = &[
+        ("te", Known::Te),
+        ("host", Known::Host),
+        ("date", Known::Date),
+        ("cookie", Known::Cookie),
+        ("expect", Known::Expect),
+        ("trailer", Known::Trailer),
+        ("upgrade", Known::Upgrade),
+        ("forwarded", Known::Forwarded),
+        ("connection", Known::Connection),
+        ("keep-alive", Known::KeepAlive),
+        ("set-cookie", Known::SetCookie),
+        ("cache-control", Known::CacheControl),
+        ("content-length", Known::ContentLength),
+        ("http2-settings", Known::Http2Settings),
+        ("proxy-connection", Known::ProxyConnection),
+        ("transfer-encoding", Known::TransferEncoding),
+        ("sec-websocket-key", Known::SecWebSocketKey),
+        ("proxy-authenticate", Known::ProxyAuthenticate),
+        ("proxy-authorization", Known::ProxyAuthorization),
+        ("sec-websocket-accept", Known::SecWebSocketAccept),
+        ("sec-websocket-version", Known::SecWebSocketVersion),
+        ("x-forwarded-for", Known::XForwardedFor),
+        ("x-forwarded-host", Known::XForwardedHost),
+        ("x-forwarded-proto", Known::XForwardedProto),
+        ("x-forwarded-port", Known::XForwardedOther),
+        ("x-request-id", Known::XRequestId),
+        ("x-tidegate-variant", Known::Tidegate),
+        ("x-tidegate-", Known::Tidegate),
+    ];
+
+    #[test]
+    fn names_are_known_in_any_case_and_nothing_near_them_is() {
+        for (name, known) in NAMES {
+            assert_eq!(Known::of(name.as_bytes()), *known, "{name}");
+            assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), *known, "{name}");
+            let mut near = name.as_bytes().to_vec();
+            near[1] = b'_';
+            assert_eq!(Known::of(&near), Known::Other, "{name}");
+        }
+        for name in
+            ["", "x", "hosts", "content-lengti", "x-forwarded", "x-tidegate", "transfer-encodinG ", "xx-tidegate-a"]
+        {
+            assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn cookies_come_as_pairs_from_every_cookie_field() {
+        let mut head = RequestHead::default();
+        for value in ["a=1; b=2;;  c = 3 ", "novalue; A=x=y"] {
+            let start = u32::try_from(head.bytes.len()).unwrap();
+            head.bytes.extend_from_slice(value.as_bytes());
+            let end = u32::try_from(head.bytes.len()).unwrap();
+            head.fields.push(Field { known: Known::Cookie, name: Span::default(), value: Span { start, end } });
+        }
+        let found: Vec<_> =
+            head.cookies().map(|(n, v)| (str::from_utf8(n).unwrap(), str::from_utf8(v).unwrap())).collect();
+        assert_eq!(found, [("a", "1"), ("b", "2"), ("c", "3"), ("", "novalue"), ("A", "x=y")]);
+        assert_eq!(head.cookie(b"A"), Some(&b"x=y"[..]));
+        assert_eq!(head.cookie(b"d"), None);
     }
 }

@@ -1,3 +1,5 @@
 //! The data plane: workers, listeners, the policy of one request and the loop that forwards it.
 
+pub mod h1;
 pub mod headers;
+pub mod ws;

@@ -1,12 +1,21 @@
 //! Routes: which service a request belongs to. Precedence is one [`Ord`]; file order breaks ties.
 
+pub mod explain;
+pub mod host;
+pub mod path;
+pub mod predicate;
+pub mod rank;
+pub mod table;
+mod trie;
+
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::service::KeySource;
 use super::weight::Split;
 
 /// One route, everything resolved. `S` names a service: a [`super::id::Name`] in the configuration, an index in a snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route<S> {
     /// Which requests it takes.
     pub matcher: Matcher,
@@ -19,7 +28,7 @@ pub struct Route<S> {
 }
 
 /// Which requests a route takes: all conditions must hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Matcher {
     /// The host.
     pub host: HostMatch,
@@ -35,8 +44,8 @@ pub struct Matcher {
     pub cookies: Vec<FieldMatch>,
 }
 
-/// A host pattern; lower case, without port and trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A host pattern; lower case, without port and trailing dot ([`HostMatch::parse`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostMatch {
     /// This host.
     Exact(String),
@@ -46,23 +55,24 @@ pub enum HostMatch {
     Any,
 }
 
-/// A path pattern, over the normalised path.
+/// A path pattern, over the normalised path; paths in the form [`path::pattern`] gives them.
 #[derive(Clone, Debug)]
 pub enum PathMatch {
     /// This path.
     Exact(Vec<u8>),
-    /// This path and all below it, by whole segments.
+    /// This path and all below it, by whole segments; a closing `/` makes no difference ([`path::is_within`]).
     Prefix(Vec<u8>),
     /// Any path the expression is found in.
     Regex(regex::bytes::Regex),
 }
 
 /// A predicate over a header, query parameter or cookie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldMatch {
     /// Its name (headers: lower case).
     pub name: String,
-    /// What its value must be; with several values of one name, any of them.
+    /// What its value must be. Of several headers of one name any will do; of several query parameters or cookies of one name the
+    /// first counts, as for affinity.
     pub value: ValueMatch,
 }
 
@@ -80,7 +90,7 @@ pub enum ValueMatch {
 }
 
 /// Where a route sends its requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<S> {
     /// To one service.
     Service(S),
@@ -93,7 +103,57 @@ pub enum Target<S> {
     },
 }
 
-pub mod table;
+// === Equality: expressions are equal when their patterns are ===
+
+impl PathMatch {
+    fn parts(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Exact(path) => (0, path),
+            Self::Prefix(path) => (1, path),
+            Self::Regex(regex) => (2, regex.as_str().as_bytes()),
+        }
+    }
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for PathMatch {}
+
+impl Hash for PathMatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl ValueMatch {
+    fn parts(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Exact(value) => (0, value),
+            Self::Prefix(value) => (1, value),
+            Self::Regex(regex) => (2, regex.as_str().as_bytes()),
+            Self::Present(false) => (3, b""),
+            Self::Present(true) => (4, b""),
+        }
+    }
+}
+
+impl PartialEq for ValueMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for ValueMatch {}
+
+impl Hash for ValueMatch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
 
 // === impl Target ===
 

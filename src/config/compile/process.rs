@@ -1,0 +1,122 @@
+//! The sections about the process: `[admin]`, `[state]`, `[runtime]`, `[log]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::file::Table;
+use super::super::settings::{AccessLog, Admin, ListenAddress, Log, LogFormat, LogLevel, Runtime, State};
+use super::super::{keys, units, words};
+use super::listen_address;
+use crate::core::weight::Weight;
+
+/// Where the admin API listens unless the file says otherwise.
+const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+/// Where state is kept unless the file or the environment says otherwise.
+const STATE_DIR_DEFAULT: &str = "./tidegate-state";
+/// Says where state is kept and wins over the file (systemd sets it).
+const STATE_DIR_VARIABLE: &str = "STATE_DIRECTORY";
+const DIR_FORM: &str = "a folder such as \"./tidegate-state\"";
+/// Number of workers.
+const WORKERS: RangeInclusive<u32> = 1..=1_024;
+/// Time allowed for stopping.
+const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3_600);
+/// What a share looks like.
+const SHARE_FORM: &str = "a weight is a share such as \"5%\" or \"0.01%\"";
+
+pub(super) fn admin(root: &Table<'_>) -> Admin {
+    let default = ListenAddress::Tcp(ADMIN_DEFAULT);
+    let Some(table) = root.table("admin", &keys::ADMIN) else { return Admin { listen: default } };
+    let listen = listen_address(&table, "listen").unwrap_or(default);
+    if let (ListenAddress::Tcp(address), Some(value)) = (&listen, table.value("listen"))
+        && !address.ip().is_loopback()
+    {
+        value.refuse(
+            "the admin API has no authentication of its own yet, so it listens only on a loopback address \
+             such as \"127.0.0.1:9900\" or on \"unix:/path\"",
+        );
+    }
+    Admin { listen }
+}
+
+pub(super) fn state(root: &Table<'_>) -> State {
+    let table = root.table("state", &keys::STATE);
+    let written = table.as_ref().and_then(|t| t.value("dir")).and_then(|value| {
+        let folder =
+            |text: &'_ str| if text.is_empty() || text.contains('\0') { Err(DIR_FORM) } else { Ok(text.to_owned()) };
+        value.read(DIR_FORM, folder)
+    });
+    // systemd separates several by colons; the first is ours.
+    let variable = (root.context().env)(STATE_DIR_VARIABLE);
+    let variable = variable.as_deref().and_then(|dirs| dirs.split(':').next()).filter(|dir| !dir.is_empty());
+    let dir = match variable {
+        Some(dir) => PathBuf::from(dir),
+        None => root.context().resolve(written.as_deref().unwrap_or(STATE_DIR_DEFAULT)),
+    };
+    State { dir }
+}
+
+pub(super) fn runtime(root: &Table<'_>) -> Runtime {
+    let defaults = Runtime {
+        workers: available_workers(),
+        drain_timeout: Duration::from_secs(30),
+        accept_grace: Duration::ZERO,
+        idle_grace: Duration::from_secs(5),
+    };
+    let Some(table) = root.table("runtime", &keys::RUNTIME) else { return defaults };
+    let runtime = Runtime {
+        workers: workers(&table).unwrap_or(defaults.workers),
+        drain_timeout: table.duration("drain_timeout", GRACE, defaults.drain_timeout),
+        accept_grace: table.duration("accept_grace", GRACE, defaults.accept_grace),
+        idle_grace: table.duration("idle_grace", GRACE, defaults.idle_grace),
+    };
+    if let Some(value) = table.value("accept_grace").filter(|_| runtime.accept_grace > runtime.drain_timeout) {
+        value.refuse(format_args!(
+            "longer than drain_timeout (\"{}\"), at which the process ends",
+            units::show_duration(runtime.drain_timeout)
+        ));
+    }
+    runtime
+}
+
+fn workers(table: &Table<'_>) -> Option<usize> {
+    let value = table.value("workers")?;
+    if value.is_text("auto") {
+        return Some(available_workers());
+    }
+    value.integer(&WORKERS, "\"auto\" or ").and_then(|n| usize::try_from(n).ok())
+}
+
+fn available_workers() -> usize {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    count.min(usize::try_from(*WORKERS.end()).unwrap_or(count))
+}
+
+pub(super) fn log(root: &Table<'_>) -> Log {
+    let table = root.table("log", &keys::LOG);
+    let access = table.as_ref().and_then(|t| t.table("access", &keys::ACCESS));
+    Log {
+        level: table.as_ref().and_then(|t| t.word("level", &words::LEVEL)).unwrap_or(LogLevel::Info),
+        format: table.as_ref().and_then(|t| t.word("format", &words::FORMAT)),
+        access: access_log(access.as_ref()),
+    }
+}
+
+fn access_log(table: Option<&Table<'_>>) -> AccessLog {
+    let defaults = AccessLog { enabled: false, path: None, format: LogFormat::Json, sample: Weight::FULL };
+    let Some(table) = table else { return defaults };
+    let file = |text: &str| match text {
+        "" => Err("a file, or \"-\" for standard output"),
+        "-" => Ok(None),
+        path => Ok(Some(table.context().resolve(path))),
+    };
+    let path = table.value("path").and_then(|v| v.read("a file, or \"-\" for standard output", file)).flatten();
+    let sample = table.value("sample").and_then(|v| v.read(SHARE_FORM, Weight::parse));
+    AccessLog {
+        enabled: table.boolean("enabled", defaults.enabled),
+        path,
+        format: table.word("format", &words::FORMAT).unwrap_or(defaults.format),
+        sample: sample.unwrap_or(defaults.sample),
+    }
+}

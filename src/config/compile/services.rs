@@ -1,0 +1,138 @@
+//! `[services.*]`: the two pools of a service and how they are reached.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::file::{Table, Value};
+use super::super::{keys, words};
+use super::{pem, policy, syntax};
+use crate::core::balance::Balance;
+use crate::core::endpoint::Pool;
+use crate::core::id::{Name, Version};
+use crate::core::service::{HostMode, Service, Upstream, UpstreamTls};
+
+/// Most services, and most endpoints of a pool.
+const SERVICES_MAX: usize = 10_000;
+const ENDPOINTS_MAX: usize = 4_096;
+/// Bounds of the waits.
+const CONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3_600);
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3_600);
+
+/// All services, in order of name.
+pub(super) fn services(root: &Table<'_>) -> Vec<Arc<Service>> {
+    let named = root.named_tables("services", &keys::SERVICE);
+    if let Some(value) = root.value("services").filter(|_| named.len() > SERVICES_MAX) {
+        value.wrong(format_args!("{} services; at most {SERVICES_MAX} are allowed", named.len()));
+    }
+    let mut services: Vec<_> = named.iter().filter_map(|(name, table)| service(*name, table)).map(Arc::new).collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    services
+}
+
+fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
+    let name = Name::new(key.key());
+    if let Err(bad) = &name {
+        table.wrong(bad);
+    }
+    let stable = table.required("stable", "a table with version and endpoints, the release in service");
+    let stable = stable.and_then(|value| value.table(&keys::STABLE));
+    let candidate = table.table("candidate", &keys::CANDIDATE);
+    let pools = (stable.as_ref().and_then(pool), candidate.as_ref().and_then(pool));
+    if let ((Some(a), Some(b)), Some(candidate)) = (&pools, &candidate)
+        && a.version == b.version
+        && let Some(value) = candidate.value("version")
+    {
+        value.refuse("the version of stable; a candidate is another version");
+    }
+    let upstream = upstream(table.table("upstream", &keys::UPSTREAM).as_ref());
+    let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
+    let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
+    Some(Service {
+        name: name.ok()?,
+        stable: Arc::new(pools.0?),
+        candidate: pools.1.map(Arc::new),
+        upstream,
+        force,
+        affinity,
+    })
+}
+
+fn pool(table: &Table<'_>) -> Option<Pool> {
+    let version = table.required("version", "the name of the release, such as \"v1\"");
+    let version = version.and_then(|value| value.read("a version such as \"v1\"", Version::new));
+    let digest = table.value("digest").and_then(|value| value.read(syntax::DIGEST_FORM, syntax::digest));
+    let endpoints = table.required("endpoints", "a list such as [\"10.0.0.1:8080\"]");
+    let endpoints = endpoints?.list(syntax::ENDPOINT_FORM, 1..=ENDPOINTS_MAX, syntax::endpoint);
+    Some(Pool { version: version?, digest, endpoints })
+}
+
+fn upstream(table: Option<&Table<'_>>) -> Upstream {
+    let default = Upstream {
+        tls: None,
+        host: HostMode::Preserve,
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(60),
+        body_idle: Duration::from_secs(60),
+        keepalive_idle: Duration::from_secs(30),
+        balance: Balance::LeastRequest,
+        drain_timeout: Duration::from_secs(30),
+        websocket_drain: Duration::from_secs(300),
+    };
+    let Some(table) = table else { return default };
+    Upstream {
+        tls: table.table("tls", &keys::UPSTREAM_TLS).and_then(|tls| upstream_tls(&tls)),
+        host: table.value("host").and_then(host_mode).unwrap_or(default.host),
+        connect_timeout: table.duration("connect_timeout", CONNECT, default.connect_timeout),
+        response_timeout: table.duration("response_timeout", WAIT, default.response_timeout),
+        body_idle: table.duration("body_idle", WAIT, default.body_idle),
+        keepalive_idle: table.duration("keepalive_idle", WAIT, default.keepalive_idle),
+        balance: table.word("balance", &words::BALANCE).unwrap_or(default.balance),
+        drain_timeout: table.duration("drain_timeout", DRAIN, default.drain_timeout),
+        websocket_drain: table.duration("websocket_drain", DRAIN, default.websocket_drain),
+    }
+}
+
+fn host_mode(value: Value<'_, '_>) -> Option<HostMode> {
+    const FORM: &str =
+        "\"preserve\", \"endpoint\", or the host to send, such as \"web.internal\" or \"web.internal:8080\"";
+    value.read(FORM, |text| match text {
+        "preserve" => Ok(HostMode::Preserve),
+        "endpoint" => Ok(HostMode::Endpoint),
+        name => syntax::authority(name).map(HostMode::Name).ok_or(FORM),
+    })
+}
+
+fn upstream_tls(table: &Table<'_>) -> Option<UpstreamTls> {
+    let ca = table.value("ca").map(pem::roots);
+    let client = client_certificate(table);
+    let sni = table.required("sni", "endpoints are IP addresses, so TLS needs the name to ask for and to verify");
+    let sni = sni.and_then(|value| value.read(SNI_FORM, server_name));
+    let insecure = table.boolean("insecure", false);
+    if let Some(value) = table.value("insecure").filter(|_| insecure && ca.is_some()) {
+        value.wrong("contradicts ca; either certificates are verified against it or not at all");
+    }
+    Some(UpstreamTls { ca: ca.flatten(), client, sni: sni?, insecure })
+}
+
+const SNI_FORM: &str = "a server name is a DNS name such as \"web.internal\", or an IP address";
+
+fn server_name(text: &str) -> Result<String, &'static str> {
+    rustls_pki_types::ServerName::try_from(text).map(|_| text.to_owned()).map_err(|_| SNI_FORM)
+}
+
+fn client_certificate(table: &Table<'_>) -> Option<(crate::core::service::PemFile, crate::core::service::PemFile)> {
+    match (table.value("cert"), table.value("key")) {
+        (None, None) => None,
+        (Some(cert), None) => {
+            cert.wrong("has no key; cert and key come together");
+            None
+        }
+        (None, Some(key)) => {
+            key.wrong("has no cert; cert and key come together");
+            None
+        }
+        both => pem::pair(both.0, both.1),
+    }
+}

@@ -1,0 +1,247 @@
+//! Every key of the file, by section: the one place that lists them.
+//!
+//! A reader asserts that the key it asks for is listed here; a test asserts that every key listed here is in
+//! `config/reference.toml` and the other way round.
+
+/// The keys of one table.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Its path with `*` for a name of the author's choice and `[]` for an element.
+    pub(super) path: &'static str,
+    /// Keys that are read.
+    pub(super) keys: &'static [&'static str],
+    /// Keys of the design that this version does not support yet.
+    pub(super) later: &'static [&'static str],
+}
+
+const fn section(path: &'static str, keys: &'static [&'static str], later: &'static [&'static str]) -> Section {
+    Section { path, keys, later }
+}
+
+pub(super) static ROOT: Section = section(
+    "",
+    &["admin", "state", "runtime", "log", "listeners", "routes", "services"],
+    &["synthetic", "hooks", "notifications", "cluster"],
+);
+pub(super) static ADMIN: Section = section("admin", &["listen"], &["probe_listen", "tokens", "require_reason"]);
+pub(super) static STATE: Section = section("state", &["dir"], &[]);
+pub(super) static RUNTIME: Section =
+    section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace"], &[]);
+pub(super) static LOG: Section = section("log", &["level", "format", "access"], &[]);
+pub(super) static ACCESS: Section = section("log.access", &["enabled", "path", "format", "sample"], &[]);
+
+pub(super) static LISTENER: Section = section(
+    "listeners[]",
+    &["name", "listen", "tls", "trusted_proxies", "underscores", "limits"],
+    &["proxy_protocol_from"],
+);
+pub(super) static LISTENER_TLS: Section = section("listeners[].tls", &["certificates"], &["client_ca"]);
+pub(super) static CERTIFICATE: Section = section("listeners[].tls.certificates[]", &["cert", "key"], &[]);
+pub(super) static LIMITS: Section = section(
+    "listeners[].limits",
+    &[
+        "head_timeout",
+        "keepalive_idle",
+        "max_requests",
+        "max_age",
+        "body_idle",
+        "tls_handshake",
+        "max_connections",
+        "max_head",
+        "max_fields",
+        "max_line",
+        "max_body",
+        "websocket_idle",
+    ],
+    &["max_connections_per_client", "h2"],
+);
+
+pub(super) static ROUTE: Section = section(
+    "routes[]",
+    &[
+        "host",
+        "path",
+        "path_prefix",
+        "path_regex",
+        "methods",
+        "headers",
+        "query",
+        "cookies",
+        "service",
+        "services",
+        "affinity",
+        "timeout",
+    ],
+    &["respond", "redirect", "rewrite", "request_headers", "response_headers", "rate_limit"],
+);
+const PREDICATE: &[&str] = &["name", "exact", "prefix", "regex", "present"];
+pub(super) static ROUTE_HEADER: Section = section("routes[].headers[]", PREDICATE, &[]);
+pub(super) static ROUTE_QUERY: Section = section("routes[].query[]", PREDICATE, &[]);
+pub(super) static ROUTE_COOKIE: Section = section("routes[].cookies[]", PREDICATE, &[]);
+pub(super) static ROUTE_SERVICE: Section = section("routes[].services[]", &["service", "weight"], &[]);
+pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"], &[]);
+
+pub(super) static SERVICE: Section = section(
+    "services.*",
+    &["stable", "candidate", "upstream", "force", "affinity"],
+    &["health", "outlier", "rollout", "gate"],
+);
+const POOL: &[&str] = &["version", "digest", "endpoints"];
+pub(super) static STABLE: Section = section("services.*.stable", POOL, &[]);
+pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]);
+pub(super) static UPSTREAM: Section = section(
+    "services.*.upstream",
+    &[
+        "tls",
+        "host",
+        "connect_timeout",
+        "response_timeout",
+        "body_idle",
+        "keepalive_idle",
+        "balance",
+        "drain_timeout",
+        "websocket_drain",
+    ],
+    &["protocol", "max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+);
+pub(super) static UPSTREAM_TLS: Section =
+    section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
+pub(super) static FORCE: Section =
+    section("services.*.force", &["header", "cookie", "allow_from", "secret_env", "keep_candidate"], &[]);
+pub(super) static AFFINITY: Section =
+    section("services.*.affinity", &["key", "cookie", "salt", "on_increase", "secret_file"], &[]);
+pub(super) static AFFINITY_COOKIE: Section =
+    section("services.*.affinity.cookie", &["name", "max_age", "same_site"], &[]);
+
+/// All sections.
+#[cfg(test)]
+pub(super) static ALL: &[&Section] = &[
+    &ROOT,
+    &ADMIN,
+    &STATE,
+    &RUNTIME,
+    &LOG,
+    &ACCESS,
+    &LISTENER,
+    &LISTENER_TLS,
+    &CERTIFICATE,
+    &LIMITS,
+    &ROUTE,
+    &ROUTE_HEADER,
+    &ROUTE_QUERY,
+    &ROUTE_COOKIE,
+    &ROUTE_SERVICE,
+    &ROUTE_AFFINITY,
+    &SERVICE,
+    &STABLE,
+    &CANDIDATE,
+    &UPSTREAM,
+    &UPSTREAM_TLS,
+    &FORCE,
+    &AFFINITY,
+    &AFFINITY_COOKIE,
+];
+
+/// Most words that are compared with a wrong one, and most that a message lists.
+const SUGGEST_FROM_MAX: usize = 256;
+const LISTED_MAX: usize = 16;
+
+// === impl Section ===
+
+impl Section {
+    /// What is wrong with `key`, which this section does not read.
+    pub(super) fn refusal(&self, key: &str) -> String {
+        if self.later.contains(&key) {
+            return "not supported by this version".to_owned();
+        }
+        match closest(key, self.keys.iter().copied()) {
+            Some(known) => format!("unknown key; did you mean \"{known}\"?"),
+            None => format!("unknown key; allowed are {}", list(self.keys.iter().copied())),
+        }
+    }
+}
+
+/// The word of `known` that is at most two typing mistakes away from `word` (one in short words).
+pub(super) fn closest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_").into_bytes();
+    let word = plain(word);
+    let allowed = if word.len() < 5 { 1 } else { 2 };
+    known
+        .take(SUGGEST_FROM_MAX)
+        .filter(|k| k.len().abs_diff(word.len()) <= allowed)
+        .map(|k| (distance(&word, &plain(k)), k))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, k)| k)
+}
+
+/// `known` as a list for people, cut when it is long.
+pub(super) fn list<'k>(known: impl ExactSizeIterator<Item = &'k str>) -> String {
+    let count = known.len();
+    let mut shown: Vec<&str> = known.take(LISTED_MAX).collect();
+    let more = format!("{} more", count.saturating_sub(LISTED_MAX));
+    if count > LISTED_MAX {
+        shown.push(&more);
+    }
+    shown.join(", ")
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours between `a` and `b` (optimal string alignment).
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_mistakes_are_recognised_and_other_words_are_not() {
+        let known = ["listen", "listeners", "dir", "connect_timeout"];
+        for (word, expected) in [
+            ("lisen", Some("listen")),
+            ("listner", Some("listen")),
+            ("litsen", Some("listen")),
+            ("Connect-Timeout", Some("connect_timeout")),
+            ("dri", Some("dir")),
+            ("door", None),
+            ("", None),
+            ("workers", None),
+        ] {
+            assert_eq!(closest(word, known.into_iter()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn refusals_suggest_or_list_or_say_that_it_comes_later() {
+        assert_eq!(ADMIN.refusal("lsiten"), "unknown key; did you mean \"listen\"?");
+        assert_eq!(LOG.refusal("zzz"), "unknown key; allowed are level, format, access");
+        assert_eq!(ADMIN.refusal("tokens"), "not supported by this version");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list(["a", "b"].into_iter()), "a, b");
+        assert!(list(vec!["x"; 20].into_iter()).ends_with("x, 4 more"));
+    }
+
+    #[test]
+    fn no_key_is_both_read_and_for_later() {
+        for section in ALL {
+            assert!(section.keys.iter().all(|key| !section.later.contains(key)), "{}", section.path);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The words of the file that name one of a few choices, for reading and for writing.
+
+use super::settings::{LogFormat, LogLevel, Underscores};
+use crate::core::balance::Balance;
+use crate::core::service::{OnIncrease, SaltMode, SameSite};
+
+/// A choice of words.
+pub(super) struct Words<T: 'static> {
+    known: &'static [(&'static str, T)],
+    /// Words of the design that this version does not support yet.
+    later: &'static [&'static str],
+}
+
+pub(super) static LEVEL: Words<LogLevel> = words(&[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+]);
+pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+pub(super) static UNDERSCORES: Words<Underscores> =
+    words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);
+pub(super) static BALANCE: Words<Balance> = Words {
+    known: &[("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)],
+    later: &["random", "ring_hash", "peak_ewma"],
+};
+pub(super) static SAME_SITE: Words<SameSite> =
+    words(&[("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)]);
+pub(super) static SALT: Words<SaltMode> = words(&[("rollout", SaltMode::Rollout), ("static", SaltMode::Static)]);
+pub(super) static ON_INCREASE: Words<OnIncrease> =
+    words(&[("move", OnIncrease::Move), ("new_sessions", OnIncrease::NewSessions)]);
+
+const fn words<T>(known: &'static [(&'static str, T)]) -> Words<T> {
+    Words { known, later: &[] }
+}
+
+// === impl Words ===
+
+impl<T: Copy + PartialEq> Words<T> {
+    /// What `word` means.
+    pub(super) fn get(&self, word: &str) -> Result<T, String> {
+        match self.known.iter().find(|(known, _)| *known == word) {
+            Some((_, value)) => Ok(*value),
+            None if self.later.contains(&word) => Err(format!("not supported by this version; {}", self.form())),
+            None => Err(self.form()),
+        }
+    }
+
+    /// Which words are allowed.
+    pub(super) fn form(&self) -> String {
+        let quoted: Vec<String> = self.known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        format!("one of {}", quoted.join(", "))
+    }
+
+    /// The word for `value`.
+    pub(super) fn word(&self, value: T) -> &'static str {
+        self.known.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+    }
+}

@@ -1,0 +1,5 @@
+//! What several shells need of the network: an HTTP client, sockets, TLS towards clients.
+
+pub mod http;
+pub mod socket;
+pub mod tls;

@@ -1,0 +1,89 @@
+//! What is refused and what is accepted, each head split in every way that matters.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::settings::Limits;
+use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead};
+
+mod accepted;
+mod refused;
+mod responses;
+
+pub(super) fn limits() -> HeadLimits {
+    HeadLimits::new(&Limits::default(), Underscores::Drop)
+}
+
+/// Reads a request that arrives up to each of `cuts` in turn, then whole.
+fn read_cut(raw: &[u8], cuts: &[usize], limits: &HeadLimits) -> Result<Option<(RequestHead, usize)>, Refusal> {
+    let mut state = ScanState::default();
+    for cut in cuts.iter().copied().chain([raw.len()]) {
+        if let Some(length) = scan_head(&raw[..cut], &mut state, limits)? {
+            let mut head = RequestHead { bytes: raw.to_vec(), ..RequestHead::default() };
+            parse_request(&mut head, length, limits)?;
+            return Ok(Some((head, length)));
+        }
+    }
+    Ok(None)
+}
+
+fn read(raw: &[u8]) -> Result<RequestHead, Refusal> {
+    read_cut(raw, &[], &limits()).map(|read| read.expect("a complete head").0)
+}
+
+/// The same, and sure that the answer does not depend on where the head is split.
+fn read_split(raw: &[u8], limits: &HeadLimits) -> Result<Option<(RequestHead, usize)>, Refusal> {
+    let whole = read_cut(raw, &[], limits);
+    let outcome = |read: &Result<Option<(RequestHead, usize)>, Refusal>| match read {
+        Ok(read) => Ok(read.as_ref().map(|(head, length)| (format!("{head:?}"), *length))),
+        Err(refusal) => Err(refusal.status),
+    };
+    let every: Vec<usize> = (0..raw.len()).collect();
+    assert_eq!(outcome(&read_cut(raw, &every, limits)), outcome(&whole), "byte by byte: {}", raw.escape_ascii());
+    let step = raw.len() / 300 + 1;
+    for cut in every.into_iter().step_by(step) {
+        assert_eq!(outcome(&read_cut(raw, &[cut], limits)), outcome(&whole), "cut at {cut}: {}", raw.escape_ascii());
+    }
+    whole
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(raw in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..300) {
+        let _ = read_cut(&raw, &[cut.min(raw.len())], &limits());
+        // Parsing does not rely on scanning for its safety.
+        for length in [raw.len(), cut.min(raw.len())] {
+            let _ = parse_request(&mut RequestHead { bytes: raw.clone(), ..RequestHead::default() }, length, &limits());
+            let mut head = crate::proxy::headers::ResponseHead { bytes: raw.clone(), ..Default::default() };
+            let _ = parse_response(&mut head, length, false);
+        }
+    }
+
+    #[test]
+    fn near_heads_never_panic_and_never_smuggle(parts in proptest::collection::vec(prop_oneof![
+        Just("GET / HTTP/1.1\r\n"), Just("POST /a?b HTTP/1.0\r\n"), Just("Host: a\r\n"), Just("Content-Length: 5\r\n"),
+        Just("Transfer-Encoding: chunked\r\n"), Just("Connection: x, close\r\n"), Just("\r\n"), Just("\n"), Just("\r"), Just(" "),
+        Just("\t"), Just(":"), Just("GET http://a"), Just(" HTTP/1.1\r\n"), Just("X: y"), Just("%2e"), Just("\0"), Just(","),
+    ], 0..14), cut in 0usize..200) {
+        let raw = parts.concat();
+        if let Ok(Some((head, length))) = read_cut(raw.as_bytes(), &[cut.min(raw.len())], &limits()) {
+            let count = |known| head.all_known(known).count();
+            prop_assert!(raw[..length].ends_with("\r\n\r\n"));
+            prop_assert!(count(Known::ContentLength) + count(Known::TransferEncoding) <= 1);
+            prop_assert!(count(Known::Host) == 1 || head.version == HttpVersion::Http10);
+            prop_assert_eq!(head.body == BodyLength::Chunked, count(Known::TransferEncoding) == 1);
+        }
+    }
+
+    #[test]
+    fn any_split_of_a_head_reads_the_same(cuts in proptest::collection::vec(0usize..160, 0..8)) {
+        let raw = b"\r\nPOST http://shop.example:80/a/b?c=%20d HTTP/1.1\r\nHost: shop.example\r\nX-A:  b \r\nContent-Length: 7\r\n\r\n1234567GET";
+        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(raw.len())).collect();
+        cuts.sort_unstable();
+        let (head, length) = read_cut(raw, &cuts, &limits()).unwrap().unwrap();
+        prop_assert_eq!(length, raw.len() - 10);
+        prop_assert_eq!(head.get(head.target), b"/a/b?c=%20d");
+        prop_assert_eq!(head.field(b"x-a"), Some(&b"b"[..]));
+        prop_assert_eq!(head.body, BodyLength::Exact(7));
+    }
+}
