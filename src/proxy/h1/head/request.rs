@@ -10,20 +10,21 @@ use crate::proxy::h1::bytes::is_token;
 use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, Span};
 
 /// Reads the head in `head.bytes[..len]`, where `len` is what [`super::scan_head`] found, and fills in everything else of `head`.
-/// Of an absolute form without a path some bytes are rewritten, so that its origin form is there to point at.
+/// What follows in `head.bytes` is left alone. Of an absolute form without a path some bytes are rewritten, so that its origin form is there
+/// to point at.
 ///
 /// # Errors
 /// The status to refuse the request with: 400, 405, 417, 431 or 505. What `head` then holds is not to be used.
 pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) -> Result<(), Refusal> {
-    head.bytes.truncate(len);
+    let len = len.min(head.bytes.len());
     head.fields.clear();
-    let (target, after) = parse_line(head)?;
+    let (target, after) = parse_line(head, len)?;
     if matches!(head.method.of(&head.bytes), b"CONNECT" | b"TRACE") {
         return Err(Refusal::new(405, "the method is not allowed"));
     }
     let form = parse_target(head, target)?;
     let limits = FieldLimits { fields: limits.max_fields, underscores: limits.underscores };
-    parse_fields(&head.bytes, after, limits, &mut head.fields)?;
+    parse_fields(&head.bytes[..len], after, limits, &mut head.fields)?;
     let facts = Facts::read(&head.bytes, &head.fields)?;
     head.authority = authority(head, form, facts.host)?;
     head.body = facts.length(&head.bytes, head.version)?.unwrap_or(BodyLength::None);
@@ -41,8 +42,8 @@ pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) ->
 }
 
 /// Reads `method SP target SP version CRLF` and sets method and version; returns the target, and where the fields begin.
-fn parse_line(head: &mut RequestHead) -> Result<(Span, usize), Refusal> {
-    let bytes = &head.bytes[..];
+fn parse_line(head: &mut RequestHead, len: usize) -> Result<(Span, usize), Refusal> {
+    let bytes = &head.bytes[..len];
     // The one empty line tolerated in front.
     let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let line = &bytes[start..];
@@ -54,9 +55,6 @@ fn parse_line(head: &mut RequestHead) -> Result<(Span, usize), Refusal> {
     head.version = version(&rest[target + 1..])?;
     if !is_token(&line[..method]) {
         return Err(Refusal::bad("an invalid method"));
-    }
-    if target == 0 {
-        return Err(Refusal::bad("more than one space in the request line"));
     }
     head.method = span(start, start + method);
     let target = span(start + method + 1, start + method + 1 + target);

@@ -13,11 +13,11 @@ use crate::proxy::headers::{BodyLength, HttpVersion, ResponseHead};
 /// # Errors
 /// What is wrong with it. What `head` then holds is not to be used.
 pub fn parse_response(head: &mut ResponseHead, len: usize, request_is_head: bool) -> Result<(), BadResponse> {
-    head.bytes.truncate(len);
+    let len = len.min(head.bytes.len());
     head.fields.clear();
-    let after = parse_line(head)?;
+    let after = parse_line(head, len)?;
     let limits = FieldLimits { fields: RESPONSE_FIELDS_MAX, underscores: Underscores::Keep };
-    parse_fields(&head.bytes, after, limits, &mut head.fields)?;
+    parse_fields(&head.bytes[..len], after, limits, &mut head.fields)?;
     let facts = Facts::read(&head.bytes, &head.fields)?;
     let announced = facts.length(&head.bytes, head.version)?;
     facts.mark_nominated(&head.bytes, &mut head.fields);
@@ -35,8 +35,8 @@ pub fn parse_response(head: &mut ResponseHead, len: usize, request_is_head: bool
 }
 
 /// Reads `version SP status [SP reason] CRLF`; returns where the fields begin.
-fn parse_line(head: &mut ResponseHead) -> Result<usize, Refusal> {
-    let Some(end) = memchr(b'\r', &head.bytes) else { return Err(Refusal::bad("a status line without end")) };
+fn parse_line(head: &mut ResponseHead, len: usize) -> Result<usize, Refusal> {
+    let Some(end) = memchr(b'\r', &head.bytes[..len]) else { return Err(Refusal::bad("a status line without end")) };
     let line = &head.bytes[..end];
     head.version = match line.get(..9) {
         Some(b"HTTP/1.1 ") => HttpVersion::Http11,
