@@ -1,0 +1,3 @@
+//! The admin side: what the process says about itself.
+
+pub mod gather;
