@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod explain;
+pub mod gather;
 mod guard;
 mod problem;
 mod read;

@@ -67,7 +67,7 @@ impl Termination {
         Self::TunnelDrained,
     ];
 
-    /// The two-letter code of the access log and the `cause` label.
+    /// The two-letter code of the access log and the `code` label.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -92,6 +92,32 @@ impl Termination {
             Self::TunnelDrained => "TD",
         }
     }
+
+    /// The cause in words, for people: the `cause` label of the metrics and the table in the documentation.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::BadRequest => "bad request",
+            Self::HeadTimeout => "request head timed out",
+            Self::BodyTooLarge => "request body too large",
+            Self::ClientAbort => "client went away",
+            Self::ClientIdle => "client stalled",
+            Self::NoRoute => "no route",
+            Self::NoEndpoint => "no endpoint",
+            Self::ConnectFailed => "upstream connect failed",
+            Self::ConnectTimeout => "upstream connect timed out",
+            Self::ResponseTimeout => "upstream response timed out",
+            Self::UpstreamReset => "upstream closed before its response",
+            Self::BadResponse => "upstream response malformed",
+            Self::UpstreamTruncated => "upstream response cut short",
+            Self::UpstreamIdle => "upstream stalled",
+            Self::Drained => "drain deadline",
+            Self::Dropped => "forced stop",
+            Self::TunnelIdle => "tunnel idle",
+            Self::TunnelDrained => "tunnel drained",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -105,5 +131,17 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Termination::ALL.len());
+    }
+
+    #[test]
+    fn words_are_distinct_and_fit_a_table() {
+        let mut words: Vec<_> = Termination::ALL.iter().map(|t| t.words()).collect();
+        assert!(
+            words.iter().all(|w| !w.is_empty() && w.bytes().all(|b| b == b' ' || b.is_ascii_lowercase())),
+            "{words:?}"
+        );
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Termination::ALL.len());
     }
 }
