@@ -163,7 +163,7 @@ async fn verbs_answer_what_is_now_true() {
             "stable": "v1", "candidate": "v2", "settled": true});
         assert_eq!(abort, expected, "{body}");
     }
-    api.bench.write("second", fake::settings(vec![service("new", 1, None)]));
+    api.bench.write(fake::settings(vec![service("new", 1, None)]));
     let validated = api.post("/v1/config:validate", "").await.json();
     assert_eq!((&validated["generation"], &validated["changes"][0]), (&3.into(), &"new: new".into()));
     let reloaded = api.post("/v1/config:reload", "").await.json();
@@ -207,7 +207,7 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
     let bad = api.post("/v1/config:reload", "").await;
     bad.is_problem(422, "a: one\nb: two");
     assert_eq!(bad.json()["errors"][1]["message"], "b: two");
-    api.bench.write("x", fake::settings(vec![service("refused", 1, None)]));
+    api.bench.write(fake::settings(vec![service("refused", 1, None)]));
     api.post("/v1/config:reload", "").await.is_problem(409, "not while a rollout runs");
     assert_eq!(api.get("/v1/status").await.json()["generation"], 1);
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::Settings;
 use crate::core::service::Service;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
@@ -78,22 +77,6 @@ pub(super) fn reload(
         services.into_iter().map(|(service, running)| ActiveService::new(service, running)).collect();
     services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
     Ok(Accepted { services, changes, next_rollout })
-}
-
-/// Keys whose value differs between what the process started with and `wanted` and which only a restart applies.
-pub(super) fn needs_restart(began: &Settings, wanted: &Settings) -> Vec<&'static str> {
-    let (was, now) = (&began.runtime, &wanted.runtime);
-    [
-        ("admin.listen", began.admin != wanted.admin),
-        ("state.dir", began.state != wanted.state),
-        ("runtime.workers", was.workers != now.workers),
-        ("runtime.drain_timeout", was.drain_timeout != now.drain_timeout),
-        ("runtime.accept_grace", was.accept_grace != now.accept_grace),
-        ("runtime.idle_grace", was.idle_grace != now.idle_grace),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
 }
 
 #[cfg(test)]

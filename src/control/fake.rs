@@ -22,7 +22,7 @@ use super::answer::{Problem, Refused};
 use super::decide::{Planned, Planner};
 use super::handle::ControlHandle;
 use super::plane::{DataPlane, Pending, Prepared};
-use super::reload::{Loaded, Source};
+use super::reload::Source;
 use super::writer::{Control, Opening, Setup};
 
 /// A data plane that records what it is asked and can be told to fail or to wait.
@@ -48,7 +48,7 @@ pub(crate) struct Gate(Mutex<bool>, Condvar);
 struct FakePrepared(Arc<FakePlane>, Vec<ListenAddress>);
 
 /// What "the file" holds now.
-pub(crate) type File = Arc<Mutex<Result<Loaded, Vec<Problem>>>>;
+pub(crate) type File = Arc<Mutex<Result<Settings, Vec<Problem>>>>;
 
 /// Control with all that is around it.
 pub(crate) struct Bench {
@@ -70,13 +70,12 @@ pub(crate) async fn start(first: Settings) -> Bench {
 /// As [`start`], but the writer is for the caller to run.
 pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
     let plane = FakePlane::new();
-    let first = Loaded { settings: first, digest: "first".to_owned() };
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
     let tell = Arc::clone(&told);
     let registry = Arc::new(Registry::new(1, clock::now()));
     let opening = Opening::new(Setup {
-        loaded: first,
+        settings: first,
         load: Arc::new(move |source| match source {
             Source::File => lock(&read).clone(),
             Source::Text(text) => Err(vec![Problem { line: Some(1), ..Problem::of(format!("not a file: {text}")) }]),
@@ -161,8 +160,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Bench {
     /// Writes "the file".
-    pub(crate) fn write(&self, digest: &str, settings: Settings) {
-        *lock(&self.file) = Ok(Loaded { settings, digest: digest.to_owned() });
+    pub(crate) fn write(&self, settings: Settings) {
+        *lock(&self.file) = Ok(settings);
     }
 
     /// The live switch of `service`.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock;
+use crate::config;
 use crate::config::settings::{ListenAddress, Settings};
 use crate::core::id::{Name, Variant};
 use crate::core::route::table::RouteTable;
@@ -21,7 +22,7 @@ use super::decide::{self, Planner};
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::{DataPlane, Prepared};
-use super::reload::{self, Loaded, Loader, Look, Ready, Stage, Waiting, Work};
+use super::reload::{self, Loader, Look, Ready, Stage, Waiting, Work};
 use super::status::{self, State};
 
 /// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
@@ -30,7 +31,7 @@ pub type Listening = Arc<dyn Fn(&Arc<Settings>) + Send + Sync>;
 /// What control begins with.
 pub struct Setup {
     /// The configuration to begin with.
-    pub loaded: Loaded,
+    pub settings: Settings,
     /// Reads it again.
     pub load: Loader,
     /// Compares what runs with what is wanted.
@@ -52,7 +53,6 @@ pub struct Opening {
     publisher: Publisher,
     current: Current,
     settings: Arc<Settings>,
-    digest: String,
     load: Loader,
     planner: Planner,
     listening: Listening,
@@ -86,7 +86,7 @@ impl Opening {
     /// # Errors
     /// What the planner refuses, or a route without its service.
     pub fn new(setup: Setup) -> Result<Self, Refused> {
-        let Setup { loaded: Loaded { settings, digest }, load, planner, listening, registry, path, began, .. } = setup;
+        let Setup { settings, load, planner, listening, registry, path, began, .. } = setup;
         let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
         let planned = decide::reload(&planner, &nothing, &settings.services, setup.next_rollout)?;
         let next_rollout = planned.next_rollout;
@@ -94,7 +94,7 @@ impl Opening {
         let live = registry.resolve(&snapshot, &HashMap::new());
         let (publisher, current) = publish_first(Routing { snapshot, live });
         let settings = Arc::new(settings);
-        Ok(Self { publisher, current, settings, digest, load, planner, listening, registry, path, began, next_rollout })
+        Ok(Self { publisher, current, settings, load, planner, listening, registry, path, began, next_rollout })
     }
 
     /// Reads what is published: the workers need it before they exist.
@@ -116,8 +116,8 @@ impl Opening {
 
     fn connect(self, plane: Arc<dyn DataPlane>, addresses: Vec<ListenAddress>) -> (Control, ControlHandle) {
         let routing = self.current.load();
-        let (settings, digest) = (Arc::clone(&self.settings), self.digest);
-        let journal = Journal::new(InForce { settings, digest, addresses, needs_restart: Vec::new() }, 1);
+        let settings = Arc::clone(&self.settings);
+        let journal = Journal::new(InForce { settings, addresses, needs_restart: Vec::new() }, 1);
         journal.note(Note {
             actor: "start".to_owned(),
             what: What::Start,
@@ -217,7 +217,7 @@ impl Control {
         Ok(Validated {
             generation: self.current.snapshot.generation,
             changes: planned.changes,
-            needs_restart: decide::needs_restart(&self.began_with, settings),
+            needs_restart: config::needs_restart(&self.began_with, settings),
             listeners: settings.listeners.len(),
             routes: settings.routes.len(),
             services: settings.services.len(),
@@ -288,7 +288,7 @@ impl Control {
 
     /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
     fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
-        let Ready { settings, digest, routes, prepared } = ready;
+        let Ready { settings, routes, prepared } = ready;
         let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
@@ -299,10 +299,10 @@ impl Control {
         self.current = self.publisher.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
-        let needs_restart = decide::needs_restart(&self.began_with, &settings);
+        let needs_restart = config::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
-        journal.set_in_force(InForce { settings, digest, addresses, needs_restart: needs_restart.clone() });
+        journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
         let changes = planned.changes;
         Ok((Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false }, prepared))
