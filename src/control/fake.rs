@@ -1,4 +1,4 @@
-//! A data plane, a file and a planner for tests.
+//! A data plane and a file for tests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,14 +12,12 @@ use crate::config::settings::{
 };
 use crate::core::id::Name;
 use crate::core::service::Service;
-use crate::core::snapshot::Running;
 use crate::core::weight::Weight;
 use crate::state::current::Current;
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
 
 use super::answer::{Problem, Refused};
-use super::decide::{Planned, Planner};
 use super::handle::ControlHandle;
 use super::plane::{DataPlane, Pending, Prepared};
 use super::reload::Source;
@@ -80,7 +78,6 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
             Source::File => lock(&read).clone(),
             Source::Text(text) => Err(vec![Problem { line: Some(1), ..Problem::of(format!("not a file: {text}")) }]),
         }),
-        planner: planner(),
         listening: Arc::new(move |settings| lock(&tell).push(settings.services.len())),
         registry: Arc::clone(&registry),
         path: "tidegate.toml".to_owned(),
@@ -126,30 +123,6 @@ pub(crate) fn settings(services: Vec<Arc<Service>>) -> Settings {
 /// Settings with service `web` (v1, candidate v2) and service `api` (v1 only).
 pub(crate) fn web_and_api() -> Settings {
     settings(vec![service("api", 1, None), service("web", 2, Some(("v2", 1)))])
-}
-
-/// Keeps what was decided while the candidate stays; refuses services called `refused`.
-fn planner() -> Planner {
-    Arc::new(|running, wanted, next_rollout| {
-        let version = |service: &Service| service.candidate.as_ref().map(|pool| pool.version.clone());
-        let mut planned = Planned { services: Vec::new(), changes: Vec::new(), next_rollout };
-        for service in wanted {
-            if service.name.as_str() == "refused" {
-                return Err(vec!["services.refused: not while a rollout runs".to_owned()]);
-            }
-            let before = running.iter().find(|(was, _)| was.name == service.name && version(was) == version(service));
-            let decided = before.map_or_else(
-                || {
-                    planned.changes.push(format!("{}: new", service.name));
-                    planned.next_rollout += 1;
-                    Running::idle(planned.next_rollout - 1)
-                },
-                |(_, running)| running.clone(),
-            );
-            planned.services.push((Arc::clone(service), decided));
-        }
-        Ok(planned)
-    })
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

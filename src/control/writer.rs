@@ -18,7 +18,7 @@ use crate::state::current::{Current, Publisher, Routing, publish_first};
 use crate::state::live::{Registry, ServiceLive};
 
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
-use super::decide::{self, Planner};
+use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::{DataPlane, Prepared};
@@ -34,8 +34,6 @@ pub struct Setup {
     pub settings: Settings,
     /// Reads it again.
     pub load: Loader,
-    /// Compares what runs with what is wanted.
-    pub planner: Planner,
     /// Told about every configuration that took effect after the first.
     pub listening: Listening,
     /// Keeps endpoint state.
@@ -54,7 +52,6 @@ pub struct Opening {
     current: Current,
     settings: Arc<Settings>,
     load: Loader,
-    planner: Planner,
     listening: Listening,
     registry: Arc<Registry>,
     path: String,
@@ -68,7 +65,6 @@ pub struct Control {
     publisher: Publisher,
     current: Arc<Routing>,
     registry: Arc<Registry>,
-    planner: Planner,
     listening: Listening,
     /// Settings the process began with; what only a restart applies is compared with these.
     began_with: Arc<Settings>,
@@ -84,17 +80,17 @@ impl Opening {
     /// Publishes the first snapshot.
     ///
     /// # Errors
-    /// What the planner refuses, or a route without its service.
+    /// What the plan refuses, or a route without its service.
     pub fn new(setup: Setup) -> Result<Self, Refused> {
-        let Setup { settings, load, planner, listening, registry, path, began, .. } = setup;
+        let Setup { settings, load, listening, registry, path, began, .. } = setup;
         let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
-        let planned = decide::reload(&planner, &nothing, &settings.services, setup.next_rollout)?;
+        let planned = decide::reload(&nothing, &settings.services, setup.next_rollout)?;
         let next_rollout = planned.next_rollout;
         let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
         let live = registry.resolve(&snapshot, &HashMap::new());
         let (publisher, current) = publish_first(Routing { snapshot, live });
         let settings = Arc::new(settings);
-        Ok(Self { publisher, current, settings, load, planner, listening, registry, path, began, next_rollout })
+        Ok(Self { publisher, current, settings, load, listening, registry, path, began, next_rollout })
     }
 
     /// Reads what is published: the workers need it before they exist.
@@ -143,7 +139,6 @@ impl Opening {
             publisher: self.publisher,
             current: routing,
             registry: self.registry,
-            planner: self.planner,
             listening: self.listening,
             began_with: self.settings,
             next_rollout: self.next_rollout,
@@ -213,7 +208,7 @@ impl Control {
     }
 
     fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
-        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         Ok(Validated {
             generation: self.current.snapshot.generation,
             changes: planned.changes,
@@ -289,7 +284,7 @@ impl Control {
     /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
     fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
         let Ready { settings, routes, prepared } = ready;
-        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
         // Nothing is refused from here on.
