@@ -163,9 +163,12 @@ async fn verbs_answer_what_is_now_true() {
             "stable": "v1", "candidate": "v2", "settled": true});
         assert_eq!(abort, expected, "{body}");
     }
-    api.bench.write("second", fake::settings(vec![service("new", 1, None)]));
+    api.bench.write(fake::settings(vec![service("new", 1, None)]));
     let validated = api.post("/v1/config:validate", "").await.json();
-    assert_eq!((&validated["generation"], &validated["changes"][0]), (&3.into(), &"new: new".into()));
+    assert_eq!(
+        (&validated["generation"], &validated["changes"][1]),
+        (&3.into(), &"services.new: added with stable v1".into())
+    );
     let reloaded = api.post("/v1/config:reload", "").await.json();
     assert_eq!((&reloaded["outcome"], &reloaded["generation"]), (&"applied".into(), &4.into()));
     assert_eq!(api.post("/v1/config:reload", "{}").await.json()["outcome"], "unchanged");
@@ -207,8 +210,8 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
     let bad = api.post("/v1/config:reload", "").await;
     bad.is_problem(422, "a: one\nb: two");
     assert_eq!(bad.json()["errors"][1]["message"], "b: two");
-    api.bench.write("x", fake::settings(vec![service("refused", 1, None)]));
-    api.post("/v1/config:reload", "").await.is_problem(409, "not while a rollout runs");
+    api.bench.write(fake::settings(vec![service("web", 1, Some(("v1", 1)))]));
+    api.post("/v1/config:reload", "").await.is_problem(409, "both version v1");
     assert_eq!(api.get("/v1/status").await.json()["generation"], 1);
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::config::ConfigError;
 use crate::core::id::{Name, Version};
 use crate::core::weight::Weight;
 
@@ -62,7 +63,7 @@ pub struct Reloaded {
     pub generation: u64,
     /// What changed for services, a sentence each.
     pub changes: Vec<String>,
-    /// Keys that differ from those the process started with and need a restart.
+    /// Sections that differ from those the process started with and need a restart.
     pub needs_restart: Vec<&'static str>,
     /// Whether every worker has acknowledged.
     pub settled: bool,
@@ -87,7 +88,7 @@ pub struct Validated {
     pub generation: u64,
     /// What would change for services, a sentence each.
     pub changes: Vec<String>,
-    /// Keys that would need a restart.
+    /// Sections that would need a restart.
     pub needs_restart: Vec<&'static str>,
     /// How many listeners it has.
     pub listeners: usize,
@@ -203,6 +204,13 @@ impl Problem {
     #[must_use]
     pub fn of(message: String) -> Self {
         Self { message, ..Self::default() }
+    }
+}
+
+impl From<ConfigError> for Problem {
+    fn from(error: ConfigError) -> Self {
+        let ConfigError { file, line, column, key, message } = error;
+        Self { file: Some(file), line, column, key: Some(key).filter(|key| !key.is_empty()), message }
     }
 }
 

@@ -2,27 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::settings::Settings;
+use crate::core::plan::{Plan, Refusal, plan};
 use crate::core::service::Service;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 
 use super::answer::Refused;
-
-/// What a changed file comes to, for services.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The services from now on.
-    pub services: Vec<(Arc<Service>, Running)>,
-    /// What changes, a sentence each.
-    pub changes: Vec<String>,
-    /// Number of the next rollout.
-    pub next_rollout: u64,
-}
-
-/// Compares what runs with what is wanted, given the number of the next rollout; refusals are a sentence each.
-pub type Planner =
-    Arc<dyn Fn(&[(Arc<Service>, Running)], &[Arc<Service>], u64) -> Result<Planned, Vec<String>> + Send + Sync>;
 
 /// A plan that was accepted.
 #[derive(Debug)]
@@ -65,35 +50,15 @@ pub(super) fn abort(active: &ActiveService) -> Option<Running> {
 }
 
 /// What `wanted` means for what runs.
-pub(super) fn reload(
-    planner: &Planner,
-    current: &Snapshot,
-    wanted: &[Arc<Service>],
-    next_rollout: u64,
-) -> Result<Accepted, Refused> {
+pub(super) fn reload(current: &Snapshot, wanted: &[Arc<Service>], next_rollout: u64) -> Result<Accepted, Refused> {
     let running: Vec<_> =
         current.services.iter().map(|active| (Arc::clone(&active.service), active.running.clone())).collect();
-    let Planned { services, changes, next_rollout } = planner(&running, wanted, next_rollout).map_err(Refused::Plan)?;
+    let refused = |refusals: Vec<Refusal>| Refused::Plan(refusals.iter().map(ToString::to_string).collect());
+    let Plan { changes, services, next_rollout } = plan(&running, wanted, next_rollout).map_err(refused)?;
     let mut services: Vec<_> =
         services.into_iter().map(|(service, running)| ActiveService::new(service, running)).collect();
     services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
-    Ok(Accepted { services, changes, next_rollout })
-}
-
-/// Keys whose value differs between what the process started with and `wanted` and which only a restart applies.
-pub(super) fn needs_restart(began: &Settings, wanted: &Settings) -> Vec<&'static str> {
-    let (was, now) = (&began.runtime, &wanted.runtime);
-    [
-        ("admin.listen", began.admin != wanted.admin),
-        ("state.dir", began.state != wanted.state),
-        ("runtime.workers", was.workers != now.workers),
-        ("runtime.drain_timeout", was.drain_timeout != now.drain_timeout),
-        ("runtime.accept_grace", was.accept_grace != now.accept_grace),
-        ("runtime.idle_grace", was.idle_grace != now.idle_grace),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
+    Ok(Accepted { services, changes: changes.iter().map(ToString::to_string).collect(), next_rollout })
 }
 
 #[cfg(test)]

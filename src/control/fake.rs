@@ -1,4 +1,4 @@
-//! A data plane, a file and a planner for tests.
+//! A data plane and a file for tests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,17 +12,15 @@ use crate::config::settings::{
 };
 use crate::core::id::Name;
 use crate::core::service::Service;
-use crate::core::snapshot::Running;
 use crate::core::weight::Weight;
 use crate::state::current::Current;
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
 
 use super::answer::{Problem, Refused};
-use super::decide::{Planned, Planner};
 use super::handle::ControlHandle;
 use super::plane::{DataPlane, Pending, Prepared};
-use super::reload::{Loaded, Source};
+use super::reload::Source;
 use super::writer::{Control, Opening, Setup};
 
 /// A data plane that records what it is asked and can be told to fail or to wait.
@@ -48,7 +46,7 @@ pub(crate) struct Gate(Mutex<bool>, Condvar);
 struct FakePrepared(Arc<FakePlane>, Vec<ListenAddress>);
 
 /// What "the file" holds now.
-pub(crate) type File = Arc<Mutex<Result<Loaded, Vec<Problem>>>>;
+pub(crate) type File = Arc<Mutex<Result<Settings, Vec<Problem>>>>;
 
 /// Control with all that is around it.
 pub(crate) struct Bench {
@@ -70,18 +68,16 @@ pub(crate) async fn start(first: Settings) -> Bench {
 /// As [`start`], but the writer is for the caller to run.
 pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
     let plane = FakePlane::new();
-    let first = Loaded { settings: first, digest: "first".to_owned() };
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
     let tell = Arc::clone(&told);
     let registry = Arc::new(Registry::new(1, clock::now()));
     let opening = Opening::new(Setup {
-        loaded: first,
+        settings: first,
         load: Arc::new(move |source| match source {
             Source::File => lock(&read).clone(),
             Source::Text(text) => Err(vec![Problem { line: Some(1), ..Problem::of(format!("not a file: {text}")) }]),
         }),
-        planner: planner(),
         listening: Arc::new(move |settings| lock(&tell).push(settings.services.len())),
         registry: Arc::clone(&registry),
         path: "tidegate.toml".to_owned(),
@@ -129,30 +125,6 @@ pub(crate) fn web_and_api() -> Settings {
     settings(vec![service("api", 1, None), service("web", 2, Some(("v2", 1)))])
 }
 
-/// Keeps what was decided while the candidate stays; refuses services called `refused`.
-fn planner() -> Planner {
-    Arc::new(|running, wanted, next_rollout| {
-        let version = |service: &Service| service.candidate.as_ref().map(|pool| pool.version.clone());
-        let mut planned = Planned { services: Vec::new(), changes: Vec::new(), next_rollout };
-        for service in wanted {
-            if service.name.as_str() == "refused" {
-                return Err(vec!["services.refused: not while a rollout runs".to_owned()]);
-            }
-            let before = running.iter().find(|(was, _)| was.name == service.name && version(was) == version(service));
-            let decided = before.map_or_else(
-                || {
-                    planned.changes.push(format!("{}: new", service.name));
-                    planned.next_rollout += 1;
-                    Running::idle(planned.next_rollout - 1)
-                },
-                |(_, running)| running.clone(),
-            );
-            planned.services.push((Arc::clone(service), decided));
-        }
-        Ok(planned)
-    })
-}
-
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -161,8 +133,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Bench {
     /// Writes "the file".
-    pub(crate) fn write(&self, digest: &str, settings: Settings) {
-        *lock(&self.file) = Ok(Loaded { settings, digest: digest.to_owned() });
+    pub(crate) fn write(&self, settings: Settings) {
+        *lock(&self.file) = Ok(settings);
     }
 
     /// The live switch of `service`.

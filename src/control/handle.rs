@@ -14,7 +14,7 @@ use crate::state::current::Current;
 use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
-use super::reload::{self, Loaded, Loader, Source};
+use super::reload::{self, Loader, Source};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
 
 /// Commands waiting; senders wait for room.
@@ -126,7 +126,7 @@ impl ControlHandle {
     /// As [`Self::reload`], but for listeners; more than [`CHECKS_MAX`] at the same time are refused.
     pub async fn validate(&self, source: Source) -> Result<Validated, Refused> {
         let _permit = self.shared.checks.try_acquire().map_err(|_| Refused::Busy("checks"))?;
-        let Loaded { settings, .. } = reload::load(Arc::clone(&self.shared.load), source).await?;
+        let settings = reload::load(Arc::clone(&self.shared.load), source).await?;
         reload::index(&settings)?;
         ask(&self.commands, |reply| Command::Preview { settings: Box::new(settings), reply }).await
     }

@@ -102,11 +102,9 @@ pub struct ReloadCounts {
 pub struct InForce {
     /// The settings.
     pub settings: Arc<Settings>,
-    /// Identifies them, see [`super::reload::Loaded::digest`].
-    pub digest: String,
     /// Where each listener of the settings is bound, in order.
     pub addresses: Vec<ListenAddress>,
-    /// Keys of the file only a restart applies.
+    /// Sections of the file only a restart applies.
     pub needs_restart: Vec<&'static str>,
 }
 

@@ -4,7 +4,7 @@
 //! queue of its own, is always the next thing it does.
 
 pub mod answer;
-pub mod decide;
+mod decide;
 pub mod handle;
 pub mod journal;
 pub mod plane;

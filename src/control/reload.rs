@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::config;
 use crate::config::settings::{Listener, Settings};
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{Snapshot, UnknownService};
@@ -16,7 +18,7 @@ use super::journal::InForce;
 use super::plane::{DataPlane, Prepared};
 
 /// Reads, checks and resolves a configuration; called on a thread that may block.
-pub type Loader = Arc<dyn Fn(Source) -> Result<Loaded, Vec<Problem>> + Send + Sync>;
+pub type Loader = Arc<dyn Fn(Source) -> Result<Settings, Vec<Problem>> + Send + Sync>;
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +27,6 @@ pub enum Source {
     File,
     /// This text, in place of the file.
     Text(String),
-}
-
-/// A configuration, read and resolved.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// Everything resolved.
-    pub settings: Settings,
-    /// Equal for equal texts. What the text refers to (certificates, secrets) is part of the settings and compared there.
-    pub digest: String,
 }
 
 /// What one look at the file found.
@@ -47,7 +40,6 @@ pub(super) enum Look {
 /// A configuration ready to take effect. Dropping it lets its listeners go.
 pub(super) struct Ready {
     pub(super) settings: Arc<Settings>,
-    pub(super) digest: String,
     pub(super) routes: Arc<RouteTable>,
     pub(super) prepared: Box<dyn Prepared>,
 }
@@ -67,6 +59,17 @@ pub(super) enum Stage {
     Looked(Waiting, Result<Look, Refused>),
     /// Everyone who waited was answered.
     Answered,
+}
+
+/// Reads the file at `path`; a text is read as if it were there. `env` looks up environment variables.
+pub fn file_loader(path: PathBuf, env: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Loader {
+    Arc::new(move |source| {
+        let settings = match source {
+            Source::File => config::load(&path, &env),
+            Source::Text(text) => config::parse(&text, &path, &env),
+        };
+        settings.map_err(|errors| errors.0.into_iter().map(Problem::from).collect())
+    })
 }
 
 /// Looks at the file and binds what it asks for.
@@ -96,7 +99,7 @@ pub(super) fn finish(
 }
 
 /// Reads `source` on a thread that may block.
-pub(super) async fn load(load: Loader, source: Source) -> Result<Loaded, Refused> {
+pub(super) async fn load(load: Loader, source: Source) -> Result<Settings, Refused> {
     let blocking = tokio::task::spawn_blocking(move || load(source));
     blocking.await.unwrap_or_else(|_| Err(vec![ended()])).map_err(Refused::Config)
 }
@@ -114,19 +117,14 @@ pub(super) fn wanted(settings: &Settings) -> Vec<Arc<Listener>> {
 }
 
 fn prepare(load: &Loader, plane: &dyn DataPlane, in_force: &InForce) -> Result<Look, Refused> {
-    let Loaded { settings, digest } = load(Source::File).map_err(Refused::Config)?;
-    if is_same(&settings, &digest, in_force) {
+    let settings = load(Source::File).map_err(Refused::Config)?;
+    // What the file refers to, certificates and secrets, is part of the settings; how it is written is not.
+    if settings == *in_force.settings {
         return Ok(Look::Unchanged);
     }
     let routes = index(&settings)?;
     let prepared = plane.prepare(&wanted(&settings)).map_err(Refused::Listeners)?;
-    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), digest, routes, prepared })))
-}
-
-/// The same text, and nothing it refers to has changed: certificates are in the listeners, keys and secrets in the services.
-fn is_same(settings: &Settings, digest: &str, in_force: &InForce) -> bool {
-    let now = &in_force.settings;
-    digest == in_force.digest && settings.listeners == now.listeners && settings.services == now.services
+    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared })))
 }
 
 fn ended() -> Problem {
@@ -148,5 +146,25 @@ impl Waiting {
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting").field("actor", &self.actor).field("replies", &self.replies.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_a_text_in_its_place_are_read_alike() {
+        let path = std::env::temp_dir().join(format!("tidegate-reload-{}.toml", std::process::id()));
+        let text = "[[listeners]]\nname = \"public\"\nlisten = \"127.0.0.1:0\"\nnonsense = 1\n";
+        std::fs::write(&path, text).expect("writes");
+        let load = file_loader(path.clone(), |_| None);
+        let errors = [Source::File, Source::Text(text.to_owned())].map(|source| load(source).expect_err("a mistake"));
+        std::fs::remove_file(&path).expect("removes");
+        assert_eq!(errors[0], errors[1]);
+        let wrong = errors[0].iter().find(|e| e.key.as_deref().is_some_and(|k| k.contains("nonsense"))).expect("found");
+        assert_eq!((wrong.line, wrong.file.as_deref()), (Some(4), path.to_str()));
+        let gone = load(Source::File).expect_err("no file");
+        assert!(gone[0].key.is_none() && gone[0].message.contains("cannot be read"), "{gone:?}");
     }
 }

@@ -40,7 +40,7 @@ pub struct Status {
 pub struct ConfigStatus {
     /// Its path.
     pub path: String,
-    /// Keys of it only a restart applies.
+    /// Sections of it only a restart applies.
     pub needs_restart: Vec<&'static str>,
     /// How the last look ended.
     pub last_reload: LastReload,

@@ -97,7 +97,7 @@ async fn an_abort_does_not_wait_for_a_reload_that_hangs_and_survives_it() {
     let bench = start(web_and_api()).await;
     set(&bench, "50%").await;
     bench.plane.prepare_gate.shut();
-    bench.write("second", settings(vec![service("web", 4, Some(("v2", 3)))]));
+    bench.write(settings(vec![service("web", 4, Some(("v2", 3)))]));
     let handle = bench.handle.clone();
     let reload = tokio::spawn(async move { handle.reload("file").await });
     // `open` left one permit behind for its own prepare.
@@ -187,10 +187,11 @@ async fn a_reload_binds_publishes_accepts_settles_and_answers() {
     bench.plane.take_calls();
     let mut wanted = settings(vec![service("new", 1, None), service("web", 1, Some(("v2", 2)))]);
     wanted.runtime.workers = 2;
-    bench.write("second", wanted);
+    bench.write(wanted);
     let reloaded = bench.handle.reload("file").await.expect("applied");
     assert_eq!((reloaded.outcome, reloaded.generation, reloaded.settled), (Outcome::Applied, 3, true));
-    assert_eq!((reloaded.changes, reloaded.needs_restart), (vec!["new: new".to_owned()], vec!["runtime.workers"]));
+    assert_eq!(reloaded.needs_restart, ["[runtime]"]);
+    assert!(reloaded.changes.contains(&"services.new: added with stable v1".to_owned()), "{:?}", reloaded.changes);
     assert_eq!(bench.plane.take_calls(), ["prepare", "commit", "settled"]);
     assert_eq!(*lock(&bench.told), [2]);
     let status = bench.handle.status();
@@ -198,15 +199,12 @@ async fn a_reload_binds_publishes_accepts_settles_and_answers() {
     assert_eq!(status.services[1].weight, percent("5%"), "a reload never changes a rollout in flight");
     assert_eq!(
         (status.listeners[0].bound.as_str(), status.config.needs_restart),
-        ("127.0.0.1:40001", vec!["runtime.workers"])
+        ("127.0.0.1:40001", vec!["[runtime]"])
     );
     assert_eq!(bench.registry.endpoints().iter().filter(|e| e.key.service.as_str() == "api").count(), 0);
     // The same again.
     let again = bench.handle.reload("file").await.expect("true");
-    assert_eq!(
-        (again.outcome, again.generation, again.needs_restart),
-        (Outcome::Unchanged, 3, vec!["runtime.workers"])
-    );
+    assert_eq!((again.outcome, again.generation, again.needs_restart), (Outcome::Unchanged, 3, vec!["[runtime]"]));
     assert!(bench.plane.take_calls().is_empty());
 }
 
@@ -228,17 +226,17 @@ async fn a_refused_reload_changes_nothing_and_is_remembered() {
     bench.plane.take_calls();
     *lock(&bench.file) = Err(vec![Problem::of("a.b: no such key".to_owned()), Problem::of("c: too long".to_owned())]);
     check("bad file", "no such key\nc: too long").await;
-    bench.write("x", settings(vec![service("refused", 1, None)]));
-    check("bad plan", "not while a rollout runs").await;
+    bench.write(settings(vec![service("web", 1, Some(("v1", 1)))]));
+    check("bad plan", "both version v1").await;
     let mut dangling = web_and_api();
     dangling.services.remove(0);
-    bench.write("y", dangling);
+    bench.write(dangling);
     check("dangling route", "there is no service \"api\"").await;
     *lock(&bench.plane.prepare_error) = Some("listeners.public: address in use".to_owned());
-    bench.write("z", settings(vec![service("other", 1, None)]));
+    bench.write(settings(vec![service("other", 1, None)]));
     check("listener", "address in use").await;
     // Back to what is in force: fine again, nothing to do.
-    bench.write("first", web_and_api());
+    bench.write(web_and_api());
     assert_eq!(bench.handle.reload("file").await.expect("true").outcome, Outcome::Unchanged);
     assert!(bench.handle.last_reload().ok);
     assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 4 });
@@ -249,20 +247,26 @@ async fn a_reload_that_supersedes_a_candidate_shuts_the_old_one_for_requests_und
     let bench = start(web_and_api()).await;
     set(&bench, "50%").await;
     let before = bench.current.load();
-    bench.write("second", settings(vec![service("web", 2, Some(("v3", 1)))]));
+    bench.write(settings(vec![service("web", 2, Some(("v3", 1)))]));
     bench.handle.reload("file").await.expect("applied");
     assert!(!before.live[1].is_candidate_open() && bench.is_open("web"));
-    bench.write("third", settings(vec![service("other", 2, None)]));
+    bench.write(settings(vec![service("other", 2, None)]));
     let gone = bench.current.load();
     bench.handle.reload("file").await.expect("applied");
     assert!(!gone.live[0].is_candidate_open());
 }
 
 #[tokio::test]
-async fn the_same_text_with_another_certificate_or_endpoint_is_not_unchanged() {
+async fn a_limit_of_a_listener_alone_is_a_change_and_moves_no_traffic() {
     let bench = start(web_and_api()).await;
-    bench.write("first", settings(vec![service("api", 1, None), service("web", 3, Some(("v2", 1)))]));
-    assert_eq!(bench.handle.reload("file").await.expect("applied").outcome, Outcome::Applied);
+    set(&bench, "5%").await;
+    let mut wanted = web_and_api();
+    wanted.listeners[0].limits.max_fields += 1;
+    bench.write(wanted);
+    let reloaded = bench.handle.reload("file").await.expect("applied");
+    assert_eq!((reloaded.outcome, reloaded.generation, reloaded.changes.len()), (Outcome::Applied, 3, 0));
+    assert_eq!(bench.current.load().snapshot.services[1].running.weight, percent("5%"));
+    assert!(bench.is_open("web"));
 }
 
 #[tokio::test]
@@ -270,7 +274,7 @@ async fn reloads_that_wait_share_a_look_and_too_many_are_refused() {
     let bench = start(web_and_api()).await;
     bench.plane.preparing.notified().await;
     bench.plane.prepare_gate.shut();
-    bench.write("second", settings(vec![service("web", 1, None)]));
+    bench.write(settings(vec![service("web", 1, None)]));
     let ask = || {
         let handle = bench.handle.clone();
         tokio::spawn(async move { handle.reload("test").await })
@@ -291,7 +295,7 @@ async fn reloads_that_wait_share_a_look_and_too_many_are_refused() {
 #[tokio::test]
 async fn a_look_that_panics_is_a_refused_reload_and_control_lives() {
     let bench = start(web_and_api()).await;
-    bench.write("second", settings(vec![service("web", 1, Some(("v2", 1)))]));
+    bench.write(settings(vec![service("web", 1, Some(("v2", 1)))]));
     *lock(&bench.plane.prepare_error) = Some("panic".to_owned());
     let refused = bench.handle.reload("test").await.expect_err("refused");
     assert!(refused.to_string().contains("ended unexpectedly"), "{refused}");
@@ -301,9 +305,12 @@ async fn a_look_that_panics_is_a_refused_reload_and_control_lives() {
 #[tokio::test]
 async fn a_check_says_what_would_change_and_changes_nothing() {
     let bench = start(web_and_api()).await;
-    bench.write("second", settings(vec![service("new", 1, None)]));
+    bench.write(settings(vec![service("new", 1, None)]));
     let validated = bench.handle.validate(Source::File).await.expect("valid");
-    assert_eq!((validated.generation, validated.services, validated.changes), (1, 1, vec!["new: new".to_owned()]));
+    assert_eq!((validated.generation, validated.services), (1, 1));
+    let expected =
+        ["services.api: removed", "services.new: added with stable v1", "services.web: removed, candidate v2 aborted"];
+    assert_eq!(validated.changes, expected);
     let refused = bench.handle.validate(Source::Text("x".to_owned())).await.expect_err("bad");
     assert_eq!(refused.problems()[0].line, Some(1));
     assert!(bench.handle.last_reload().ok && bench.current.load().snapshot.generation == 1);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock;
+use crate::config;
 use crate::config::settings::{ListenAddress, Settings};
 use crate::core::id::{Name, Variant};
 use crate::core::route::table::RouteTable;
@@ -17,11 +18,11 @@ use crate::state::current::{Current, Publisher, Routing, publish_first};
 use crate::state::live::{Registry, ServiceLive};
 
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
-use super::decide::{self, Planner};
+use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::{DataPlane, Prepared};
-use super::reload::{self, Loaded, Loader, Look, Ready, Stage, Waiting, Work};
+use super::reload::{self, Loader, Look, Ready, Stage, Waiting, Work};
 use super::status::{self, State};
 
 /// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
@@ -30,11 +31,9 @@ pub type Listening = Arc<dyn Fn(&Arc<Settings>) + Send + Sync>;
 /// What control begins with.
 pub struct Setup {
     /// The configuration to begin with.
-    pub loaded: Loaded,
+    pub settings: Settings,
     /// Reads it again.
     pub load: Loader,
-    /// Compares what runs with what is wanted.
-    pub planner: Planner,
     /// Told about every configuration that took effect after the first.
     pub listening: Listening,
     /// Keeps endpoint state.
@@ -52,9 +51,7 @@ pub struct Opening {
     publisher: Publisher,
     current: Current,
     settings: Arc<Settings>,
-    digest: String,
     load: Loader,
-    planner: Planner,
     listening: Listening,
     registry: Arc<Registry>,
     path: String,
@@ -68,7 +65,6 @@ pub struct Control {
     publisher: Publisher,
     current: Arc<Routing>,
     registry: Arc<Registry>,
-    planner: Planner,
     listening: Listening,
     /// Settings the process began with; what only a restart applies is compared with these.
     began_with: Arc<Settings>,
@@ -84,17 +80,17 @@ impl Opening {
     /// Publishes the first snapshot.
     ///
     /// # Errors
-    /// What the planner refuses, or a route without its service.
+    /// What the plan refuses, or a route without its service.
     pub fn new(setup: Setup) -> Result<Self, Refused> {
-        let Setup { loaded: Loaded { settings, digest }, load, planner, listening, registry, path, began, .. } = setup;
+        let Setup { settings, load, listening, registry, path, began, .. } = setup;
         let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
-        let planned = decide::reload(&planner, &nothing, &settings.services, setup.next_rollout)?;
+        let planned = decide::reload(&nothing, &settings.services, setup.next_rollout)?;
         let next_rollout = planned.next_rollout;
         let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
         let live = registry.resolve(&snapshot, &HashMap::new());
         let (publisher, current) = publish_first(Routing { snapshot, live });
         let settings = Arc::new(settings);
-        Ok(Self { publisher, current, settings, digest, load, planner, listening, registry, path, began, next_rollout })
+        Ok(Self { publisher, current, settings, load, listening, registry, path, began, next_rollout })
     }
 
     /// Reads what is published: the workers need it before they exist.
@@ -116,8 +112,8 @@ impl Opening {
 
     fn connect(self, plane: Arc<dyn DataPlane>, addresses: Vec<ListenAddress>) -> (Control, ControlHandle) {
         let routing = self.current.load();
-        let (settings, digest) = (Arc::clone(&self.settings), self.digest);
-        let journal = Journal::new(InForce { settings, digest, addresses, needs_restart: Vec::new() }, 1);
+        let settings = Arc::clone(&self.settings);
+        let journal = Journal::new(InForce { settings, addresses, needs_restart: Vec::new() }, 1);
         journal.note(Note {
             actor: "start".to_owned(),
             what: What::Start,
@@ -143,7 +139,6 @@ impl Opening {
             publisher: self.publisher,
             current: routing,
             registry: self.registry,
-            planner: self.planner,
             listening: self.listening,
             began_with: self.settings,
             next_rollout: self.next_rollout,
@@ -213,11 +208,11 @@ impl Control {
     }
 
     fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
-        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         Ok(Validated {
             generation: self.current.snapshot.generation,
             changes: planned.changes,
-            needs_restart: decide::needs_restart(&self.began_with, settings),
+            needs_restart: config::needs_restart(&self.began_with, settings),
             listeners: settings.listeners.len(),
             routes: settings.routes.len(),
             services: settings.services.len(),
@@ -288,8 +283,8 @@ impl Control {
 
     /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
     fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
-        let Ready { settings, digest, routes, prepared } = ready;
-        let planned = decide::reload(&self.planner, &self.current.snapshot, &settings.services, self.next_rollout)?;
+        let Ready { settings, routes, prepared } = ready;
+        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
         // Nothing is refused from here on.
@@ -299,10 +294,10 @@ impl Control {
         self.current = self.publisher.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
-        let needs_restart = decide::needs_restart(&self.began_with, &settings);
+        let needs_restart = config::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
-        journal.set_in_force(InForce { settings, digest, addresses, needs_restart: needs_restart.clone() });
+        journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
         let changes = planned.changes;
         Ok((Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false }, prepared))
