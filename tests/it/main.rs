@@ -1,3 +1,4 @@
 //! The integration tests.
 
 mod harness;
+mod tidy;
