@@ -111,6 +111,11 @@ impl Upstream {
         within("a request at the upstream", self.shared.take(|log| log.requests.pop_front())).await
     }
 
+    /// Every request that was read so far and not taken yet.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.log().requests.drain(..).collect()
+    }
+
     /// The next request head that was read, in order; its body may still be on the way.
     pub(crate) async fn head(&self) -> Head {
         within("a request head at the upstream", self.shared.take(|log| log.heads.pop_front())).await

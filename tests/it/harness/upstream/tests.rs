@@ -138,7 +138,7 @@ async fn chunks_trailers_and_interim_responses() {
         response.interim.iter().map(|h| h.line.as_str()).collect::<Vec<_>>(),
         ["HTTP/1.1 103 Early Hints", "HTTP/1.1 100 Continue"]
     );
-    let request = upstream.request().await;
+    let request = upstream.requests().remove(0);
     assert_eq!((request.body.text(), request.body.trailers[0].1.as_str()), ("onetwo", "yes"));
 }
 
