@@ -1,7 +1,6 @@
 //! The rules that compare the code with the README, the reference and the list of top-level entries.
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::visit::Visit;
 
 use super::source::Source;
 
@@ -95,41 +94,21 @@ fn string(token: &TokenTree) -> Option<String> {
     syn::parse_str::<syn::LitStr>(&literal.to_string()).ok().map(|text| text.value())
 }
 
-/// The keys of the file's serde twin: the fields of its structs under the names the file uses, sorted.
-pub(super) fn config_keys(file: &str) -> Vec<String> {
-    #[derive(Default)]
-    struct Keys(Vec<String>);
-
-    impl<'a> Visit<'a> for Keys {
-        fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
-            for field in &item.fields {
-                let Some(name) = &field.ident else { continue };
-                let (mut key, mut skipped) = (name.to_string().trim_start_matches("r#").to_owned(), false);
-                for attribute in field.attrs.iter().filter(|a| a.path().is_ident("serde")) {
-                    // An attribute with other contents than these is none of this test's business.
-                    let _ = attribute.parse_nested_meta(|meta| {
-                        skipped |= meta.path.is_ident("skip");
-                        if let Ok(value) = meta.value() {
-                            let value: syn::Lit = value.parse()?;
-                            if let (true, syn::Lit::Str(text)) = (meta.path.is_ident("rename"), value) {
-                                key = text.value();
-                            }
-                        }
-                        Ok(())
-                    });
-                }
-                if !skipped {
-                    self.0.push(key);
-                }
-            }
+/// The keys of the configuration: the strings of the second argument of every `section(path, keys, later)`, sorted.
+pub(super) fn config_keys(source: &Source) -> Vec<String> {
+    let tokens: Vec<TokenTree> = source.tokens().into_iter().collect();
+    let mut keys = Vec::new();
+    for pair in tokens.windows(2) {
+        let [TokenTree::Ident(name), TokenTree::Group(call)] = pair else { continue };
+        if name == "section" {
+            let arguments: Vec<TokenTree> = call.stream().into_iter().collect();
+            let second = arguments.split(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == ',')).nth(1);
+            strings(second.unwrap_or_default().iter().cloned().collect(), &mut |key| keys.push(key));
         }
     }
-
-    let mut keys = Keys::default();
-    keys.visit_file(&syn::parse_file(file).expect("the twin is Rust"));
-    keys.0.sort();
-    keys.0.dedup();
-    keys.0
+    keys.sort();
+    keys.dedup();
+    keys
 }
 
 /// Whether `reference` sets `key` or has a section of that name, commented out or not.
