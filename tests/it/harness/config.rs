@@ -22,7 +22,8 @@ impl Config {
     /// One listener on a free port, the admin API on another, two workers, state in `dir`.
     pub(crate) fn new(dir: &TempDir) -> Self {
         let config = Self {
-            admin: "127.0.0.1:0".into(),
+            // Another loopback address: two free ports of one address look like one address twice.
+            admin: "127.0.0.2:0".into(),
             state_dir: dir.path().join("state").display().to_string(),
             listeners: vec![("public".into(), "127.0.0.1:0".into(), String::new())],
             limits: String::new(),
