@@ -1,0 +1,38 @@
+# `make help` lists what there is. Every target installs what it needs first (see .ci/tools).
+
+CARGO ?= cargo
+
+# Crates that come in more than one version through our dependencies. A new one has to be looked at: raise the number or avoid it.
+DUPLICATES_MAX = 11
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench soak lint tools
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## Watch traffic move from one release to the next
+	$(CARGO) run -- demo
+
+test: tools ## Run every test
+	$(CARGO) test
+
+bench: tools ## Run the micro-benchmarks
+	$(CARGO) bench --bench micro
+
+soak: tools ## Run the long versions of the integration tests, optimised
+	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
+
+lint: tools ## Check format, lints, documentation and duplicate dependencies
+	@.ci/tools lint
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	@tree=$$($(CARGO) tree --duplicates --depth 0 --edges normal --prefix none) || exit 1; \
+	names=$$(printf '%s\n' "$$tree" | awk 'NF && !seen[$$1 $$2]++ { n[$$1]++ } END { for (c in n) if (n[c] > 1) print c }' | sort); \
+	count=$$(printf '%s\n' "$$names" | grep -c . || true); \
+	echo "crates in several versions: $$count (at most $(DUPLICATES_MAX)):" $$names; \
+	test "$$count" -le $(DUPLICATES_MAX)
+
+tools:
+	@.ci/tools build
