@@ -10,3 +10,4 @@ pub mod net;
 pub mod proxy;
 pub mod state;
 pub mod telemetry;
+pub mod watch;
