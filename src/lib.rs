@@ -8,3 +8,4 @@ pub mod net;
 pub mod proxy;
 pub mod state;
 pub mod telemetry;
+pub mod watch;
