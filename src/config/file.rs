@@ -46,7 +46,7 @@ pub(super) struct Value<'t, 'd> {
     table: &'t Table<'d>,
     key: &'d str,
     index: Option<usize>,
-    value: &'d Spanned<DeValue<'d>>,
+    spanned: &'d Spanned<DeValue<'d>>,
 }
 
 // === impl Context ===
@@ -108,8 +108,8 @@ impl<'d> Table<'d> {
     /// What is written for `key`.
     pub(super) fn value(&self, key: &str) -> Option<Value<'_, 'd>> {
         debug_assert!(self.section.keys.contains(&key), "{key} is not listed in {}", self.section.path);
-        let (key, value) = self.entries.get_key_value(key)?;
-        Some(Value { table: self, key: key.get_ref(), index: None, value })
+        let (key, spanned) = self.entries.get_key_value(key)?;
+        Some(Value { table: self, key: key.get_ref(), index: None, spanned })
     }
 
     /// Whether `key` is written.
@@ -121,7 +121,7 @@ impl<'d> Table<'d> {
     pub(super) fn required(&self, key: &str, what: &str) -> Option<Value<'_, 'd>> {
         let value = self.value(key);
         if value.is_none() {
-            self.context.note(self.offset, join(&self.path, key), format!("missing; {what}"));
+            self.context.note(self.offset, join(&self.path, key), format!("missing: {what}"));
         }
         value
     }
@@ -138,25 +138,25 @@ impl<'d> Table<'d> {
 
     /// The array of tables `key`.
     pub(super) fn tables(&self, key: &str, section: &'static Section) -> Option<Vec<Table<'d>>> {
-        let elements = self.value(key)?.elements("this is an array of tables")?;
+        let elements = self.value(key)?.elements("an array of tables belongs here")?;
         Some(elements.iter().filter_map(|element| element.table(section)).collect())
     }
 
     /// The tables within the table `key`, by the names their author chose.
     pub(super) fn named_tables(&self, key: &str, section: &'static Section) -> Vec<(Value<'_, 'd>, Table<'d>)> {
         let Some(value) = self.value(key) else { return Vec::new() };
-        let DeValue::Table(entries) = value.value.get_ref() else {
-            value.refuse("this is a table of tables");
+        let DeValue::Table(entries) = value.spanned.get_ref() else {
+            value.refuse("a table of tables belongs here");
             return Vec::new();
         };
         let path = join(&self.path, key);
         let named = entries.iter().filter_map(|(name, inner)| {
             let path = join(&path, name.get_ref());
             let DeValue::Table(inner_entries) = inner.get_ref() else {
-                self.context.note(Some(inner.span().start), path, format!("{}: this is a table", show(inner)));
+                self.context.note(Some(inner.span().start), path, format!("{}: a table belongs here", show(inner)));
                 return None;
             };
-            let name_value = Value { table: self, key: name.get_ref(), index: None, value: inner };
+            let name_value = Value { table: self, key: name.get_ref(), index: None, spanned: inner };
             let offset = Some(name.span().start);
             Some((name_value, Table::new(self.context, section, path, offset, inner_entries)))
         });
@@ -165,7 +165,7 @@ impl<'d> Table<'d> {
 
     /// The names in the table `key`.
     pub(super) fn names(&self, key: &str) -> impl Iterator<Item = &'d str> + use<'d> {
-        let entries = match self.value(key).map(|v| v.value.get_ref()) {
+        let entries = match self.value(key).map(|v| v.spanned.get_ref()) {
             Some(DeValue::Table(entries)) => Some(entries),
             _ => None,
         };
@@ -213,12 +213,12 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// Notes that this value is wrong.
     pub(super) fn wrong(self, message: impl Display) {
-        self.table.context.note(Some(self.value.span().start), self.path(), message.to_string());
+        self.table.context.note(Some(self.spanned.span().start), self.path(), message.to_string());
     }
 
     /// Notes that this value is wrong, shows it and says what is allowed.
     pub(super) fn refuse(self, allowed: impl Display) {
-        self.wrong(format_args!("{}: {allowed}", show(self.value)));
+        self.wrong(format_args!("{}: {allowed}", show(self.spanned)));
     }
 
     /// The text of this value as `parse` reads it; `form` says what belongs here when it is not even a string.
@@ -234,7 +234,7 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// The text of this value; `form` says what belongs here when it is no string.
     pub(super) fn text(self, form: &str) -> Option<&'d str> {
-        let text = self.value.get_ref().as_str();
+        let text = self.spanned.get_ref().as_str();
         if text.is_none() {
             self.refuse(form);
         }
@@ -243,16 +243,16 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// Whether this value is the string `text`.
     pub(super) fn is_text(self, text: &str) -> bool {
-        self.value.get_ref().as_str() == Some(text)
+        self.spanned.get_ref().as_str() == Some(text)
     }
 
     /// The elements of this array; `form` says what belongs here.
     pub(super) fn elements(self, form: &str) -> Option<Vec<Value<'t, 'd>>> {
-        let DeValue::Array(array) = self.value.get_ref() else {
+        let DeValue::Array(array) = self.spanned.get_ref() else {
             self.refuse(form);
             return None;
         };
-        let element = |(index, value)| Value { index: Some(index), value, ..self };
+        let element = |(index, spanned)| Value { index: Some(index), spanned, ..self };
         Some(array.iter().enumerate().map(element).collect())
     }
 
@@ -284,11 +284,11 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// This table.
     pub(super) fn table(self, section: &'static Section) -> Option<Table<'d>> {
-        let DeValue::Table(entries) = self.value.get_ref() else {
-            self.refuse("this is a table");
+        let DeValue::Table(entries) = self.spanned.get_ref() else {
+            self.refuse("a table belongs here");
             return None;
         };
-        let offset = Some(self.value.span().start);
+        let offset = Some(self.spanned.span().start);
         Some(Table::new(self.table.context, section, self.path(), offset, entries))
     }
 
@@ -315,7 +315,7 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// A number; `or` names what else is allowed here, such as `"auto" or `.
     pub(super) fn integer(self, range: &RangeInclusive<u32>, or: &str) -> Option<u32> {
-        let number = match self.value.get_ref() {
+        let number = match self.spanned.get_ref() {
             DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
@@ -327,7 +327,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     pub(super) fn boolean(self) -> Option<bool> {
-        let value = self.value.get_ref().as_bool();
+        let value = self.spanned.get_ref().as_bool();
         if value.is_none() {
             self.refuse("true or false");
         }
@@ -344,7 +344,7 @@ impl<'t, 'd> Value<'t, 'd> {
 }
 
 /// `key` within `path`; quoted when it is not a bare TOML key.
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let dot = if path.is_empty() { "" } else { "." };
     if bare { format!("{path}{dot}{key}") } else { format!("{path}{dot}{}", quote(key)) }

@@ -6,6 +6,8 @@ mod file;
 mod keys;
 mod render;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 mod units;
 mod words;
 
@@ -40,8 +42,11 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Setting
     match std::str::from_utf8(&bytes) {
         Ok(text) => parse(text, path, env),
         Err(error) => {
-            let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-            Err(refuse(format!("line {line} is not UTF-8; a configuration file is UTF-8 text")))
+            let offset = Some(error.valid_up_to());
+            let message = "not UTF-8; a configuration file is UTF-8 text".to_owned();
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let mistake = Mistake { offset, key: String::new(), message };
+            Err(Errors::locate(&path.display().to_string(), &before, vec![mistake]))
         }
     }
 }
@@ -52,17 +57,34 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Setting
 /// Every mistake in the text at once; of broken TOML syntax, the first.
 pub fn parse(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Errors> {
     let file = origin.display().to_string();
-    let document = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map_or(text.len(), |span| span.start);
-        let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        Errors::locate(&file, text, vec![Mistake { offset: Some(offset), key: String::new(), message }])
-    })?;
+    let (document, broken) = DeTable::parse_recoverable(text);
+    let repeated = repeated_keys(text, &broken).map_err(|first| Errors::locate(&file, text, vec![first]))?;
     let base = origin.parent().unwrap_or_else(|| Path::new("")).to_path_buf();
     let context = Context::new(base, env);
     let settings = compile::settings(&Table::root(&context, document.get_ref()));
-    match context.into_mistakes() {
-        none if none.is_empty() => Ok(settings),
-        mistakes => Err(Errors::locate(&file, text, mistakes)),
+    let mut mistakes = context.into_mistakes();
+    mistakes.extend(repeated);
+    if mistakes.is_empty() { Ok(settings) } else { Err(Errors::locate(&file, text, mistakes)) }
+}
+
+/// The keys that are written twice, if nothing else is wrong with the syntax; else the first error, because what follows it
+/// may be its consequence.
+fn repeated_keys(text: &str, broken: &[toml::de::Error]) -> Result<Vec<Mistake>, Mistake> {
+    let mistake = |error: &toml::de::Error, message: String| {
+        let offset = Some(error.span().map_or(text.len(), |span| span.start));
+        Mistake { offset, key: String::new(), message }
+    };
+    let repeated = |error: &toml::de::Error| {
+        let key = error.span().and_then(|span| text.get(span)).filter(|_| error.message() == "duplicate key");
+        match key {
+            Some(key) => Ok(mistake(error, format!("{key} is written twice"))),
+            None => Err(mistake(error, format!("not TOML: {}", error.message().replace('\n', "; ")))),
+        }
+    };
+    let first = broken.iter().find_map(|error| repeated(error).err());
+    match first {
+        Some(first) => Err(first),
+        None => Ok(broken.iter().filter_map(|error| repeated(error).ok()).collect()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::file::join;
 use super::settings::{AccessLog, Limits, Listener, ListenerTls, Log, Runtime, Settings};
 use super::units::{show_duration, show_size};
 use super::words;
@@ -145,7 +146,7 @@ fn predicate(predicate: &FieldMatch) -> String {
 }
 
 fn service(out: &mut Out, service: &Service) {
-    let path = format!("services.{}", quote(&service.name));
+    let path = join("services", service.name.as_str());
     for (variant, pool) in [("stable", Some(&service.stable)), ("candidate", service.candidate.as_ref())] {
         let Some(pool) = pool else { continue };
         let Pool { version, digest, endpoints } = &**pool;

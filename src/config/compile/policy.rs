@@ -78,7 +78,7 @@ fn secret_from_env(value: Value<'_, '_>) -> Option<Secret> {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
     if !is_name {
-        value.wrong(format_args!("this is {FORM}"));
+        value.wrong(format_args!("not {FORM} (what is written is not shown, it may be the secret)"));
         return None;
     }
     let Some(secret) = (value.context().env)(name) else {
@@ -89,7 +89,8 @@ fn secret_from_env(value: Value<'_, '_>) -> Option<Secret> {
     let sendable = secret.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b));
     check_length(value, "the secret in this environment variable", secret.len())?;
     if !sendable {
-        value.refuse("the secret in this environment variable is ASCII without spaces and any of \" , ; \\");
+        value
+            .refuse("the secret in this environment variable is not ASCII without spaces and without any of \" , ; \\");
         return None;
     }
     Some(Secret(Arc::from(secret.into_bytes()), Arc::from(name)))

@@ -17,6 +17,7 @@ const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr:
 const STATE_DIR_DEFAULT: &str = "./tidegate-state";
 /// Says where state is kept and wins over the file (systemd sets it).
 const STATE_DIR_VARIABLE: &str = "STATE_DIRECTORY";
+const DIR_FORM: &str = "a folder such as \"./tidegate-state\"";
 /// Number of workers.
 const WORKERS: RangeInclusive<u32> = 1..=1_024;
 /// Time allowed for stopping.
@@ -43,8 +44,8 @@ pub(super) fn state(root: &Table<'_>) -> State {
     let table = root.table("state", &keys::STATE);
     let written = table.as_ref().and_then(|t| t.value("dir")).and_then(|value| {
         let folder =
-            |text: &'_ str| if text.is_empty() || text.contains('\0') { Err("a folder") } else { Ok(text.to_owned()) };
-        value.read("a folder such as \"./tidegate-state\"", folder)
+            |text: &'_ str| if text.is_empty() || text.contains('\0') { Err(DIR_FORM) } else { Ok(text.to_owned()) };
+        value.read(DIR_FORM, folder)
     });
     // systemd separates several by colons; the first is ours.
     let variable = (root.context().env)(STATE_DIR_VARIABLE);

@@ -50,6 +50,10 @@ pub(super) fn routes(root: &Table<'_>) -> Vec<Route<Name>> {
 }
 
 /// Of two routes with equal conditions the second never matches.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "what changes within an expression are caches; equality and hash leave them out"
+)]
 fn refuse_shadowed(compiled: &[(Option<Route<Name>>, &Table<'_>)]) {
     let mut seen: HashMap<&Matcher, &str> = HashMap::with_capacity(compiled.len());
     for (route, table) in compiled.iter().filter_map(|(route, table)| Some((route.as_ref()?, table))) {

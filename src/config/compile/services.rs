@@ -36,7 +36,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     if let Err(bad) = &name {
         table.wrong(bad);
     }
-    let stable = table.required("stable", "a table with version and endpoints: the release in service");
+    let stable = table.required("stable", "a table with version and endpoints, the release in service");
     let stable = stable.and_then(|value| value.table(&keys::STABLE));
     let candidate = table.table("candidate", &keys::CANDIDATE);
     let pools = (stable.as_ref().and_then(pool), candidate.as_ref().and_then(pool));

@@ -56,7 +56,9 @@ pub(super) fn host(text: &str) -> Result<HostMatch, String> {
     if is_name(exact) || bracketed(exact).is_some() {
         return Ok(HostMatch::Exact(exact.to_owned()));
     }
-    let with_port = exact.rsplit_once(':').is_some_and(|(name, _)| is_name(name) || bracketed(name).is_some());
+    let with_port = exact.rsplit_once(':').is_some_and(|(name, port)| {
+        (is_name(name) || bracketed(name).is_some()) && port.bytes().all(|b| b.is_ascii_digit())
+    });
     Err(if with_port { "a host has no port; routes match on every port".to_owned() } else { HOST_FORM.to_owned() })
 }
 
