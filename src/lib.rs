@@ -1,5 +1,6 @@
 //! Tidegate: a Layer-7 traffic-shifting reverse proxy.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -1,0 +1,277 @@
+//! What can be asked on the command line. A refusal names what is allowed.
+
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::core::id::Name;
+use crate::core::weight::Weight;
+
+/// Where the admin API is unless told otherwise.
+pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
+/// Names the admin API's address when `--admin` is not given.
+pub(super) const ADMIN_ENV: &str = "TIDEGATE_ADMIN";
+/// The configuration file unless told otherwise.
+pub(super) const CONFIG_DEFAULT: &str = "./tidegate.toml";
+/// Names the configuration file when FILE is not given.
+pub(super) const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
+/// Longest `--reason`, in bytes.
+pub(super) const REASON_BYTES_MAX: usize = 1_024;
+
+/// A Layer-7 proxy that shifts traffic between a stable release and a candidate, and takes it back.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(super) struct Cli {
+    /// Answer in JSON: the result on standard output, errors as RFC 9457 problems on standard error
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+const FILE_HELP: &str = "The configuration file [default: $TIDEGATE_CONFIG, else ./tidegate.toml]";
+const ADMIN_HELP: &str =
+    "The admin API: http://host:port or unix:/path [default: $TIDEGATE_ADMIN, else http://127.0.0.1:9900]";
+const REQUEST_HELP: &str = "The request: a method (GET if left out) and a URL such as http://shop.example.com/cart";
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 wrong usage, no connection, or refused.
+Colour is used on a terminal only, and never when NO_COLOR is set.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the proxy until SIGTERM or SIGINT; SIGHUP reloads the file
+    Run(ConfigFile),
+    /// Check a configuration file: every mistake at once, with its place
+    Check(Check),
+    /// Show which route, service, variant and endpoint a request would get, and why
+    Explain(Explain),
+    /// Show what is true now
+    Status(Status),
+    /// Set the candidate's share of a service's traffic
+    Weight(SetWeight),
+    /// Take all traffic of a service back to stable, at once
+    Abort(Abort),
+    /// Watch traffic move between two sample upstreams, everything in this one process
+    Demo(Demo),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ConfigFile {
+    /// The configuration file.
+    #[arg(help = FILE_HELP)]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) config: ConfigFile,
+    /// Show the settings in effect, every default filled in
+    #[arg(long)]
+    pub(super) print: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AdminAddress {
+    /// The admin API.
+    #[arg(long, value_name = "ADDRESS", help = ADMIN_HELP)]
+    pub(super) admin: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(override_usage = "tidegate explain [OPTIONS] [METHOD] <URL>")]
+pub(super) struct Explain {
+    /// One or two words: the method may be left out.
+    #[arg(help = REQUEST_HELP, value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
+    pub(super) request: Vec<String>,
+    /// A header of the request; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    pub(super) headers: Vec<String>,
+    /// The address the request comes from
+    #[arg(long, value_name = "IP")]
+    pub(super) client_ip: Option<IpAddr>,
+    #[command(flatten)]
+    pub(super) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// Show it again and again until Ctrl-C
+    #[arg(long)]
+    pub(super) watch: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SetWeight {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(super) service: Name,
+    /// The share, such as 5% or 0.01%
+    #[arg(value_parser = Weight::parse, allow_hyphen_values = true)]
+    pub(super) weight: Weight,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Abort {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(super) service: Name,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Demo {
+    /// How long the demo takes
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3_600))]
+    pub(super) seconds: u64,
+}
+
+/// Why the arguments are not understood, or help that was asked for.
+#[derive(Debug)]
+pub(super) struct NotParsed {
+    /// Whether the errors are wanted in JSON.
+    pub(super) json: bool,
+    /// What is wrong.
+    pub(super) error: clap::Error,
+}
+
+/// Reads the arguments, the program's name first.
+pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, NotParsed> {
+    // What was refused could not be read in full, so this is looked for by hand; nothing after `--` is an option.
+    let json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    Cli::try_parse_from(arguments).map_err(|error| NotParsed { json, error })
+}
+
+/// What was given, else what the environment says, else `default`. Empty is the same as absent.
+pub(super) fn choose(given: Option<&OsStr>, environment: Option<&OsStr>, default: &str) -> OsString {
+    let filled = |text: &&OsStr| !text.is_empty();
+    given.filter(filled).or(environment.filter(filled)).unwrap_or(OsStr::new(default)).to_owned()
+}
+
+fn header(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once(':').ok_or("a header is written as 'Name: value'")?;
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("\"{name}\" is not a header name"))?;
+    HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of \"{name}\" has a control character"))?;
+    Ok(text.to_owned())
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if text.len() > REASON_BYTES_MAX {
+        return Err(format!("a reason has at most {REASON_BYTES_MAX} bytes, this one has {}", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+// === impl Explain ===
+
+impl Explain {
+    /// Method and URL.
+    pub(super) fn method_and_url(&self) -> (&str, &str) {
+        match self.request.as_slice() {
+            [method, url, ..] => (method, url),
+            [url] => ("GET", url),
+            [] => ("GET", ""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, String> {
+        let arguments = std::iter::once("tidegate").chain(line.split_whitespace()).map(OsString::from).collect();
+        parse(arguments).map_err(|refused| refused.error.to_string())
+    }
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_issue_is_understood() {
+        for line in [
+            "run",
+            "run a.toml",
+            "check --print a.toml --json",
+            "explain http://shop.example.com/",
+            "explain POST /cart --header x-canary:1 -H cookie:a=b --client-ip ::1",
+            "status --watch --admin unix:/run/t.sock",
+            "--json weight web 5% --reason go",
+            "abort web --reason slow",
+            "demo --seconds 5",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
+        }
+    }
+
+    #[test]
+    fn explain_takes_get_unless_a_method_is_given() {
+        let request = |line| match parsed(line).map(|cli| cli.verb) {
+            Ok(Verb::Explain(explain)) => explain,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(request("explain /a").method_and_url(), ("GET", "/a"));
+        assert_eq!(request("explain PUT /a").method_and_url(), ("PUT", "/a"));
+    }
+
+    #[test]
+    fn refusals_name_the_argument_and_what_is_allowed() {
+        for (line, argument, allowed) in [
+            ("weight web 5", "<WEIGHT>", "a weight is a share such as \"5%\" or \"0.01%\""),
+            ("weight web 130%", "<WEIGHT>", "a weight is between 0% and 100%"),
+            ("weight web -5%", "<WEIGHT>", "a weight is between 0% and 100%"),
+            ("weight web 0.001%", "<WEIGHT>", "grain of 0.01%"),
+            ("weight ../x 5%", "<SERVICE>", "1 to 63 letters"),
+            ("weight web", "<WEIGHT>", "Usage: tidegate weight"),
+            ("demo --seconds 4", "--seconds", "5..=3600"),
+            ("demo --seconds 3601", "--seconds", "5..=3600"),
+            ("explain / --header nonsense", "--header", "'Name: value'"),
+            ("explain / --header b@d:x", "--header", "not a header name"),
+            ("explain / --client-ip home", "--client-ip", "invalid IP address"),
+            ("explain", "<URL>", "[METHOD] <URL>"),
+            ("wieght web 5%", "wieght", "weight"),
+        ] {
+            let message = parsed(line).expect_err(line);
+            assert!(message.contains(argument) && message.contains(allowed), "{line}: {message}");
+        }
+        let long = parsed(&format!("abort web --reason {}", "x".repeat(REASON_BYTES_MAX + 1))).expect_err("too long");
+        assert!(long.contains("at most 1024 bytes, this one has 1025"), "{long}");
+    }
+
+    #[test]
+    fn what_is_given_beats_the_environment_beats_the_default_and_empty_is_absent() {
+        let text = |t: &'static str| Some(OsStr::new(t));
+        assert_eq!(choose(text("a"), text("b"), "c"), "a");
+        assert_eq!(choose(None, text("b"), "c"), "b");
+        assert_eq!(choose(None, None, "c"), "c");
+        assert_eq!(choose(text(""), text(""), "c"), "c");
+    }
+
+    #[test]
+    fn a_refusal_knows_whether_json_was_asked_for() {
+        let json = |line: &[&str]| parse(line.iter().map(OsString::from).collect()).expect_err("refused").json;
+        assert!(json(&["tidegate", "--json", "wieght"]));
+        assert!(json(&["tidegate", "weight", "web", "x", "--json"]));
+        assert!(!json(&["tidegate", "weight", "web", "x"]));
+        assert!(!json(&["tidegate", "check", "a", "--", "--json"]));
+    }
+}

@@ -1,0 +1,125 @@
+//! `/v1/status` as the command line reads it. What another version adds is left out, what it lacks is empty.
+
+use serde::Deserialize;
+
+/// Everything at once.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Status {
+    /// The generation in force.
+    pub(super) generation: u64,
+    /// The version of the program that answers.
+    pub(super) version: String,
+    /// Seconds since the process began.
+    pub(super) uptime_seconds: u64,
+    /// The file and how the last look at it ended.
+    pub(super) config: Config,
+    /// Listeners, in file order.
+    pub(super) listeners: Vec<Listener>,
+    /// Services, in order of name.
+    pub(super) services: Vec<Service>,
+    /// The newest events, oldest first.
+    pub(super) events: Vec<Event>,
+}
+
+/// The file and how the last look at it ended.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Config {
+    /// Its path.
+    pub(super) path: String,
+    /// Keys of it only a restart applies.
+    pub(super) needs_restart: Vec<String>,
+    /// How the last look ended.
+    pub(super) last_reload: Option<LastReload>,
+}
+
+/// How the last look at the file ended.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LastReload {
+    /// Whether the file is in force.
+    pub(super) ok: bool,
+    /// `applied`, `unchanged`, `refused`
+    pub(super) outcome: String,
+    /// Milliseconds since 1970.
+    pub(super) at_ms: u64,
+    /// Who asked.
+    pub(super) actor: String,
+    /// The generation in force after it.
+    pub(super) generation: u64,
+    /// Everything that is wrong with the file.
+    pub(super) errors: Vec<serde_json::Value>,
+}
+
+/// A listener.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Listener {
+    /// Its name.
+    pub(super) name: String,
+    /// Where the file wants it.
+    pub(super) listen: String,
+    /// Where it is bound.
+    pub(super) bound: String,
+    /// Whether it speaks TLS.
+    pub(super) tls: bool,
+}
+
+/// A service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Service {
+    /// Its name.
+    pub(super) name: String,
+    /// `idle`, `splitting`, `aborted`
+    pub(super) state: String,
+    /// Share of the candidate: `5%`.
+    pub(super) weight: String,
+    /// The release in service.
+    pub(super) stable: Pool,
+    /// The release on trial.
+    pub(super) candidate: Option<Pool>,
+}
+
+/// A pool.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Pool {
+    /// The release it serves.
+    pub(super) version: String,
+    /// Its endpoints, in file order.
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Endpoint {
+    /// Where it is.
+    pub(super) address: String,
+    /// Requests in flight.
+    pub(super) in_flight: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Event {
+    /// Milliseconds since 1970.
+    pub(super) at_ms: u64,
+    /// Who caused it.
+    pub(super) actor: String,
+    /// What it was.
+    pub(super) what: String,
+    /// The service, if it is about one.
+    pub(super) service: Option<String>,
+    /// What was in force.
+    pub(super) from: Option<String>,
+    /// What is in force.
+    pub(super) to: Option<String>,
+    /// The reason given, or what changed.
+    pub(super) detail: Option<String>,
+    /// The generation in force after it.
+    pub(super) generation: u64,
+}
