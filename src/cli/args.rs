@@ -33,6 +33,11 @@ pub(super) struct Cli {
     pub(super) verb: Verb,
 }
 
+const FILE_HELP: &str = "The configuration file [default: $TIDEGATE_CONFIG, else ./tidegate.toml]";
+const ADMIN_HELP: &str =
+    "The admin API: http://host:port or unix:/path [default: $TIDEGATE_ADMIN, else http://127.0.0.1:9900]";
+const REQUEST_HELP: &str = "The request: a method (GET if left out) and a URL such as http://shop.example.com/cart";
+
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 wrong usage, no connection, or refused.
 Colour is used on a terminal only, and never when NO_COLOR is set.";
@@ -57,7 +62,8 @@ pub(super) enum Verb {
 
 #[derive(Args, Debug)]
 pub(super) struct ConfigFile {
-    /// The configuration file [default: $TIDEGATE_CONFIG, else ./tidegate.toml]
+    /// The configuration file.
+    #[arg(help = FILE_HELP)]
     pub(super) file: Option<PathBuf>,
 }
 
@@ -72,16 +78,16 @@ pub(super) struct Check {
 
 #[derive(Args, Debug)]
 pub(super) struct AdminAddress {
-    /// The admin API: http://host:port or unix:/path [default: $TIDEGATE_ADMIN, else http://127.0.0.1:9900]
-    #[arg(long, value_name = "ADDRESS")]
+    /// The admin API.
+    #[arg(long, value_name = "ADDRESS", help = ADMIN_HELP)]
     pub(super) admin: Option<String>,
 }
 
 #[derive(Args, Debug)]
 #[command(override_usage = "tidegate explain [OPTIONS] [METHOD] <URL>")]
 pub(super) struct Explain {
-    /// The request: a method (GET if left out) and a URL such as http://shop.example.com/cart
-    #[arg(value_names = ["METHOD", "URL"], num_args = 1..=2, required = true)]
+    /// One or two words: the method may be left out.
+    #[arg(help = REQUEST_HELP, value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     pub(super) request: Vec<String>,
     /// A header of the request; may be given several times
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{CONFIG_DEFAULT, CONFIG_ENV, Check, ConfigFile, choose};
 use super::failure::Failure;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, say};
 use super::text::count;
 use crate::config::settings::Settings;
 use crate::config::{self, Errors};
@@ -19,9 +19,9 @@ pub(super) fn choose_file(given: &ConfigFile) -> PathBuf {
 }
 
 /// Checks the file.
-pub(super) fn perform(check: &Check, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) fn perform(check: &Check, terminal: Terminal) -> Result<(), Failure> {
     let path = choose_file(&check.config);
-    terminal.say(&answer(&path, check.print, terminal.json)?)
+    say(&answer(&path, check.print, terminal.json)?)
 }
 
 fn answer(path: &Path, print: bool, json: bool) -> Result<String, Failure> {

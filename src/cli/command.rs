@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args;
 use super::client::{self, Admin};
 use super::failure::Failure;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, say};
 use super::text::{Paint, Tone, clean};
 
 /// What is true after a command.
@@ -28,25 +28,25 @@ struct Applied {
 }
 
 /// Sets the candidate's share.
-pub(super) async fn weight(admin: &Admin, asked: &args::SetWeight, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) async fn weight(admin: &Admin, asked: &args::SetWeight, terminal: Terminal) -> Result<(), Failure> {
     let mut command = with_reason(asked.reason.as_deref());
     command["weight"] = json!(asked.weight.to_string());
     let body = admin.post(&format!("/v1/services/{}/weight", asked.service), &command).await?;
-    terminal.say(&show(&body, terminal)?)
+    say(&show(&body, terminal)?)
 }
 
 /// Takes all traffic back to stable.
-pub(super) async fn abort(admin: &Admin, asked: &args::Abort, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) async fn abort(admin: &Admin, asked: &args::Abort, terminal: Terminal) -> Result<(), Failure> {
     let command = with_reason(asked.reason.as_deref());
     let body = admin.post(&format!("/v1/services/{}/abort", asked.service), &command).await?;
-    terminal.say(&show(&body, terminal)?)
+    say(&show(&body, terminal)?)
 }
 
 fn with_reason(reason: Option<&str>) -> Value {
     reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}))
 }
 
-fn show(body: &[u8], terminal: &Terminal) -> Result<String, Failure> {
+fn show(body: &[u8], terminal: Terminal) -> Result<String, Failure> {
     if terminal.json { client::json_line(body) } else { Ok(client::read::<Applied>(body)?.render(terminal.paint)) }
 }
 

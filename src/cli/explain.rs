@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::args::Explain;
 use super::client::{self, Admin};
 use super::failure::Failure;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, say};
 use super::text::{Align, Cell, Paint, Tone, clean, columns, escape_query};
 use crate::core::weight::GRAINS;
 
@@ -44,7 +44,7 @@ struct Endpoint {
 }
 
 /// Asks where the request would go.
-pub(super) async fn perform(admin: &Admin, request: &Explain, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) async fn perform(admin: &Admin, request: &Explain, terminal: Terminal) -> Result<(), Failure> {
     let body = admin.get(&path(request)).await?;
     let text = if terminal.json {
         client::json_line(&body)?
@@ -52,7 +52,7 @@ pub(super) async fn perform(admin: &Admin, request: &Explain, terminal: &Termina
         let (method, url) = request.method_and_url();
         client::read::<Explained>(&body)?.render(&format!("{method} {url}"), terminal.paint)
     };
-    terminal.say(&text)
+    say(&text)
 }
 
 fn path(request: &Explain) -> String {
@@ -84,10 +84,11 @@ impl Explained {
         let mut text = format!("{} -> {}\n", paint.paint(Tone::Strong, &clean(request)), self.outcome(paint));
         text.push_str(&columns(paint, &[Align::Left, Align::Left], &rows));
         if !self.because.is_empty() {
-            text.push_str(&format!("\n{}\n", paint.paint(Tone::Strong, "why")));
+            // Writing into a String does not fail.
+            let _ = writeln!(text, "\n{}", paint.paint(Tone::Strong, "why"));
         }
         for reason in &self.because {
-            text.push_str(&format!("- {}\n", clean(reason)));
+            let _ = writeln!(text, "- {}", clean(reason));
         }
         text
     }
@@ -110,16 +111,16 @@ impl Explained {
         let variant = self.variant.as_ref()?;
         let mut text = variant.clone();
         if let Some(version) = &self.version {
-            text.push_str(&format!(" {version}"));
+            let _ = write!(text, " {version}");
         }
         if let Some(assignment) = &self.assignment {
-            text.push_str(&format!(", {assignment}"));
+            let _ = write!(text, ", {assignment}");
         }
         if let Some(bucket) = self.bucket {
-            text.push_str(&format!(" {bucket} of {GRAINS}"));
+            let _ = write!(text, " {bucket} of {GRAINS}");
         }
         if let Some(weight) = &self.weight {
-            text.push_str(&format!(", candidate at {weight}"));
+            let _ = write!(text, ", candidate at {weight}");
         }
         Some(text)
     }

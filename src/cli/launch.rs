@@ -1,6 +1,6 @@
 //! The one place where the command line starts the proxy itself.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::failure::Failure;
@@ -16,9 +16,9 @@ pub(super) struct Started {
 }
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(config: PathBuf) -> Result<ExitCode, Failure> {
+pub(super) fn run(config: &Path) -> Result<ExitCode, Failure> {
     // The one call into the wiring for `run`: Ok(crate::app::run(crate::app::Options { config })).
-    Err(not_wired(&config))
+    Err(not_wired(config))
 }
 
 /// Starts the proxy beside whatever this process does; signals are left alone.

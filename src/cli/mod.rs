@@ -33,17 +33,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(not_parsed) => return explain_usage(&not_parsed),
     };
     let terminal = Terminal::detect(cli.json);
-    perform(cli, &terminal).unwrap_or_else(|failure| {
+    perform(cli, terminal).unwrap_or_else(|failure| {
         report(&failure, terminal.json);
         ExitCode::from(FAILED)
     })
 }
 
-fn perform(cli: Cli, terminal: &Terminal) -> Result<ExitCode, Failure> {
+fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
     match cli.verb {
-        Verb::Run(config) => launch::run(check::choose_file(&config)),
+        Verb::Run(config) => launch::run(&check::choose_file(&config)),
         Verb::Check(check) => check::perform(&check, terminal).map(|()| ExitCode::SUCCESS),
-        Verb::Demo(_) => Ok(ExitCode::SUCCESS),
+        Verb::Demo(demo) => demo::perform(demo.seconds, terminal),
         Verb::Explain(request) => {
             let admin = Admin::choose(&request.admin)?;
             block_on(explain::perform(&admin, &request, terminal))

@@ -26,16 +26,16 @@ impl Terminal {
     }
 
     /// Whether lines may be written over.
-    pub(super) fn redraws(&self) -> bool {
+    pub(super) const fn redraws(self) -> bool {
         self.interactive && !self.json
     }
+}
 
-    /// Writes an answer, at once.
-    pub(super) fn say(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        written.map_err(|error| Failure::new("cannot write to standard output").detail(error.to_string()))
-    }
+/// Writes an answer to standard output, at once.
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::new("cannot write to standard output").detail(error.to_string()))
 }
 
 /// Tells why a verb failed, on standard error.

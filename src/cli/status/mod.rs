@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use self::model::Status;
 use super::client::{self, Admin};
 use super::failure::Failure;
-use super::terminal::{Terminal, report};
+use super::terminal::{Terminal, report, say};
 use super::text::{Paint, Tone, ago};
 use crate::clock;
 
@@ -41,14 +41,14 @@ enum Said {
 }
 
 /// Shows the status once.
-pub(super) async fn once(admin: &Admin, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) async fn once(admin: &Admin, terminal: Terminal) -> Result<(), Failure> {
     let body = admin.get(PATH).await?;
     let text = show(&body, admin.address(), now_ms(), terminal.json, terminal.paint)?;
-    terminal.say(&text)
+    say(&text)
 }
 
 /// Shows the status every second until Ctrl-C. The first look must succeed; later ones may fail, which is shown.
-pub(super) async fn watch(admin: &Admin, terminal: &Terminal) -> Result<(), Failure> {
+pub(super) async fn watch(admin: &Admin, terminal: Terminal) -> Result<(), Failure> {
     // Before the first look, so that no Ctrl-C is missed.
     let mut stop = Box::pin(tokio::signal::ctrl_c());
     let mut watched = Watched::default();
@@ -69,7 +69,7 @@ pub(super) async fn watch(admin: &Admin, terminal: &Terminal) -> Result<(), Fail
         }
         match watched.next(looked, admin.address(), now_ms(), terminal) {
             Said::Nothing => {}
-            Said::Out(text) => terminal.say(&text)?,
+            Said::Out(text) => say(&text)?,
             Said::Failed(failure) => report(&failure, terminal.json),
         }
     }
@@ -90,7 +90,7 @@ fn now_ms() -> u64 {
 
 impl Watched {
     /// What to write after one more look. A terminal is redrawn; elsewhere only changes are written.
-    fn next(&mut self, looked: Result<Bytes, Failure>, address: &str, now_ms: u64, terminal: &Terminal) -> Said {
+    fn next(&mut self, looked: Result<Bytes, Failure>, address: &str, now_ms: u64, terminal: Terminal) -> Said {
         let looked = looked.and_then(|body| show(&body, address, now_ms, terminal.json, terminal.paint));
         let (text, failure) = match looked {
             Ok(text) => {
@@ -133,7 +133,7 @@ mod tests {
     fn a_watch_on_a_terminal_redraws_and_marks_what_is_stale() {
         let terminal = Terminal { json: false, interactive: true, paint: Paint(false) };
         let mut watched = Watched::default();
-        let mut out = |looked, now| match watched.next(looked, "a", now, &terminal) {
+        let mut out = |looked, now| match watched.next(looked, "a", now, terminal) {
             Said::Out(text) => text,
             other => panic!("{other:?}"),
         };
@@ -148,7 +148,7 @@ mod tests {
     fn a_watch_into_a_pipe_writes_changes_only_and_failures_elsewhere() {
         let terminal = Terminal { json: true, interactive: false, paint: Paint(false) };
         let mut watched = Watched::default();
-        let mut next = |looked| watched.next(looked, "a", 0, &terminal);
+        let mut next = |looked| watched.next(looked, "a", 0, terminal);
         let line = Said::Out("{\"generation\": 7, \"services\": []}\n".to_owned());
         assert_eq!(next(Ok(body())), line);
         assert_eq!(next(Ok(body())), Said::Nothing);

@@ -1,5 +1,7 @@
 //! What is true now, for a person: services first, then where traffic comes in, the file, what happened lately. Pure.
 
+use std::fmt::Write;
+
 use super::model::{Config, Event, Pool, Service, Status};
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
@@ -106,15 +108,16 @@ fn config(config: &Config, now_ms: u64, paint: Paint) -> String {
             let still = format!("generation {} still serves", reload.generation);
             format!("{} {when} by {who}: {errors}; {still}", paint.paint(Tone::Bad, "REFUSED"))
         };
-        text.push_str(&format!("{}{line}\n", label("RELOAD")));
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "{}{line}", label("RELOAD"));
         for error in &reload.errors {
-            text.push_str(&format!("         {}\n", paint.paint(Tone::Bad, &clean(&one_error(error)))));
+            let _ = writeln!(text, "         {}", paint.paint(Tone::Bad, &clean(&one_error(error))));
         }
     }
     if !config.needs_restart.is_empty() {
         let keys = config.needs_restart.join(", ");
         let line = format!("needed to apply {}", clean(&keys));
-        text.push_str(&format!("{}{}\n", label("RESTART"), paint.paint(Tone::Notable, &line)));
+        let _ = writeln!(text, "{}{}", label("RESTART"), paint.paint(Tone::Notable, &line));
     }
     text
 }

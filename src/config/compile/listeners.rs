@@ -44,7 +44,9 @@ pub(super) fn listeners(root: &Table<'_>, admin: &ListenAddress) -> Vec<Listener
         let both = || listeners.iter().zip(&tables);
         refuse_repeated(both().map(|(l, t)| (&l.name, t)), "name", "each listener has a name of its own");
         refuse_repeated(both().map(|(l, t)| (&l.listen, t)), "listen", "each listener has an address of its own");
-        for (_, table) in both().filter(|(l, _)| l.listen == *admin) {
+        // Port 0 stands for another free port each time.
+        let any_port = matches!(admin, ListenAddress::Tcp(address) if address.port() == 0);
+        for (_, table) in both().filter(|(l, _)| l.listen == *admin && !any_port) {
             table.wrong(format_args!("listens on {admin}, which is the address of the admin API"));
         }
     }
