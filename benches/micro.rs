@@ -5,12 +5,14 @@ use criterion::Criterion;
 mod micro {
     //! The subjects.
 
+    pub(crate) mod head;
     pub(crate) mod route;
     pub(crate) mod variant;
 }
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    micro::head::benches(&mut criterion);
     micro::route::benches(&mut criterion);
     micro::variant::benches(&mut criterion);
     criterion.final_summary();

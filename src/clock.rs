@@ -15,3 +15,9 @@ pub fn now() -> Instant {
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+/// Wall-clock time as HTTP writes it (RFC 9110 section 5.6.7).
+#[must_use]
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + unix_time())
+}

@@ -1,6 +1,7 @@
 //! Tidegate: a Layer-7 traffic-shifting reverse proxy.
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

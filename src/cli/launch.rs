@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::app;
+
 use super::failure::Failure;
 
 /// A proxy running inside this process.
@@ -17,16 +19,21 @@ pub(super) struct Started {
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: &Path) -> Result<ExitCode, Failure> {
-    // The one call into the wiring for `run`: Ok(crate::app::run(crate::app::Options { config })).
-    Err(not_wired(config))
+    app::run(&app::Options { config: config.to_owned() }).map_err(failed)
 }
 
 /// Starts the proxy beside whatever this process does; signals are left alone.
 pub(super) fn start(config: &Path) -> Result<Started, Failure> {
-    // The one call into the wiring for `demo`: crate::app::start, then `addresses`, `shutdown` and `join` of its handle.
-    Err(not_wired(config))
+    let handle = app::start(&app::Options { config: config.to_owned() }).map_err(failed)?;
+    let proxy = handle.addresses.listeners.first().map(|(_, address)| address.clone()).unwrap_or_default();
+    let admin = handle.addresses.admin.clone();
+    let stop = Box::new(move || {
+        handle.shutdown();
+        handle.join();
+    });
+    Ok(Started { admin, proxy, stop })
 }
 
-fn not_wired(config: &Path) -> Failure {
-    Failure::new("the proxy cannot be started").detail(format!("{}: this build has no data plane", config.display()))
+fn failed(error: app::StartError) -> Failure {
+    Failure::new("the proxy cannot be started").detail(error.to_string())
 }

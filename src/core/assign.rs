@@ -83,10 +83,17 @@ impl Salt {
         }
     }
 
-    /// The salt of a route's fixed split; independent of every variant draw.
+    /// The salt of a route's fixed split, by what the route matches; independent of every variant draw.
     #[must_use]
-    pub fn of_route(route: &str) -> Self {
-        Self::new(&[b"route", route.as_bytes()])
+    pub fn of_route(parts: &[&[u8]; 3]) -> Self {
+        Self::new(&[b"route", parts[0], parts[1], parts[2]])
+    }
+
+    /// Names a candidate of a service in session cookies, whatever the variant draw is salted with.
+    #[must_use]
+    pub fn session_tag(service: &Name, candidate: Option<&Version>, retry: u32) -> u64 {
+        let version = candidate.map_or("", Version::as_str);
+        Self::new(&[b"session", service.as_str().as_bytes(), version.as_bytes(), &retry.to_be_bytes()]).0
     }
 
     fn new(parts: &[&[u8]]) -> Self {
@@ -184,7 +191,7 @@ mod tests {
         let buckets = |s: Salt| (0..64_u32).map(|i| s.bucket(&i.to_be_bytes())).collect::<Vec<_>>();
         assert_ne!(buckets(salt("v2", 0)), buckets(salt("v3", 0)));
         assert_ne!(buckets(salt("v2", 0)), buckets(salt("v2", 1)));
-        assert_ne!(buckets(Salt::of_route("web")), buckets(salt("web", 0)));
+        assert_ne!(buckets(Salt::of_route(&[b"web", b"", b""])), buckets(salt("web", 0)));
         // Pinned: all replicas, today and after an upgrade, must agree.
         assert_eq!(salt("v2", 0).bucket(b"alice"), PINNED_BUCKET);
     }

@@ -32,6 +32,8 @@ pub struct ActiveService {
     pub running: Running,
     /// Salt of the variant draw.
     pub salt: Salt,
+    /// Names service, candidate and retry count in session cookies; equal on every replica.
+    pub session_tag: u64,
 }
 
 /// The decided part: what a command or a rollout changes.
@@ -119,7 +121,8 @@ impl ActiveService {
     pub fn new(service: Arc<Service>, running: Running) -> Self {
         let version = service.candidate.as_ref().map(|pool| &pool.version);
         let salt = Salt::of_service(service.affinity.salt, &service.name, version, running.retry);
-        Self { service, running, salt }
+        let session_tag = Salt::session_tag(&service.name, version, running.retry);
+        Self { service, running, salt, session_tag }
     }
 
     /// The pool of `variant`.

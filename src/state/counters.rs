@@ -150,6 +150,12 @@ impl ProcessCounters {
         Self { shards: (0..workers.max(1)).map(|_| WorkerShard::default()).collect() }
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The shard only worker `index` writes.
     #[must_use]
     pub fn of(&self, index: usize) -> &WorkerShard {

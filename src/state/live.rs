@@ -16,6 +16,8 @@ use super::counters::EndpointCounters;
 pub struct EndpointLive {
     /// What it is.
     pub key: EndpointKey,
+    /// Its address as text, for `Host`.
+    pub address_text: Box<str>,
     /// Never used again within the process: idle connections are kept by it.
     pub slot: u64,
     /// Which variant it served when it was published last; labels its metrics.
@@ -36,6 +38,8 @@ pub struct ServiceLive {
     /// candidate that is tried once more gets a rollout and a switch of its own. Every snapshot of one rollout shares the switch, so
     /// a request that began before a reload still sees an abort that came after it.
     pub candidate_open: Arc<AtomicBool>,
+    /// Whose turn it is in round robin, per variant; shared like the switch.
+    turns: Arc<[AtomicU64; 2]>,
     /// Endpoints of stable, in the order of its pool.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, in the order of its pool.
@@ -85,6 +89,12 @@ impl ServiceLive {
         self.candidate_open.load(Ordering::Acquire)
     }
 
+    /// The next turn in round robin.
+    #[must_use]
+    pub fn turn(&self, variant: Variant) -> u64 {
+        self.turns[variant as usize].fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Shuts the candidate out for the rest of the rollout; safe from any thread, idempotent.
     pub fn close_candidate(&self) {
         self.candidate_open.store(false, Ordering::Release);
@@ -94,7 +104,8 @@ impl ServiceLive {
     #[must_use]
     pub fn reopened(&self, rollout: u64) -> Self {
         let candidate_open = Arc::new(AtomicBool::new(true));
-        Self { rollout, candidate_open, stable: self.stable.clone(), candidate: self.candidate.clone() }
+        let turns = Arc::clone(&self.turns);
+        Self { rollout, candidate_open, turns, stable: self.stable.clone(), candidate: self.candidate.clone() }
     }
 
     /// The version of the candidate these endpoints serve.
@@ -186,7 +197,8 @@ fn live_of(
     let open = version.is_some() && !active.running.aborted;
     let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
         let candidate_open = Arc::new(AtomicBool::new(open));
-        return Arc::new(ServiceLive { rollout, candidate_open, stable, candidate });
+        let turns = Arc::default();
+        return Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate });
     };
     if !open {
         previous.close_candidate();
@@ -195,7 +207,8 @@ fn live_of(
         return Arc::clone(previous);
     }
     let candidate_open = Arc::clone(&previous.candidate_open);
-    Arc::new(ServiceLive { rollout, candidate_open, stable, candidate })
+    let turns = Arc::clone(&previous.turns);
+    Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate })
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -211,6 +224,7 @@ impl Inner {
         let endpoint = entry.or_insert_with(|| {
             self.next_slot = slot;
             Arc::new(EndpointLive {
+                address_text: key.address.to_string().into_boxed_str(),
                 key,
                 slot,
                 variant,

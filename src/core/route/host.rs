@@ -143,15 +143,23 @@ impl fmt::Display for HostMatch {
 
 // === impl BadHost ===
 
-impl fmt::Display for BadHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl BadHost {
+    /// What is allowed.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Long => "a host has at most 255 bytes",
             Self::Form => {
                 "a host is a name such as \"shop.example.com\", an IPv4 address, or an IPv6 address in brackets"
             }
             Self::Port => "the port of a host is at most five digits, and a host to be matched has none",
-        })
+        }
+    }
+}
+
+impl fmt::Display for BadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -11,6 +11,7 @@ mod trie;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use super::assign::Salt;
 use super::service::KeySource;
 use super::weight::Split;
 
@@ -23,7 +24,7 @@ pub struct Route<S> {
     pub target: Target<S>,
     /// Longest wait for the response head, all attempts together; absent: the service's `response_timeout`.
     pub timeout: Option<Duration>,
-    /// How it is called in messages, `explain` and the salt of its split: `routes[3]`.
+    /// How it is called in messages, and `explain`: `routes[3]`.
     pub label: String,
 }
 
@@ -152,6 +153,22 @@ impl Eq for ValueMatch {}
 impl Hash for ValueMatch {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parts().hash(state);
+    }
+}
+
+// === impl Matcher ===
+
+impl Matcher {
+    /// Salt of the route's split; made of the host and path it matches, so that moving the route in the file moves nobody.
+    #[must_use]
+    pub fn salt(&self) -> Salt {
+        let host = match &self.host {
+            HostMatch::Exact(host) => host.as_bytes(),
+            HostMatch::Wildcard(suffix) => suffix.as_bytes(),
+            HostMatch::Any => b"",
+        };
+        let (kind, path) = self.path.parts();
+        Salt::of_route(&[host, &[kind], path])
     }
 }
 

@@ -6,3 +6,6 @@ pub mod head;
 
 /// How a byte may be used, by value.
 mod bytes;
+pub mod connection;
+pub mod upstream;
+pub mod wire;

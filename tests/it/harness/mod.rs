@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod files;
 pub(crate) mod pattern;
+pub(crate) mod proxy;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;

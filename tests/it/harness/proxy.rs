@@ -207,7 +207,7 @@ impl Proxy {
     pub(crate) async fn start_file(dir: TempDir) -> Self {
         let (config, base) = (dir.path().join(CONFIG), Config::new(&dir));
         let options = app::Options { config: config.clone() };
-        let started = tokio::task::spawn_blocking(move || app::start(options));
+        let started = tokio::task::spawn_blocking(move || app::start(&options));
         let handle = within("the proxy to start", started).await.expect("no panic at the start");
         let text = || std::fs::read_to_string(config).unwrap_or_default();
         let handle = handle.unwrap_or_else(|e| panic!("the proxy does not start: {e}\n{}", text()));

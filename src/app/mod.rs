@@ -1,0 +1,424 @@
+//! Wiring only: a configuration file becomes a running proxy with a handle to it.
+
+mod explain;
+mod load;
+mod run;
+
+pub use run::run;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::bind::{AdminListener, bind};
+use crate::admin::gather::{self, gather};
+use crate::admin::{AdminState, Bounds};
+use crate::config::settings::{ListenAddress, Settings};
+use crate::control::answer::Refused;
+use crate::control::handle::ControlHandle;
+use crate::control::reload::{Source, file_loader};
+use crate::control::writer::{Control, Opening, Setup};
+use crate::net::socket::raise_open_files;
+use crate::proxy::worker::Parts;
+use crate::proxy::workers::Workers;
+use crate::state::counters::ProcessCounters;
+use crate::state::lifecycle::{Lifecycle, Phase};
+use crate::state::live::Registry;
+use crate::telemetry::access::AccessWriter;
+use crate::telemetry::log::Log;
+use crate::telemetry::process::ProcessStats;
+use crate::watch::{Changed, FileWatch, Timing};
+use crate::{admin, clock};
+
+/// How fast changes of watched files are told.
+const WATCH: Timing =
+    Timing { quiet: Duration::from_millis(200), quiet_max: Duration::from_secs(2), poll: Duration::from_secs(30) };
+/// Changes waiting for control.
+const CHANGES_MAX: usize = 4;
+/// Descriptors the process needs beside two per client connection.
+const DESCRIPTORS_SPARE: u64 = 256;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+}
+
+/// Why nothing was started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The file is wrong, or asks for what cannot be had.
+    Refused(Refused),
+    /// The system refused something; says what.
+    System(String),
+}
+
+/// Where the proxy can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The admin API: `127.0.0.1:9900` or `unix:/path`.
+    pub admin: String,
+    /// Name and address of every listener.
+    pub listeners: Vec<(String, String)>,
+}
+
+/// A running proxy.
+pub struct Handle {
+    /// Where it can be reached.
+    pub addresses: Addresses,
+    control: ControlHandle,
+    lifecycle: Lifecycle,
+    workers: Workers,
+    access: Arc<AccessWriter>,
+    log: Arc<Log>,
+    stop: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _watch: Arc<FileWatch>,
+}
+
+/// Everything that exists before the listeners do.
+struct Ground {
+    settings: Settings,
+    opening: Opening,
+    registry: Arc<Registry>,
+    process: Arc<ProcessCounters>,
+    access: Arc<AccessWriter>,
+    log: Arc<Log>,
+}
+
+/// Starts a proxy: everything bound, the first snapshot published, the admin API answering.
+///
+/// # Errors
+/// Everything wrong with the file at once, or what the system refused. Nothing keeps running then.
+pub fn start(options: &Options) -> Result<Handle, StartError> {
+    let ground = ground(options)?;
+    let settings = ground.settings;
+    let workers = Workers::start(parts(&ground.opening, &ground.registry, &ground.process, &ground.access)?)
+        .map_err(|error| StartError::System(format!("cannot start workers: {error}")))?;
+    let lifecycle = Lifecycle::default();
+    let (stop, stopped) = watch::channel(false);
+    let (control, control_thread) = match open(ground.opening, &workers, stopped.clone()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            workers.stop();
+            workers.join();
+            return Err(error);
+        }
+    };
+    let mut handle = Handle {
+        addresses: Addresses { admin: String::new(), listeners: Vec::new() },
+        control: control.clone(),
+        lifecycle: lifecycle.clone(),
+        workers: workers.clone(),
+        access: Arc::clone(&ground.access),
+        log: Arc::clone(&ground.log),
+        stop,
+        threads: Mutex::new(vec![control_thread]),
+        _watch: watch_files(options, &settings, &control)?,
+    };
+    let sources =
+        Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
+    let state = AdminState {
+        metrics: Arc::new(sources.renderer(control.clone())),
+        explain: explain::explainer(control.current().clone(), control.clone()),
+        control,
+        lifecycle: lifecycle.clone(),
+        bounds: Bounds::default(),
+    };
+    let (admin, admin_thread) = match serve_admin(settings.admin.listen.clone(), state, stopped) {
+        Ok(serving) => serving,
+        Err(error) => {
+            handle.kill();
+            handle.join();
+            return Err(error);
+        }
+    };
+    handle.addresses = Addresses { admin, listeners: listeners(&handle.control) };
+    lock(&handle.threads).push(admin_thread);
+    lifecycle.advance(Phase::Ready);
+    Ok(handle)
+}
+
+fn ground(options: &Options) -> Result<Ground, StartError> {
+    let load = file_loader(options.config.clone(), |name: &str| std::env::var(name).ok());
+    let settings = load(Source::File).map_err(|problems| StartError::Refused(Refused::Config(problems)))?;
+    let (level, format) = load::log_level(&settings.log);
+    let log = Log::init(level, format).map_err(|error| StartError::System(format!("cannot log: {error}")))?;
+    let log = Arc::new(log);
+    check_descriptors(&settings);
+    let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
+    let access = Arc::new(access);
+    let registry = Arc::new(Registry::new(settings.runtime.workers, clock::now()));
+    let setup = Setup {
+        settings: settings.clone(),
+        load,
+        listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
+        registry: Arc::clone(&registry),
+        path: options.config.display().to_string(),
+        began: clock::now(),
+        next_rollout: 1,
+    };
+    let opening = Opening::new(setup).map_err(StartError::Refused)?;
+    let process = Arc::new(ProcessCounters::new(settings.runtime.workers));
+    Ok(Ground { settings, opening, registry, process, access, log })
+}
+
+fn parts(
+    opening: &Opening,
+    registry: &Arc<Registry>,
+    process: &Arc<ProcessCounters>,
+    access: &AccessWriter,
+) -> Result<Vec<Parts>, StartError> {
+    let mut session_secret = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut session_secret)
+        .map_err(|_| StartError::System("the system has no random numbers".to_owned()))?;
+    let connector = Arc::new(OnceLock::new());
+    let part = |index| Parts {
+        index,
+        current: opening.current().clone(),
+        registry: Arc::clone(registry),
+        process: Arc::clone(process),
+        session_secret,
+        connector: Arc::clone(&connector),
+        access: access.worker(),
+    };
+    Ok((0..process.workers()).map(part).collect())
+}
+
+/// Runs control on a thread of its own, from binding the listeners on.
+fn open(
+    opening: Opening,
+    workers: &Workers,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(ControlHandle, JoinHandle<()>), StartError> {
+    let (told, answer) = std::sync::mpsc::sync_channel(1);
+    let plane = Arc::new(workers.clone());
+    let thread = thread("control", move |runtime| {
+        runtime.block_on(async move {
+            let (control, handle): (Control, ControlHandle) = match opening.open(plane).await {
+                Ok(opened) => opened,
+                Err(refused) => return drop(told.send(Err(refused))),
+            };
+            if told.send(Ok(handle)).is_ok() {
+                tokio::select! {
+                    () = control.run() => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            }
+        });
+    })?;
+    match answer.recv() {
+        Ok(Ok(handle)) => Ok((handle, thread)),
+        Ok(Err(refused)) => Err(StartError::Refused(refused)),
+        Err(_) => Err(StartError::System("control ended before it began; see the log".to_owned())),
+    }
+}
+
+/// Serves the admin API on a thread of its own; returns where.
+fn serve_admin(
+    address: ListenAddress,
+    state: AdminState,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(String, JoinHandle<()>), StartError> {
+    let (told, answer) = std::sync::mpsc::sync_channel::<std::io::Result<String>>(1);
+    let thread = thread("admin", move |runtime| {
+        runtime.block_on(async move {
+            let listener = match bind(&address).await {
+                Ok(listener) => listener,
+                Err(error) => return drop(told.send(Err(error))),
+            };
+            if told.send(Ok(bound(&listener, &address))).is_ok() {
+                admin::serve::serve(listener, state, async move {
+                    // An error means that the handle is gone: then nobody needs the API any more.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                })
+                .await;
+            }
+        });
+    })?;
+    match answer.recv() {
+        Ok(Ok(address)) => Ok((address, thread)),
+        Ok(Err(error)) => Err(StartError::System(error.to_string())),
+        Err(_) => Err(StartError::System("the admin API ended before it began; see the log".to_owned())),
+    }
+}
+
+fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {
+    match listener.tcp_address() {
+        Ok(Some(address)) => address.to_string(),
+        _ => asked.to_string(),
+    }
+}
+
+/// Watches the file and everything it refers to; a change is a reload, after which the set of files is taken anew.
+fn watch_files(options: &Options, settings: &Settings, control: &ControlHandle) -> Result<Arc<FileWatch>, StartError> {
+    let (sender, mut changes) = mpsc::channel::<Changed>(CHANGES_MAX);
+    let config = options.config.clone();
+    let watch = FileWatch::start(load::files(&config, settings), WATCH, sender)
+        .map_err(|error| StartError::System(format!("cannot watch {}: {error}", config.display())))?;
+    let watch = Arc::new(watch);
+    let (weak, control) = (Arc::downgrade(&watch), control.clone());
+    thread("watch", move |runtime| {
+        runtime.block_on(async move {
+            while let Some(changed) = changes.recv().await {
+                tracing::info!(files = ?changed.paths, "files changed");
+                // Refusals are in the journal, the log and the metrics.
+                let _ = control.reload("file").await;
+                let Some(watch) = weak.upgrade() else { return };
+                watch.watch(load::files(&config, &control.settings()));
+            }
+        });
+    })?;
+    Ok(watch)
+}
+
+fn thread(
+    name: &str,
+    body: impl FnOnce(tokio::runtime::Runtime) + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let failed = |error: std::io::Error| StartError::System(format!("cannot start the {name} thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || body(runtime)).map_err(failed)
+}
+
+fn check_descriptors(settings: &Settings) {
+    let (before, now) = raise_open_files();
+    let clients: u64 = settings.listeners.iter().map(|l| u64::from(l.limits.max_connections)).sum();
+    let needed = 2 * clients + DESCRIPTORS_SPARE;
+    if now < needed {
+        tracing::warn!(
+            before,
+            now,
+            needed,
+            "the limit of open files is too low for listeners.limits.max_connections: raise it (ulimit -n, LimitNOFILE=)"
+        );
+    }
+}
+
+fn listeners(control: &ControlHandle) -> Vec<(String, String)> {
+    control.status().listeners.into_iter().map(|listener| (listener.name, listener.bound)).collect()
+}
+
+/// Where `/metrics` comes from.
+struct Metrics {
+    registry: Arc<Registry>,
+    process: Arc<ProcessCounters>,
+    access: Arc<AccessWriter>,
+    log: Arc<Log>,
+}
+
+impl Metrics {
+    fn renderer(self, control: ControlHandle) -> impl Fn() -> String + Send + Sync {
+        let started = clock::unix_time();
+        move || {
+            let (last, counts) = (control.last_reload(), control.reload_counts());
+            let facts = gather::Facts {
+                version: env!("CARGO_PKG_VERSION"),
+                started,
+                workers: self.process.workers(),
+                reloads: gather::Reloads {
+                    succeeded: counts.applied + counts.unchanged,
+                    failed: counts.refused,
+                    last_successful: last.ok,
+                    last_at: Duration::from_millis(last.at_ms),
+                },
+                access_log: self.access.stats(),
+                log_dropped: self.log.dropped(),
+                process: ProcessStats::read(),
+            };
+            let text = gather(&control.current().load(), &self.registry, &self.process, &facts);
+            text.unwrap_or_else(|error| format!("# {error}\n"))
+        }
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// The single writer.
+    #[must_use]
+    pub fn control(&self) -> &ControlHandle {
+        &self.control
+    }
+
+    /// Lets log files go and opens their names anew.
+    pub fn reopen_logs(&self) {
+        self.access.reopen();
+    }
+
+    /// Stops as `[runtime]` says: not ready at once, accepting for `accept_grace`, answering on connections there are, gone when none
+    /// is left or `drain_timeout` is over.
+    pub async fn drain(&self) {
+        self.lifecycle.advance(Phase::Draining);
+        let runtime = self.control.settings().runtime.clone();
+        tracing::info!(timeout = ?runtime.drain_timeout, "draining");
+        let all = async {
+            tokio::time::sleep(runtime.accept_grace).await;
+            let now = clock::now();
+            self.workers.drain(now, now + runtime.idle_grace).await;
+            self.workers.finished().await;
+        };
+        if tokio::time::timeout(runtime.drain_timeout, all).await.is_err() {
+            tracing::warn!("the drain timeout is over: what is left is cut");
+        }
+        self.kill();
+    }
+
+    /// Drains on a thread of its own and waits for the end.
+    pub fn shutdown(&self) {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.drain()),
+            Err(_) => self.kill(),
+        }
+    }
+
+    /// Ends everything at once.
+    pub fn kill(&self) {
+        self.workers.stop();
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until everything has ended, after [`Handle::drain`] or [`Handle::kill`]; then writes the last log lines.
+    pub fn join(&self) {
+        self.workers.join();
+        for thread in lock(&self.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked");
+            }
+        }
+        if !self.access.close() {
+            tracing::warn!("the access log could not be written to its end");
+        }
+        tracing::info!("stopped");
+        // What could not be written in time cannot be reported either.
+        let _ = self.log.close();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+// === impl StartError ===
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refused) => refused.fmt(f),
+            Self::System(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

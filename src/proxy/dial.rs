@@ -1,0 +1,113 @@
+//! New connections to upstreams. Plain TCP is dialled directly; TLS goes through pingora-core's connector.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+
+use crate::core::service::{PemFile, Service, UpstreamTls};
+
+use super::io::Stream;
+
+/// Most prepared TLS peers a worker keeps; beyond it they are prepared anew.
+const PEERS_KEPT_MAX: usize = 256;
+
+/// The TLS connector, built with the first TLS upstream: loading the platform's roots takes time and memory.
+pub type SharedConnector = Arc<OnceLock<Result<TransportConnector, String>>>;
+
+/// Dials endpoints for one worker.
+pub struct Dialer {
+    connector: SharedConnector,
+    /// Certificates parsed once per service; the `Arc` keeps the pointer it is found by from being used again.
+    peers: RefCell<Vec<(Arc<Service>, Arc<HttpPeer>)>>,
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    /// A dialer over the connector all workers share.
+    #[must_use]
+    pub fn new(connector: SharedConnector) -> Self {
+        Self { connector, peers: RefCell::default() }
+    }
+
+    /// Connects to `address` as `service` wants it. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// Whatever kept the connection from being usable, TLS included.
+    pub async fn dial(&self, service: &Arc<Service>, address: SocketAddr) -> io::Result<Stream> {
+        let Some(tls) = &service.upstream.tls else {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            return Ok(Stream::Tcp(stream));
+        };
+        let mut peer = (*self.peer(service, tls)?).clone();
+        peer._address = PeerAddress::Inet(address);
+        let connector = self.connector.get_or_init(connector).as_ref().map_err(|why| io::Error::other(why.as_str()))?;
+        let stream = connector.new_stream(&peer).await.map_err(io::Error::other)?;
+        Ok(Stream::Dialled(stream))
+    }
+
+    fn peer(&self, service: &Arc<Service>, tls: &UpstreamTls) -> io::Result<Arc<HttpPeer>> {
+        let mut peers = self.peers.borrow_mut();
+        if let Some((_, peer)) = peers.iter().find(|(known, _)| Arc::ptr_eq(known, service)) {
+            return Ok(Arc::clone(peer));
+        }
+        let peer = Arc::new(prepare(tls)?);
+        if peers.len() == PEERS_KEPT_MAX {
+            peers.clear();
+        }
+        peers.push((Arc::clone(service), Arc::clone(&peer)));
+        Ok(peer)
+    }
+
+    /// Forgets what was prepared for services that are not `wanted`.
+    pub fn sweep(&self, wanted: impl Fn(&Arc<Service>) -> bool) {
+        self.peers.borrow_mut().retain(|(service, _)| wanted(service));
+    }
+}
+
+fn connector() -> Result<TransportConnector, String> {
+    // It panics on an unreadable `SSL_CERT_FILE`; for us that is one failed dial with a reason.
+    catch_unwind(AssertUnwindSafe(|| TransportConnector::new(None)))
+        .map_err(|_| "the platform's CA certificates cannot be loaded (see SSL_CERT_FILE)".to_owned())
+}
+
+/// Everything about a TLS peer but its address.
+fn prepare(tls: &UpstreamTls) -> io::Result<HttpPeer> {
+    let mut peer = HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], 0)), true, tls.sni.clone());
+    peer.options.verify_cert = !tls.insecure;
+    peer.options.verify_hostname = !tls.insecure;
+    peer.options.set_http_version(1, 1);
+    if let Some(ca) = &tls.ca {
+        let roots = certificates(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
+        peer.options.ca = Some(Arc::from(roots.into_boxed_slice()));
+    }
+    if let Some((chain, key)) = &tls.client {
+        let key = PrivateKeyDer::from_pem_slice(&key.pem).map_err(|e| unusable(key, &e))?;
+        peer.client_cert_key = Some(Arc::new(CertKey::new(certificates(chain)?, key.secret_der().to_vec())));
+    }
+    Ok(peer)
+}
+
+fn certificates(file: &PemFile) -> io::Result<Vec<Vec<u8>>> {
+    let ders = CertificateDer::pem_slice_iter(&file.pem).collect::<Result<Vec<_>, _>>();
+    let ders = ders.map_err(|e| unusable(file, &e))?;
+    if ders.is_empty() {
+        return Err(io::Error::other(format!("{}: holds no certificate", file.path)));
+    }
+    Ok(ders.into_iter().map(|der| der.to_vec()).collect())
+}
+
+fn unusable(file: &PemFile, why: &dyn std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{}: {why}", file.path))
+}

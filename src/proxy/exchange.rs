@@ -1,0 +1,557 @@
+//! THE policy of one request, sans-IO: everything that is a decision is taken here, everything that moves a byte is not.
+//!
+//! One snapshot is taken at [`Exchange::begin`] and kept, retries included, so generations never mix. Whether the candidate is
+//! still open is read from the live state again before every attempt. After a response head was passed the only call left is
+//! [`Exchange::end`]; a dropped exchange counts itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::assign::{Assignment, assign};
+use crate::core::balance::{Balance, pick};
+use crate::core::id::Variant;
+use crate::core::route::Target;
+use crate::core::service::Service;
+use crate::core::snapshot::ActiveService;
+use crate::state::counters::{EndpointShard, ProcessCounters};
+use crate::state::current::Routing;
+use crate::state::live::{EndpointLive, InFlight};
+use crate::telemetry::termination::Termination;
+
+use super::facts::{ConnFacts, client_ip};
+use super::headers::{BodyLength, Known, RequestHead, ResponseHead};
+use super::respond::Reply;
+use super::routing::{RouteScratch, find_route};
+use super::sticky::{self, SessionId, SessionSeal, hex_u128};
+
+/// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
+const CONNECTS_PER_POOL_MAX: u32 = 2;
+/// Endpoints a request can have tried, over both pools and all retries.
+const TRIED_MAX: usize = 2 * CONNECTS_PER_POOL_MAX as usize;
+
+/// What all exchanges of one worker share.
+#[derive(Debug)]
+pub struct Policy {
+    /// The worker's index: which shard of every counter is its own.
+    pub worker: usize,
+    /// Counters beside endpoints.
+    pub process: Arc<ProcessCounters>,
+    /// Key of session cookies for services without a secret of their own.
+    pub session_secret: [u8; 32],
+}
+
+/// What to do next for a request.
+#[derive(Debug)]
+pub enum Next {
+    /// Send it to an endpoint.
+    Send(Attempt),
+    /// Answer it.
+    Reply(Reply),
+}
+
+/// One attempt to get an answer from an endpoint. In flight until it is dropped.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Counts from one.
+    pub number: u32,
+    /// Counts the attempt as in flight.
+    pub in_flight: InFlight,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// An idle connection may be used.
+    pub may_reuse: bool,
+    /// Request body bytes to keep for a replay.
+    pub replay_max: usize,
+}
+
+/// How an attempt failed before a response head was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection: nothing was sent.
+    Connect,
+    /// No connection in time: nothing was sent.
+    ConnectTimeout,
+    /// Closed or reset before any response byte; `accepted` says whether the socket took any byte of the request.
+    Closed {
+        /// Any byte of the request was taken.
+        accepted: bool,
+    },
+    /// Closed, reset or malformed within the response head.
+    BadResponse,
+    /// No response head in time.
+    HeadTimeout,
+    /// The endpoint left and its drain time is over.
+    Drained,
+}
+
+/// What of the request body could be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// No body byte was taken from the client yet.
+    Nothing,
+    /// Everything taken so far is kept.
+    Kept,
+    /// More was taken than is kept.
+    Truncated,
+}
+
+/// What became of a request, for the access log.
+#[derive(Debug)]
+pub struct Observation {
+    /// Why it ended.
+    pub termination: Termination,
+    /// Status the client saw; zero when it saw none.
+    pub status: u16,
+    /// How the variant was chosen.
+    pub assignment: Assignment,
+    /// Who was tried last.
+    pub endpoint: Option<Arc<EndpointLive>>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The last attempt went over a reused connection.
+    pub reused: bool,
+    /// From the first byte of the head to the end.
+    pub duration: Duration,
+    /// From the beginning of the last attempt to its connection.
+    pub connect: Option<Duration>,
+    /// From the request fully sent to the response head.
+    pub upstream: Option<Duration>,
+}
+
+/// The policy of one request.
+#[derive(Debug)]
+pub struct Exchange {
+    policy: Rc<Policy>,
+    routing: Arc<Routing>,
+    service: Option<usize>,
+    route: Option<usize>,
+    variant: Variant,
+    assignment: Assignment,
+    fresh: Option<SessionId>,
+    target: Option<Vec<u8>>,
+    client: Option<IpAddr>,
+    request_id: [u8; 32],
+    strip_header: bool,
+    strip_cookie: bool,
+    idempotent: bool,
+    has_body: bool,
+    secure: bool,
+    timeout: Duration,
+    began: Instant,
+    attempt_began: Instant,
+    connected: Option<Instant>,
+    sent: Option<Instant>,
+    deadline: Option<Instant>,
+    head_at: Option<Instant>,
+    attempts: u32,
+    connects_in_pool: u32,
+    tried: [(Variant, usize); TRIED_MAX],
+    tried_len: usize,
+    reused: bool,
+    replayed: bool,
+    bad: bool,
+    status: u16,
+    endpoint: Option<Arc<EndpointLive>>,
+    ended: bool,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Decides where a request goes first.
+    pub fn begin(
+        policy: &Rc<Policy>,
+        routing: &Arc<Routing>,
+        head: &RequestHead,
+        facts: &ConnFacts,
+        scratch: &mut RouteScratch,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> (Self, Next) {
+        let mut exchange = Self::new(policy, routing, head, facts, now, random);
+        let found = match find_route(&routing.snapshot.routes, head, scratch) {
+            Ok(found) => found,
+            Err(reply) => {
+                exchange.status = reply.status;
+                return (exchange, Next::Reply(reply));
+            }
+        };
+        let ip = client_ip(head, facts);
+        let service = match &found.route.target {
+            Target::Service(service) => *service,
+            Target::Split { split, key } => {
+                *split.pick(sticky::split_bucket(head, ip, key, found.route.matcher.salt(), random))
+            }
+        };
+        let (active, live) = routing.service(service);
+        exchange.service = Some(service);
+        exchange.route = Some(found.index);
+        exchange.target = found.target;
+        exchange.client = ip;
+        exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
+        let reading = sticky::read(
+            head,
+            ip,
+            active.service.force.as_ref(),
+            &active.service.affinity,
+            active.salt,
+            exchange.seal(active),
+            random,
+        );
+        let (variant, assignment) = assign(active.openness(live.is_candidate_open()), reading.wish);
+        exchange.variant = variant;
+        exchange.assignment = assignment;
+        exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
+        exchange.strip_header = reading.strip_header;
+        exchange.strip_cookie = reading.strip_cookie;
+        let next = match head.body {
+            BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
+                Next::Reply(exchange.reply(Termination::BodyTooLarge))
+            }
+            _ => exchange.send(now, random),
+        };
+        (exchange, next)
+    }
+
+    fn new(
+        policy: &Rc<Policy>,
+        routing: &Arc<Routing>,
+        head: &RequestHead,
+        facts: &ConnFacts,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Self {
+        Self {
+            policy: Rc::clone(policy),
+            routing: Arc::clone(routing),
+            service: None,
+            route: None,
+            variant: Variant::Stable,
+            assignment: Assignment::Bucket,
+            fresh: None,
+            target: None,
+            client: facts.peer,
+            request_id: hex_u128(random.u128(..)),
+            strip_header: false,
+            strip_cookie: false,
+            idempotent: is_idempotent(head.get(head.method)),
+            has_body: head.body != BodyLength::None,
+            secure: facts.secure,
+            timeout: Duration::ZERO,
+            began: now,
+            attempt_began: now,
+            connected: None,
+            sent: None,
+            deadline: None,
+            head_at: None,
+            attempts: 0,
+            connects_in_pool: 0,
+            tried: [(Variant::Stable, 0); TRIED_MAX],
+            tried_len: 0,
+            reused: false,
+            replayed: false,
+            bad: false,
+            status: 0,
+            endpoint: None,
+            ended: false,
+        }
+    }
+
+    /// The connection is there; `reused` says whether it carried requests before.
+    pub fn connected(&mut self, reused: bool, now: Instant) {
+        self.reused = reused;
+        self.connected = Some(now);
+        let Some(shard) = self.shard() else { return };
+        if reused {
+            shard.reused.add(1);
+        } else {
+            shard.connects.add(1);
+        }
+    }
+
+    /// The request is fully written: from here on the response head is waited for.
+    pub fn sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+        self.deadline.get_or_insert(now + self.timeout);
+    }
+
+    /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.head_at.is_none())
+    }
+
+    /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
+    pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
+        if let Failure::Closed { accepted } = failure
+            && self.reused
+            && !self.replayed
+            && replay != Replay::Truncated
+            && (self.idempotent || !accepted)
+            && self.is_allowed()
+        {
+            return self.replay(now);
+        }
+        self.mark_bad();
+        match failure {
+            Failure::Connect | Failure::ConnectTimeout => {
+                if let Some(shard) = self.shard() {
+                    shard.connect_failures.add(1);
+                }
+                self.elsewhere(failure, now, random)
+            }
+            Failure::Closed { .. } => Next::Reply(self.reply(Termination::UpstreamReset)),
+            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
+            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
+            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
+        }
+    }
+
+    /// Judges a final response head; the value of a `Set-Cookie` to add to it.
+    pub fn response(&mut self, head: &ResponseHead, now: Instant) -> Option<Vec<u8>> {
+        self.head_at = Some(now);
+        self.status = head.status;
+        if head.status >= 500 {
+            self.mark_bad();
+        }
+        if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
+            shard.upstream.record(now.saturating_duration_since(sent));
+        }
+        self.cookie_for(head)
+    }
+
+    /// The request is over. Counts it; call it once.
+    pub fn end(&mut self, termination: Termination, now: Instant) -> Observation {
+        self.ended = true;
+        if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
+            self.mark_bad();
+        }
+        let duration = now.saturating_duration_since(self.began);
+        self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
+        if let Some(shard) = self.shard() {
+            shard.requests[usize::from(self.status / 100).min(5)][self.assignment as usize].add(1);
+            shard.duration.record(duration);
+        }
+        Observation {
+            termination,
+            status: self.status,
+            assignment: self.assignment,
+            endpoint: self.endpoint.clone(),
+            attempts: self.attempts,
+            reused: self.reused,
+            duration,
+            connect: self.connected.map(|at| at.saturating_duration_since(self.attempt_began)),
+            upstream: self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent))),
+        }
+    }
+
+    /// The proxy answers itself: remembers the status the client sees.
+    fn reply(&mut self, termination: Termination) -> Reply {
+        let reply = Reply::of(termination);
+        self.status = reply.status;
+        reply
+    }
+
+    /// Notes the status of an answer that was decided outside (a body that turned out malformed or too large).
+    pub fn replied(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// The service the request goes to.
+    #[must_use]
+    pub fn service(&self) -> Option<&ActiveService> {
+        Some(&self.routing.snapshot.services[self.service?])
+    }
+
+    /// What its author wants of the service; only where an attempt exists.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Arc<Service>> {
+        self.service().map(|active| &active.service)
+    }
+
+    /// The path to ask the upstream for, where it differs from the client's: dot segments are resolved.
+    #[must_use]
+    pub fn target(&self) -> Option<&[u8]> {
+        self.target.as_deref()
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// Whether the variant was aborted while the request is on it.
+    #[must_use]
+    pub fn is_shut_out(&self) -> bool {
+        !self.is_allowed()
+    }
+
+    /// Both sides switched to a WebSocket.
+    pub fn upgraded(&mut self) {
+        self.status = 101;
+    }
+
+    /// The route's label.
+    #[must_use]
+    pub fn route_label(&self) -> Option<&str> {
+        Some(&self.routing.snapshot.routes.routes()[self.route?].label)
+    }
+
+    /// A request id for a request that came without one.
+    #[must_use]
+    pub fn request_id(&self) -> &[u8] {
+        &self.request_id
+    }
+
+    /// The force header or cookie that must not travel on: `(header, cookie)`.
+    #[must_use]
+    pub fn stripped(&self) -> (Option<&str>, Option<&str>) {
+        let Some(force) = self.settings().and_then(|s| s.force.as_ref()) else { return (None, None) };
+        (force.header.as_deref().filter(|_| self.strip_header), force.cookie.as_deref().filter(|_| self.strip_cookie))
+    }
+
+    // --- deciding ---
+
+    /// The next attempt in the current pool, or an answer if it has no endpoint left.
+    fn send(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
+        if !self.is_allowed() {
+            self.fall_back();
+        }
+        let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
+        let (active, live) = self.routing.service(service);
+        let pool = live.pool(self.variant);
+        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
+        let draw = random.u64(..);
+        let fresh = |i: usize| !tried.contains(&(variant, i));
+        let load = |i: usize| pool[i].in_flight();
+        let balance = active.service.upstream.balance;
+        let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
+        let picked = pick(balance, pool.len(), cursor, draw, fresh, load);
+        let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
+        let endpoint = Arc::clone(&pool[index]);
+        if self.tried_len < TRIED_MAX {
+            self.tried[self.tried_len] = (variant, index);
+            self.tried_len += 1;
+        }
+        Next::Send(self.attempt(endpoint, now, true))
+    }
+
+    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
+        self.endpoint = Some(Arc::clone(&endpoint));
+        self.attempt_began = now;
+        self.connected = None;
+        self.sent = None;
+        let shard = endpoint.counters.of(self.policy.worker);
+        if counted {
+            self.attempts += 1;
+            shard.attempts.add(1);
+            shard.retries.add(u64::from(self.attempts > 1));
+        } else {
+            shard.stale_replays.add(1);
+        }
+        Attempt {
+            number: self.attempts,
+            address: endpoint.key.address,
+            in_flight: InFlight::begin(endpoint),
+            may_reuse: counted,
+            replay_max: if self.idempotent && self.has_body && counted { REPLAY_MAX } else { 0 },
+        }
+    }
+
+    /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2).
+    fn replay(&mut self, now: Instant) -> Next {
+        self.replayed = true;
+        match self.endpoint.clone() {
+            Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
+            None => Next::Reply(self.reply(Termination::UpstreamReset)),
+        }
+    }
+
+    /// After a failed connect: another endpoint of the pool, then stable, then an answer.
+    fn elsewhere(&mut self, failure: Failure, now: Instant, random: &mut fastrand::Rng) -> Next {
+        self.connects_in_pool += 1;
+        let answer = match failure {
+            Failure::ConnectTimeout => Termination::ConnectTimeout,
+            _ => Termination::ConnectFailed,
+        };
+        if self.connects_in_pool < CONNECTS_PER_POOL_MAX
+            && let next @ Next::Send(_) = self.send(now, random)
+        {
+            return next;
+        }
+        if self.variant == Variant::Candidate && self.assignment != Assignment::Forced {
+            self.fall_back();
+            if let next @ Next::Send(_) = self.send(now, random) {
+                return next;
+            }
+        }
+        Next::Reply(self.reply(answer))
+    }
+
+    fn fall_back(&mut self) {
+        self.variant = Variant::Stable;
+        self.assignment = Assignment::Fallback;
+        self.connects_in_pool = 0;
+        self.fresh = None;
+    }
+
+    /// Whether an attempt on the variant may begin at this moment.
+    fn is_allowed(&self) -> bool {
+        let Some(service) = self.service else { return false };
+        if self.variant == Variant::Stable {
+            return true;
+        }
+        let (active, live) = self.routing.service(service);
+        let openness = active.openness(live.is_candidate_open());
+        openness.open || (self.assignment == Assignment::Forced && openness.open_to_force)
+    }
+
+    fn cookie_for(&self, head: &ResponseHead) -> Option<Vec<u8>> {
+        let id = self.fresh.as_ref()?;
+        let active = self.service()?;
+        let cacheable = head.all_known(Known::CacheControl).any(sticky::is_publicly_cacheable);
+        if !active.is_split() || head.status == 304 || head.status == 101 || cacheable {
+            return None;
+        }
+        let affinity = &active.service.affinity;
+        Some(sticky::set_cookie(affinity, id, self.variant, self.seal(active), self.secure))
+    }
+
+    fn seal<'a>(&'a self, active: &'a ActiveService) -> SessionSeal<'a> {
+        let secret = active.service.affinity.secret.as_ref().map_or(&self.policy.session_secret[..], |s| &s.0[..]);
+        SessionSeal { tag: active.session_tag, secret }
+    }
+
+    /// Counts the attempt's endpoint as having failed this request; at most once per request and variant.
+    fn mark_bad(&mut self) {
+        if !self.bad
+            && let Some(shard) = self.shard()
+        {
+            shard.bad.add(1);
+            self.bad = true;
+        }
+    }
+
+    fn shard(&self) -> Option<&EndpointShard> {
+        Some(self.endpoint.as_ref()?.counters.of(self.policy.worker))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Termination::Dropped, self.attempt_began);
+        }
+    }
+}
+
+/// Most request body bytes kept for a replay.
+pub const REPLAY_MAX: usize = 64 * 1024;
+
+/// Whether sending a request twice means the same as sending it once (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+}

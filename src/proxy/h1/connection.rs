@@ -1,0 +1,331 @@
+//! The client side of HTTP/1.1: one connection, its requests in order.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::proxy::body::{Fault, Fill, Sink, Source};
+use crate::proxy::facts::ConnFacts;
+use crate::proxy::forward::{Downstream, Raw, forward, within};
+use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead, Trailers};
+use crate::proxy::io::{BUFFER, Stream};
+use crate::proxy::observe::Refused;
+use crate::proxy::respond::Reply;
+use crate::proxy::timer::Alarm;
+use crate::proxy::worker::Worker;
+
+use super::edit::{ReplyHead, ResponseEdits, write_interim, write_reply, write_response};
+use super::head::{HeadLimits, Refusal, ScanState, parse_request, scan_head};
+use super::wire::Wire;
+
+/// Longest wait for a client to close its side after the last answer, so that a reset does not overtake the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// Most bytes thrown away meanwhile.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// A client connection.
+pub struct Connection {
+    worker: Rc<Worker>,
+    facts: Rc<ConnFacts>,
+    wire: Wire,
+    head: RequestHead,
+    limits: HeadLimits,
+    alarm: Alarm,
+    /// The client closed its sending side.
+    half_closed: bool,
+    /// The body on the way out ends with the connection.
+    until_close: bool,
+    /// The answer is incomplete.
+    cut: bool,
+}
+
+/// What came in.
+enum Incoming {
+    Request,
+    /// Closed, or silent for too long between requests.
+    Gone,
+    Refused(Refusal),
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) {
+    let mut connection = Connection::new(worker, io, facts);
+    let opened = clock::now();
+    let limits = connection.facts.listener.limits;
+    let mut served = 0;
+    loop {
+        match connection.next_request().await {
+            Incoming::Request => {}
+            Incoming::Gone => break,
+            Incoming::Refused(refusal) => {
+                connection.refuse(refusal).await;
+                break;
+            }
+        }
+        served += 1;
+        let worn = served >= limits.max_requests || clock::now().saturating_duration_since(opened) >= limits.max_age;
+        let last = worn || !connection.head.keep_alive || connection.half_closed || worker.is_draining();
+        if !forward(&mut connection, worker, last).await {
+            break;
+        }
+    }
+    connection.close().await;
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn new(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Self {
+        let limits = HeadLimits::new(&facts.listener.limits, facts.listener.underscores);
+        Self {
+            wire: Wire::new(io, limits),
+            head: RequestHead::default(),
+            limits,
+            alarm: worker.alarm(),
+            half_closed: false,
+            until_close: false,
+            cut: false,
+            worker: Rc::clone(worker),
+            facts,
+        }
+    }
+
+    /// Waits for a request and reads its head. Holds no buffers while nothing has arrived.
+    async fn next_request(&mut self) -> Incoming {
+        let since = clock::now();
+        if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since)).await {
+            return Incoming::Gone;
+        }
+        let mut scan = ScanState::default();
+        let began = clock::now();
+        let deadline = Some(began + self.limits_of().head_timeout);
+        let len = poll_fn(|cx| {
+            if let Poll::Ready(found) = self.poll_head(cx, &mut scan) {
+                return Poll::Ready(found);
+            }
+            let timeout = Refusal { status: 408, cause: "the request head was not complete in time" };
+            self.alarm.poll_until(cx, deadline, clock::now()).map(|()| Err(Some(timeout)))
+        });
+        match len.await {
+            Ok(len) => self.parse(len),
+            Err(None) => Incoming::Gone,
+            Err(Some(refusal)) => Incoming::Refused(refusal),
+        }
+    }
+
+    /// Ready when the first byte of a request is there (`true`), or none will come.
+    fn poll_first(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<bool> {
+        {
+            let mut buffers = self.worker.buffers();
+            self.wire.input.attach(&mut buffers);
+        }
+        if let Poll::Ready(read) = self.wire.poll_read(cx) {
+            self.half_closed = !matches!(read, Ok(n) if n > 0);
+            return Poll::Ready(!self.half_closed);
+        }
+        self.give_back();
+        let idle = since + self.limits_of().keepalive_idle;
+        let deadline = self.worker.draining().map_or(idle, |draining| draining.idle_until.min(idle));
+        self.alarm.poll_until(cx, Some(deadline), clock::now()).map(|()| false)
+    }
+
+    /// Finds the end of the head; `Err(None)` when the client went away within it.
+    fn poll_head(&mut self, cx: &mut Context<'_>, scan: &mut ScanState) -> Poll<Result<usize, Option<Refusal>>> {
+        loop {
+            match scan_head(self.wire.input.bytes(), scan, &self.limits) {
+                Ok(Some(len)) => return Poll::Ready(Ok(len)),
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Err(Some(refusal))),
+            }
+            match ready!(self.wire.poll_read(cx)) {
+                Ok(n) if n > 0 => {}
+                _ => return Poll::Ready(Err(None)),
+            }
+        }
+    }
+
+    fn parse(&mut self, len: usize) -> Incoming {
+        {
+            let mut buffers = self.worker.buffers();
+            if self.head.bytes.capacity() == 0 {
+                self.head.bytes = buffers.take();
+            }
+            if self.wire.out.capacity() == 0 {
+                self.wire.out = buffers.take();
+            }
+        }
+        self.wire.input.split_head(len, &mut self.head.bytes);
+        if let Err(refusal) = parse_request(&mut self.head, len, &self.limits) {
+            return Incoming::Refused(refusal);
+        }
+        self.wire.expect(self.head.body, self.limits, self.limits_of().max_body);
+        Incoming::Request
+    }
+
+    /// Answers something that is not a request we take.
+    async fn refuse(&mut self, refusal: Refusal) {
+        let reply = Reply::refused(refusal.status, refusal.cause);
+        self.worker.observe_refusal(&Refused { reply, facts: &self.facts });
+        self.wire.out.clear();
+        self.write_reply(&reply, true, false);
+        let deadline = clock::now() + LINGER;
+        within(&self.alarm, Some(deadline), poll_fn(|cx| self.wire.poll_flush(cx))).await;
+    }
+
+    fn write_reply(&mut self, reply: &Reply, last: bool, bodyless: bool) {
+        let date = clock::http_date();
+        let head = ReplyHead {
+            status: reply.status,
+            content_type: b"text/plain",
+            content_length: reply.detail.len() as u64 + 1,
+            close: last,
+            date: Some(date.as_bytes()),
+            extra: &[],
+        };
+        write_reply(&mut self.wire.out, &head);
+        if !bodyless {
+            self.wire.out.extend_from_slice(reply.detail.as_bytes());
+            self.wire.out.push(b'\n');
+        }
+        self.wire.announce(BodyLength::None);
+    }
+
+    /// Closes without letting a reset overtake the last answer (RFC 9112 section 9.6).
+    async fn close(mut self) {
+        if self.cut {
+            if self.until_close {
+                self.wire.io.reset_on_close();
+            }
+            return;
+        }
+        let deadline = Some(clock::now() + LINGER);
+        let wire = &mut self.wire;
+        let shut = within(&self.alarm, deadline, poll_fn(|cx| wire.io.poll_shutdown(cx))).await;
+        if self.half_closed || !matches!(shut, Some(Ok(()))) {
+            return;
+        }
+        let mut thrown_away = 0;
+        while thrown_away < LINGER_BYTES_MAX {
+            wire.input.clear();
+            match within(&self.alarm, deadline, poll_fn(|cx| wire.poll_read(cx))).await {
+                Some(Ok(n)) if n > 0 => thrown_away += n,
+                _ => break,
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        let mut buffers = self.worker.buffers();
+        self.wire.input.detach(&mut buffers);
+        if self.wire.out.is_empty() {
+            buffers.give(std::mem::take(&mut self.wire.out));
+        }
+        buffers.give(std::mem::take(&mut self.head.bytes));
+    }
+
+    fn limits_of(&self) -> &crate::config::settings::Limits {
+        &self.facts.listener.limits
+    }
+}
+
+impl Downstream for Connection {
+    fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    fn facts(&self) -> &Rc<ConnFacts> {
+        &self.facts
+    }
+
+    fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Pipelined requests are read ahead up to one buffer; a closed sending side is no sign that nobody waits.
+        while !self.half_closed && self.wire.input.len() < BUFFER {
+            match ready!(self.wire.poll_read(cx)) {
+                Ok(0) => self.half_closed = true,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn interim(&mut self, head: &ResponseHead) {
+        if self.head.version != HttpVersion::Http10 {
+            write_interim(&mut self.wire.out, head);
+        }
+    }
+
+    fn respond(&mut self, head: &ResponseHead, set_cookie: Option<&[u8]>, last: bool) -> bool {
+        let old = self.head.version == HttpVersion::Http10;
+        let body = match head.body {
+            BodyLength::UntilClose | BodyLength::Chunked if old => BodyLength::UntilClose,
+            BodyLength::UntilClose => BodyLength::Chunked,
+            body => body,
+        };
+        self.until_close = body == BodyLength::UntilClose;
+        let last = last || self.until_close || self.half_closed;
+        let edits = ResponseEdits {
+            body,
+            close: last && head.status != 101,
+            keep_alive_10: old && !last,
+            no_body_head: head.status == 304 || self.head.get(self.head.method) == b"HEAD",
+            date: None,
+            set_cookie,
+            extra: &[],
+        };
+        write_response(&mut self.wire.out, head, &edits);
+        self.wire.announce(body);
+        last
+    }
+
+    fn reply(&mut self, reply: &Reply, last: bool) {
+        let bodyless = self.head.get(self.head.method) == b"HEAD";
+        self.write_reply(reply, last, bodyless);
+    }
+
+    fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    fn raw(&mut self) -> Option<Raw<'_>> {
+        Some(Raw { ahead: &mut self.wire.input, io: &mut self.wire.io })
+    }
+}
+
+impl Source for Connection {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
+        self.wire.poll_fill(cx)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.wire.chunk()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.wire.consume(n);
+    }
+
+    fn trailers(&self) -> Option<&Trailers> {
+        self.wire.trailers()
+    }
+}
+
+impl Sink for Connection {
+    fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.wire.poll_send(cx, chunk)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_flush(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_end(cx, trailers)
+    }
+}

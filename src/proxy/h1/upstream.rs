@@ -1,0 +1,152 @@
+//! The upstream side of HTTP/1.1: one attempt on one connection.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::settings::Underscores;
+use crate::proxy::body::{Fault, Fill, Sink, Source};
+use crate::proxy::forward::{HeadFault, Raw, Upstream};
+use crate::proxy::headers::{RequestHead, ResponseHead, Trailers};
+use crate::proxy::io::Stream;
+use crate::proxy::worker::Worker;
+use crate::state::live::EndpointLive;
+
+use super::edit::{RequestEdits, write_request};
+use super::head::{HeadLimits, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX, ScanState, parse_response, scan_response_head};
+use super::wire::Wire;
+
+/// Bounds of the trailers of a response.
+const TRAILERS: HeadLimits = HeadLimits {
+    max_head: RESPONSE_HEAD_MAX,
+    max_line: RESPONSE_HEAD_MAX,
+    max_fields: RESPONSE_FIELDS_MAX,
+    underscores: Underscores::Keep,
+};
+
+/// One attempt.
+pub struct H1Upstream {
+    wire: Wire,
+    head: ResponseHead,
+    scan: ScanState,
+    head_request: bool,
+    /// A final head was read.
+    answered: bool,
+}
+
+// === impl H1Upstream ===
+
+impl H1Upstream {
+    /// An attempt over `io`, which carries nothing at this moment.
+    #[must_use]
+    pub fn new(io: Stream, worker: &Worker) -> Self {
+        let mut wire = Wire::new(io, TRAILERS);
+        let (mut input, mut out, mut head) = (std::mem::take(&mut wire.input), Vec::new(), ResponseHead::default());
+        {
+            let mut buffers = worker.buffers();
+            input.attach(&mut buffers);
+            out = std::mem::replace(&mut out, buffers.take());
+            head.bytes = buffers.take();
+        }
+        wire.input = input;
+        wire.out = out;
+        Self { wire, head, scan: ScanState::default(), head_request: false, answered: false }
+    }
+
+    fn give_back(&mut self, worker: &Worker) {
+        let mut buffers = worker.buffers();
+        self.wire.input.detach(&mut buffers);
+        buffers.give(std::mem::take(&mut self.wire.out));
+        buffers.give(std::mem::take(&mut self.head.bytes));
+    }
+}
+
+impl Upstream for H1Upstream {
+    fn begin(&mut self, head: &RequestHead, edits: &RequestEdits<'_>) {
+        self.head_request = head.get(head.method) == b"HEAD";
+        write_request(&mut self.wire.out, head, edits);
+        self.wire.announce(edits.body);
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HeadFault>> {
+        loop {
+            let bytes = self.wire.input.bytes();
+            let seen = !bytes.is_empty();
+            let found = if seen { scan_response_head(bytes, &mut self.scan) } else { Ok(None) };
+            match found {
+                Err(bad) => return Poll::Ready(Err(HeadFault::Malformed(bad.cause))),
+                Ok(Some(len)) => {
+                    self.scan = ScanState::default();
+                    self.wire.input.split_head(len, &mut self.head.bytes);
+                    if let Err(bad) = parse_response(&mut self.head, len, self.head_request) {
+                        return Poll::Ready(Err(HeadFault::Malformed(bad.cause)));
+                    }
+                    if self.head.status >= 200 {
+                        self.answered = true;
+                        self.wire.expect(self.head.body, TRAILERS, None);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) => match ready!(self.wire.poll_read(cx)) {
+                    Ok(n) if n > 0 => {}
+                    _ if seen => return Poll::Ready(Err(HeadFault::Malformed("closed within a response head"))),
+                    _ => return Poll::Ready(Err(HeadFault::Closed)),
+                },
+            }
+        }
+    }
+
+    fn head(&self) -> &ResponseHead {
+        &self.head
+    }
+
+    fn accepted(&self) -> bool {
+        self.wire.sent > 0
+    }
+
+    fn raw(&mut self) -> Option<Raw<'_>> {
+        Some(Raw { ahead: &mut self.wire.input, io: &mut self.wire.io })
+    }
+
+    fn finish(mut self, worker: &Worker, endpoint: &EndpointLive, idle_max: Duration, clean: bool) {
+        // Bytes behind a response belong to no request (response splitting): nobody may ever read them as an answer.
+        let reusable =
+            clean && self.answered && self.head.keep_alive && self.wire.is_drained() && self.wire.is_written();
+        self.give_back(worker);
+        if reusable && !worker.is_draining() {
+            worker.idle().keep(endpoint, self.wire.io, idle_max, clock::now());
+        }
+    }
+}
+
+impl Source for H1Upstream {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
+        self.wire.poll_fill(cx)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.wire.chunk()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.wire.consume(n);
+    }
+
+    fn trailers(&self) -> Option<&Trailers> {
+        self.wire.trailers()
+    }
+}
+
+impl Sink for H1Upstream {
+    fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.wire.poll_send(cx, chunk)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_flush(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_end(cx, trailers)
+    }
+}

@@ -1,0 +1,270 @@
+//! Byte streams of both sides, and the buffers they are read into.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::AsyncWrite;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// Size of a fresh buffer, in bytes.
+pub const BUFFER: usize = 16 * 1024;
+/// Size of a buffer that large bodies pass through, in bytes.
+pub const BUFFER_LARGE: usize = 64 * 1024;
+/// Most buffers a worker keeps for reuse.
+const BUFFERS_KEPT_MAX: usize = 256;
+
+/// A connection, downstream or upstream.
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+    /// TLS from a client, over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS from a client, over a unix socket.
+    TlsUnix(Box<TlsStream<UnixStream>>),
+    /// Dialled by pingora-core (TLS towards an upstream).
+    Dialled(pingora_core::protocols::Stream),
+}
+
+/// Bytes read and not yet used: `data[start..]`. Its capacity is how much is read at once.
+#[derive(Debug, Default)]
+pub struct Buf {
+    data: Vec<u8>,
+    start: usize,
+}
+
+/// Buffers of one worker waiting to be used again.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    small: Vec<Vec<u8>>,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Reads into the spare capacity of `into`; zero bytes mean the peer closed its side.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut impl BufMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => poll_read_buf(Pin::new(s), cx, into),
+            Self::Unix(s) => poll_read_buf(Pin::new(s), cx, into),
+            Self::Tls(s) => poll_read_buf(Pin::new(s), cx, into),
+            Self::TlsUnix(s) => poll_read_buf(Pin::new(s), cx, into),
+            Self::Dialled(s) => poll_read_buf(Pin::new(s), cx, into),
+        }
+    }
+
+    /// Writes from `slices`, in one call where the stream can.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [one] = slices {
+            return match self {
+                Self::Tcp(s) => Pin::new(s).poll_write(cx, one),
+                Self::Unix(s) => Pin::new(s).poll_write(cx, one),
+                Self::Tls(s) => Pin::new(s).poll_write(cx, one),
+                Self::TlsUnix(s) => Pin::new(s).poll_write(cx, one),
+                Self::Dialled(s) => Pin::new(s).poll_write(cx, one),
+            };
+        }
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Self::TlsUnix(s) => Pin::new(s).poll_write_vectored(cx, slices),
+            Self::Dialled(s) => Pin::new(s).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Pushes out what TLS still holds.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+            Self::TlsUnix(s) => Pin::new(s).poll_flush(cx),
+            Self::Dialled(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    /// Closes the sending side.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+            Self::TlsUnix(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Dialled(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+
+    /// Ready when there may be something to read, without needing a buffer. TLS answers for the socket below, so it may only be
+    /// asked after a read was pending.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+            Self::Tls(s) => s.get_ref().0.poll_read_ready(cx),
+            Self::TlsUnix(s) => s.get_ref().0.poll_read_ready(cx),
+            Self::Dialled(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether an idle connection can still be used: nothing arrived on it and its peer did not close. Costs no system call while
+    /// nothing happened.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        if !matches!(self, Self::Dialled(_)) && self.poll_readable(&mut cx).is_pending() {
+            return true;
+        }
+        self.poll_read(&mut cx, &mut &mut [0_u8; 1][..]).is_pending()
+    }
+
+    /// Makes the coming close an abortive one (a reset), so that the peer cannot take a cut body for a whole one.
+    pub fn reset_on_close(&self) {
+        // Where it fails the connection is gone already.
+        let _ = match self {
+            Self::Tcp(s) => socket2::SockRef::from(s).set_linger(Some(Duration::ZERO)),
+            Self::Tls(s) => socket2::SockRef::from(s.get_ref().0).set_linger(Some(Duration::ZERO)),
+            Self::Unix(_) | Self::TlsUnix(_) | Self::Dialled(_) => Ok(()),
+        };
+    }
+
+    /// Whether it is encrypted towards the client.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::TlsUnix(_))
+    }
+}
+
+// === impl Buf ===
+
+impl Buf {
+    /// What was read and not yet used.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.data[self.start..]
+    }
+
+    /// How many bytes are unused.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.data.len() - self.start
+    }
+
+    /// Whether nothing is unused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.data.len()
+    }
+
+    /// Marks `n` bytes as used.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n.min(self.len());
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything unused.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.start = 0;
+    }
+
+    /// Attaches a buffer if there is none.
+    pub fn attach(&mut self, buffers: &mut Buffers) {
+        if self.data.capacity() == 0 {
+            self.data = buffers.take();
+        }
+    }
+
+    /// Gives the buffer back if nothing in it is unused.
+    pub fn detach(&mut self, buffers: &mut Buffers) {
+        if self.is_empty() {
+            self.clear();
+            buffers.give(std::mem::take(&mut self.data));
+        }
+    }
+
+    /// Room left behind the unused bytes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.data.capacity() - self.data.len()
+    }
+
+    /// Makes room for `size` bytes in all, the unused ones included.
+    pub fn grow(&mut self, size: usize) {
+        self.data.reserve_exact(size.saturating_sub(self.data.len()));
+    }
+
+    /// Moves the unused bytes to the front, to make room.
+    pub fn compact(&mut self) {
+        if self.start > 0 {
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Reads once. Zero means the end of the stream; callers make room first.
+    pub fn poll_fill(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        debug_assert!(self.room() > 0, "a read into a full buffer looks like the end of the stream");
+        io.poll_read(cx, &mut self.data)
+    }
+
+    /// Hands the first `len` unused bytes over as `head`, swapping the buffers, and keeps the rest.
+    pub fn split_head(&mut self, len: usize, head: &mut Vec<u8>) {
+        self.compact();
+        head.clear();
+        head.extend_from_slice(&self.data[len..]);
+        self.data.truncate(len);
+        std::mem::swap(&mut self.data, head);
+    }
+}
+
+// === impl Buffers ===
+
+impl Buffers {
+    /// An empty buffer of [`BUFFER`] bytes.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.small.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// Keeps a buffer for later; unusual sizes and whatever is above the bound are freed.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == BUFFER && self.small.len() < BUFFERS_KEPT_MAX {
+            buffer.clear();
+            self.small.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_handed_over_and_the_rest_stays() {
+        let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2 };
+        let mut head = Vec::with_capacity(64);
+        buf.split_head(6, &mut head);
+        assert_eq!((&head[..], buf.bytes()), (&b"GET / "[..], &b"body"[..]));
+        buf.consume(4);
+        assert!(buf.is_empty() && buf.room() == 64);
+    }
+
+    #[test]
+    fn buffers_come_back_and_odd_ones_do_not() {
+        let mut buffers = Buffers::default();
+        let mut buf = Buf::default();
+        buf.attach(&mut buffers);
+        buf.grow(BUFFER_LARGE);
+        buf.detach(&mut buffers);
+        assert!(buffers.small.is_empty() && buf.room() == 0);
+        buf.attach(&mut buffers);
+        buf.detach(&mut buffers);
+        assert_eq!(buffers.small.len(), 1);
+    }
+}

@@ -1,0 +1,270 @@
+//! Listeners on a worker: accepting, limits, the TLS handshake, emptying the queue before a socket goes.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::clock;
+use crate::config::settings::Listener;
+use crate::net::socket::ListenSocket;
+
+use super::facts::ConnFacts;
+use super::forward::within;
+use super::h1::connection;
+use super::io::Stream;
+use super::worker::Worker;
+
+/// Pause after the process ran out of descriptors or memory for sockets.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a connection over the limit is told before it is closed.
+const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 24\r\n\
+retry-after: 1\r\nconnection: close\r\n\r\ntoo many connections now\n";
+
+/// A listener as all workers see it.
+pub struct ListenerLive {
+    settings: ArcSwap<Listener>,
+    tls: ArcSwapOption<ServerConfig>,
+    open: AtomicU32,
+    closed: AtomicBool,
+}
+
+/// One worker's listening socket.
+pub type Sockets = ListenSocket;
+
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+/// Counts a connection as open, on its listener and its worker, until dropped.
+struct Open {
+    worker: Rc<Worker>,
+    live: Arc<ListenerLive>,
+}
+
+// === impl ListenerLive ===
+
+impl ListenerLive {
+    /// A listener with these settings.
+    #[must_use]
+    pub fn new(settings: Arc<Listener>, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self {
+            settings: ArcSwap::new(settings),
+            tls: ArcSwapOption::new(tls),
+            open: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over other settings, for connections accepted from now on.
+    pub fn replace(&self, settings: Arc<Listener>, tls: Option<Arc<ServerConfig>>) {
+        self.settings.store(settings);
+        self.tls.store(tls);
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Listener> {
+        self.settings.load_full()
+    }
+
+    /// The TLS configuration in force.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
+    /// Tells the accept loops to end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn admit(&self, max: u32) -> bool {
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(worker: &Rc<Worker>, live: &Arc<ListenerLive>) -> Self {
+        worker.count_connection(true);
+        Self { worker: Rc::clone(worker), live: Arc::clone(live) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.live.open.fetch_sub(1, Ordering::Relaxed);
+        self.worker.count_connection(false);
+    }
+}
+
+/// Accepts on `socket` until the listener closes or the worker drains.
+pub fn listen(worker: &Rc<Worker>, live: Arc<ListenerLive>, socket: ListenSocket) {
+    let accepting = match socket {
+        ListenSocket::Tcp(socket) => TcpListener::from_std(socket).map(Accepting::Tcp),
+        ListenSocket::Unix(socket) => UnixListener::from_std(socket).map(Accepting::Unix),
+    };
+    match accepting {
+        Ok(accepting) => {
+            worker.count_accepting(true);
+            tokio::task::spawn_local(accept_loop(Rc::clone(worker), live, accepting));
+        }
+        Err(error) => tracing::error!(listener = %live.settings().listen, %error, "cannot accept"),
+    }
+}
+
+async fn accept_loop(worker: Rc<Worker>, live: Arc<ListenerLive>, mut socket: Accepting) {
+    let changed = worker.changed();
+    let alarm = worker.alarm();
+    let mut failing = false;
+    loop {
+        let notified = changed.notified();
+        if live.is_closed() || worker.draining().is_some_and(|d| d.accept_until <= clock::now()) {
+            break;
+        }
+        let deadline = worker.draining().map(|d| d.accept_until);
+        let accepted = tokio::select! {
+            biased;
+            accepted = within(&alarm, deadline, poll_fn(|cx| socket.poll_accept(cx))) => accepted,
+            () = notified => None,
+        };
+        match accepted {
+            Some(Ok(accepted)) => {
+                failing = false;
+                welcome(&worker, &live, accepted);
+            }
+            Some(Err(error)) if is_exhaustion(&error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(listener = %live.settings().listen, %error, "accepting is paused: out of descriptors or memory");
+                }
+                within(&alarm, Some(clock::now() + ACCEPT_PAUSE), std::future::pending::<()>()).await;
+            }
+            // The client was gone before it was accepted.
+            Some(Err(_)) | None => {}
+        }
+    }
+    // Whoever connected before the listener closes is served.
+    while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
+        welcome(&worker, &live, accepted);
+    }
+    drop(socket);
+    worker.count_accepting(false);
+}
+
+/// Whether accepting failed for want of something that comes back with time.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|e| e.raw_os_error() == code))
+}
+
+fn welcome(worker: &Rc<Worker>, live: &Arc<ListenerLive>, accepted: Accepted) {
+    let settings = live.settings();
+    if !live.admit(settings.limits.max_connections) {
+        worker.shard().shed.add(1);
+        accepted.shed(live.tls.load().is_some());
+        return;
+    }
+    worker.shard().accepted.add(1);
+    let open = Open::new(worker, live);
+    tokio::task::spawn_local(serve(Rc::clone(worker), open, settings, accepted));
+}
+
+async fn serve(worker: Rc<Worker>, open: Open, settings: Arc<Listener>, accepted: Accepted) {
+    let peer = accepted.peer();
+    let io = match open.live.tls() {
+        None => accepted.plain(),
+        Some(config) => {
+            let deadline = clock::now() + settings.limits.tls_handshake;
+            match accepted.handshake(&worker, config, deadline).await {
+                Some(io) => io,
+                None => {
+                    worker.shard().tls_failures.add(1);
+                    return;
+                }
+            }
+        }
+    };
+    let facts = Rc::new(ConnFacts::new(settings, peer, io.is_tls()));
+    connection::serve(&worker, io, facts).await;
+    drop(open);
+}
+
+// === impl Accepting ===
+
+impl Accepting {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, from)| {
+                // A connection that is gone already fails at its first read.
+                let _ = stream.set_nodelay(true);
+                Accepted::Tcp(stream, from.ip())
+            }),
+            Self::Unix(socket) => socket.poll_accept(cx).map_ok(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, ip) => Some(*ip),
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn plain(self) -> Stream {
+        match self {
+            Self::Tcp(stream, _) => Stream::Tcp(stream),
+            Self::Unix(stream) => Stream::Unix(stream),
+        }
+    }
+
+    async fn handshake(self, worker: &Worker, config: Arc<ServerConfig>, deadline: Instant) -> Option<Stream> {
+        let (alarm, acceptor) = (worker.alarm(), TlsAcceptor::from(config));
+        match self {
+            Self::Tcp(stream, _) => {
+                let tls = within(&alarm, Some(deadline), acceptor.accept(stream)).await?.ok()?;
+                Some(Stream::Tls(Box::new(tls)))
+            }
+            Self::Unix(stream) => {
+                let tls = within(&alarm, Some(deadline), acceptor.accept(stream)).await?.ok()?;
+                Some(Stream::TlsUnix(Box::new(tls)))
+            }
+        }
+    }
+
+    /// Says why and hangs up, as cheaply as possible: one write that may fail.
+    fn shed(self, tls: bool) {
+        if tls {
+            return;
+        }
+        let _ = match self {
+            Self::Tcp(stream, _) => stream.try_write(SHED),
+            Self::Unix(stream) => stream.try_write(SHED),
+        };
+    }
+}

@@ -1,0 +1,310 @@
+//! A worker: one thread, one event loop, its own sockets, idle connections, timers and counters. Nothing crosses threads on the
+//! request path.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::clock;
+use crate::state::counters::{ProcessCounters, WorkerShard};
+use crate::state::current::{Current, CurrentCache, Routing};
+use crate::state::live::{EndpointLive, Registry};
+use crate::telemetry::access::AccessLog;
+
+use super::dial::{Dialer, SharedConnector};
+use super::exchange::{Exchange, Failure, Next, Observation, Policy, Replay};
+use super::facts::ConnFacts;
+use super::forward::Volume;
+use super::headers::RequestHead;
+use super::idle::Idle;
+use super::io::Buffers;
+use super::listener::{self, ListenerLive, Sockets};
+use super::observe;
+use super::routing::RouteScratch;
+use super::timer::{Alarm, Timers};
+
+/// Commands waiting for a worker.
+pub const COMMANDS_MAX: usize = 64;
+/// How often a worker sweeps its idle connections and flushes its access log.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What control asks of a worker.
+pub enum Command {
+    /// Take over the newest snapshot, let go of what left it, and say so.
+    Settle(oneshot::Sender<()>),
+    /// Accept on this socket.
+    Listen(Arc<ListenerLive>, Sockets),
+    /// Take what waits in the accept queue of this listener, then close it.
+    Close(Arc<ListenerLive>),
+    /// Finish what is in flight: accept until `accept_until`, keep idle connections until `idle_until`.
+    Drain {
+        /// When to stop accepting.
+        accept_until: Instant,
+        /// When to close idle client connections.
+        idle_until: Instant,
+    },
+}
+
+/// What a worker is made with.
+pub struct Parts {
+    /// Its index.
+    pub index: usize,
+    /// The published state.
+    pub current: Current,
+    /// Live endpoint state.
+    pub registry: Arc<Registry>,
+    /// Counters beside endpoints.
+    pub process: Arc<ProcessCounters>,
+    /// Key of session cookies.
+    pub session_secret: [u8; 32],
+    /// TLS towards upstreams.
+    pub connector: SharedConnector,
+    /// Where requests are logged.
+    pub access: AccessLog,
+}
+
+/// The state of one worker, shared by its tasks.
+pub struct Worker {
+    policy: Rc<Policy>,
+    current: RefCell<CurrentCache>,
+    registry: Arc<Registry>,
+    timers: Rc<Timers>,
+    idle: RefCell<Idle>,
+    buffers: RefCell<Buffers>,
+    dialer: Dialer,
+    random: RefCell<fastrand::Rng>,
+    scratch: RefCell<RouteScratch>,
+    access: RefCell<AccessLog>,
+    draining: Cell<Option<Draining>>,
+    connections: Cell<usize>,
+    accepting: Cell<usize>,
+    /// Told when a connection or an accept loop ends, and when a listener has to look at its state.
+    changed: Rc<Notify>,
+}
+
+/// When a draining worker stops what.
+#[derive(Clone, Copy, Debug)]
+pub struct Draining {
+    /// When it stops accepting.
+    pub accept_until: Instant,
+    /// When it closes idle client connections.
+    pub idle_until: Instant,
+}
+
+/// Runs a worker until it is told to drain and nothing is left, or `commands` closes.
+pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>) {
+    let local = LocalSet::new();
+    local.run_until(serve(Worker::new(parts), commands)).await;
+}
+
+async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+    tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
+    tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(command) => worker.obey(command),
+                None => break,
+            },
+            () = worker.changed.notified(), if worker.draining.get().is_some() => {}
+        }
+        if worker.is_finished() {
+            break;
+        }
+    }
+    worker.idle.borrow_mut().clear();
+    worker.access.borrow_mut().flush();
+}
+
+async fn sweeping(worker: Rc<Worker>) {
+    let mut every = tokio::time::interval(SWEEP);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        worker.sweep(|_| true);
+        worker.access.borrow_mut().flush();
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn new(parts: Parts) -> Rc<Self> {
+        let policy = Policy { worker: parts.index, process: parts.process, session_secret: parts.session_secret };
+        Rc::new(Self {
+            policy: Rc::new(policy),
+            current: RefCell::new(parts.current.cached()),
+            registry: parts.registry,
+            timers: Timers::new(clock::now()),
+            idle: RefCell::default(),
+            buffers: RefCell::default(),
+            dialer: Dialer::new(parts.connector),
+            random: RefCell::new(fastrand::Rng::new()),
+            scratch: RefCell::default(),
+            access: RefCell::new(parts.access),
+            draining: Cell::new(None),
+            connections: Cell::new(0),
+            accepting: Cell::new(0),
+            changed: Rc::new(Notify::new()),
+        })
+    }
+
+    /// What is published now.
+    pub fn routing(&self) -> Arc<Routing> {
+        Arc::clone(self.current.borrow_mut().load())
+    }
+
+    /// Begins a request.
+    pub fn begin(&self, head: &RequestHead, facts: &ConnFacts) -> (Exchange, Next) {
+        let routing = self.routing();
+        let (mut scratch, mut random) = (self.scratch.borrow_mut(), self.random.borrow_mut());
+        Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, clock::now(), &mut random)
+    }
+
+    /// Asks the exchange what to do after a failure.
+    pub fn failed(&self, exchange: &mut Exchange, failure: Failure, replay: Replay) -> Next {
+        exchange.failed(failure, replay, clock::now(), &mut self.random.borrow_mut())
+    }
+
+    /// Writes the access log line of a request.
+    pub fn observe(
+        &self,
+        exchange: &Exchange,
+        seen: &Observation,
+        head: &RequestHead,
+        facts: &ConnFacts,
+        volume: Volume,
+    ) {
+        let mut access = self.access.borrow_mut();
+        let draw = || self.random.borrow_mut().u64(..);
+        let dropped = observe::log(&mut access, draw, exchange, seen, head, facts, volume);
+        self.shard().log_dropped.add(dropped);
+    }
+
+    /// Counts a request that was refused before there was an exchange, and logs it.
+    pub fn observe_refusal(&self, refused: &observe::Refused<'_>) {
+        self.shard().terminations[refused.reply.termination as usize].add(1);
+        let mut access = self.access.borrow_mut();
+        let dropped = observe::log_refusal(&mut access, || self.random.borrow_mut().u64(..), refused);
+        self.shard().log_dropped.add(dropped);
+    }
+
+    /// The idle upstream connections.
+    pub fn idle(&self) -> RefMut<'_, Idle> {
+        self.idle.borrow_mut()
+    }
+
+    /// Buffers to read into.
+    pub fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.buffers.borrow_mut()
+    }
+
+    /// Dials upstreams.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// A new alarm.
+    pub fn alarm(&self) -> Alarm {
+        self.timers.alarm()
+    }
+
+    /// The counters only this worker writes.
+    pub fn shard(&self) -> &WorkerShard {
+        self.policy.process.of(self.policy.worker)
+    }
+
+    /// Random bits for a WebSocket mask.
+    pub fn random_u32(&self) -> u32 {
+        self.random.borrow_mut().u32(..)
+    }
+
+    /// When `endpoint` left the snapshot, if it did.
+    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        if endpoint.is_removed() { self.registry.removed_at(endpoint) } else { None }
+    }
+
+    /// Whether the process was told to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    /// When to stop what, if the process was told to stop.
+    pub fn draining(&self) -> Option<Draining> {
+        self.draining.get()
+    }
+
+    /// Resolves when listeners have to look at their state again.
+    pub fn changed(&self) -> Rc<Notify> {
+        Rc::clone(&self.changed)
+    }
+
+    /// Notes that a client connection began (`true`) or ended.
+    pub fn count_connection(&self, began: bool) {
+        count(&self.connections, began, &self.changed);
+        if began { self.shard().open.add(1) } else { self.shard().open.sub(1) }
+    }
+
+    /// Notes that an accept loop began (`true`) or ended.
+    pub fn count_accepting(&self, began: bool) {
+        count(&self.accepting, began, &self.changed);
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Settle(done) => {
+                self.settle();
+                // Nobody waits any more: then nobody needs the answer.
+                let _ = done.send(());
+            }
+            Command::Listen(live, sockets) => listener::listen(self, live, sockets),
+            Command::Close(live) => {
+                live.close();
+                self.changed.notify_waiters();
+            }
+            Command::Drain { accept_until, idle_until } => {
+                self.draining.set(Some(Draining { accept_until, idle_until }));
+                self.changed.notify_waiters();
+                self.timers.wake_all();
+            }
+        }
+    }
+
+    /// Closes idle connections to endpoints that left, and wakes whoever still uses one.
+    fn settle(&self) {
+        let routing = self.routing();
+        let endpoints = routing.live.iter().flat_map(|live| live.stable.iter().chain(&live.candidate));
+        let kept: HashSet<u64> = endpoints.map(|endpoint| endpoint.slot).collect();
+        self.sweep(|slot| kept.contains(&slot));
+        self.dialer.sweep(|service| routing.snapshot.services.iter().any(|s| Arc::ptr_eq(&s.service, service)));
+        self.timers.wake_all();
+    }
+
+    fn sweep(&self, wanted: impl Fn(u64) -> bool) {
+        let mut idle = self.idle.borrow_mut();
+        idle.sweep(clock::now(), wanted);
+        let (was, is) = (self.shard().idle.get(), idle.len() as u64);
+        self.shard().idle.add(is.wrapping_sub(was));
+    }
+
+    fn is_finished(&self) -> bool {
+        self.draining.get().is_some() && self.connections.get() == 0 && self.accepting.get() == 0
+    }
+}
+
+fn count(cell: &Cell<usize>, began: bool, changed: &Notify) {
+    if began {
+        cell.set(cell.get() + 1);
+    } else {
+        cell.set(cell.get() - 1);
+        if cell.get() == 0 {
+            changed.notify_waiters();
+        }
+    }
+}

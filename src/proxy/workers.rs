@@ -1,0 +1,283 @@
+//! All workers together, as control sees them: threads, listeners, acknowledgements.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::config::settings::{ListenAddress, Listener};
+use crate::control::plane::{DataPlane, Pending, Prepared};
+use crate::net::socket::{self, Address, Bound, ListenSpec, SocketFile};
+use crate::net::tls::{self, CertPem};
+
+use super::listener::ListenerLive;
+use super::worker::{self, COMMANDS_MAX, Command, Parts};
+
+/// Longest wait for a worker to acknowledge a snapshot. A healthy one needs microseconds.
+pub const SETTLE_MAX: Duration = Duration::from_secs(2);
+
+/// The workers of the process.
+#[derive(Clone)]
+pub struct Workers(Arc<Shared>);
+
+struct Shared {
+    senders: Mutex<Vec<mpsc::Sender<Command>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    running: Arc<AtomicUsize>,
+    listeners: Mutex<BTreeMap<Key, Entry>>,
+    finished: tokio::sync::Notify,
+}
+
+/// What makes a listener the same one: its address, and its name where the address is any free port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(ListenAddress, Option<String>);
+
+struct Entry {
+    live: Arc<ListenerLive>,
+    bound: ListenAddress,
+    file: Option<SocketFile>,
+}
+
+struct Change {
+    workers: Workers,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Keep { key: Key, bound: ListenAddress, settings: Arc<Listener>, tls: Option<Arc<ServerConfig>> },
+    Add { key: Key, bound: Bound, settings: Arc<Listener>, tls: Option<Arc<ServerConfig>> },
+}
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts one thread per element of `parts`.
+    ///
+    /// # Errors
+    /// When a thread or its event loop cannot be made.
+    pub fn start(parts: Vec<Parts>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            senders: Mutex::default(),
+            threads: Mutex::default(),
+            running: Arc::new(AtomicUsize::new(parts.len())),
+            listeners: Mutex::default(),
+            finished: tokio::sync::Notify::new(),
+        });
+        for parts in parts {
+            let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let shared_too = Arc::clone(&shared);
+            let name = format!("worker-{}", parts.index);
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                let gone = Gone(shared_too);
+                runtime.block_on(worker::run(parts, commands));
+                drop(gone);
+            })?;
+            lock(&shared.senders).push(sender);
+            lock(&shared.threads).push(thread);
+        }
+        Ok(Self(shared))
+    }
+
+    /// Tells every worker to finish: accept until `accept_until`, keep idle client connections until `idle_until`.
+    pub async fn drain(&self, accept_until: Instant, idle_until: Instant) {
+        for sender in self.senders() {
+            // A worker that is gone has nothing to drain.
+            let _ = sender.send(Command::Drain { accept_until, idle_until }).await;
+        }
+        lock(&self.0.listeners).values_mut().for_each(|entry| drop(entry.file.take()));
+    }
+
+    /// Resolves when every worker has finished.
+    pub async fn finished(&self) {
+        loop {
+            let notified = self.0.finished.notified();
+            if self.0.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Ends every worker at once; what is in flight is cut.
+    pub fn stop(&self) {
+        lock(&self.0.senders).clear();
+    }
+
+    /// Waits for the threads. Call it after [`Workers::finished`] or [`Workers::stop`].
+    pub fn join(&self) {
+        for thread in lock(&self.0.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+
+    /// Where every listener is bound: its name and address.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(String, ListenAddress)> {
+        let listeners = lock(&self.0.listeners);
+        listeners.values().map(|e| (e.live.settings().name.to_string(), e.bound.clone())).collect()
+    }
+
+    fn senders(&self) -> Vec<mpsc::Sender<Command>> {
+        lock(&self.0.senders).clone()
+    }
+
+    fn plan(&self, wanted: &Arc<Listener>) -> Result<Step, String> {
+        let key = Key::of(wanted);
+        let listeners = lock(&self.0.listeners);
+        let settings = Arc::clone(wanted);
+        if let Some(entry) = listeners.get(&key) {
+            let same = entry.live.settings().tls == wanted.tls;
+            let tls = if same { entry.live.tls() } else { tls_config(wanted)? };
+            return Ok(Step::Keep { key, bound: entry.bound.clone(), settings, tls });
+        }
+        let address = match &wanted.listen {
+            ListenAddress::Tcp(address) => Address::Tcp(*address),
+            ListenAddress::Unix(path) => Address::Unix(path.clone()),
+        };
+        let tls = tls_config(wanted)?;
+        let spec = ListenSpec { address, exclusive: true, mode: None };
+        let bound = socket::bind_all(&spec, lock(&self.0.senders).len())
+            .map_err(|error| format!("listener \"{}\": {error}", wanted.name))?;
+        Ok(Step::Add { key, bound, settings, tls })
+    }
+}
+
+impl DataPlane for Workers {
+    fn prepare(&self, wanted: &[Arc<Listener>]) -> Result<Box<dyn Prepared>, String> {
+        let steps = wanted.iter().map(|listener| self.plan(listener)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Box::new(Change { workers: self.clone(), steps }))
+    }
+
+    fn settled(&self) -> Pending<bool> {
+        let senders = self.senders();
+        Box::pin(async move {
+            let all = async {
+                let mut answers = Vec::with_capacity(senders.len());
+                for sender in senders {
+                    let (done, answer) = oneshot::channel();
+                    if sender.send(Command::Settle(done)).await.is_ok() {
+                        answers.push(answer);
+                    }
+                }
+                for answer in answers {
+                    // A worker that ended meanwhile begins nothing any more.
+                    let _ = answer.await;
+                }
+            };
+            tokio::time::timeout(SETTLE_MAX, all).await.is_ok()
+        })
+    }
+}
+
+impl Prepared for Change {
+    fn commit(self: Box<Self>) -> Pending<()> {
+        Box::pin(async move {
+            let senders = self.workers.senders();
+            let mut commands: Vec<(usize, Command)> = Vec::new();
+            {
+                let mut listeners = lock(&self.workers.0.listeners);
+                let mut next = BTreeMap::new();
+                for step in self.steps {
+                    step.apply(&mut listeners, &mut next, &mut commands);
+                }
+                for (_, mut gone) in std::mem::replace(&mut *listeners, next) {
+                    drop(gone.file.take());
+                    commands.extend((0..senders.len()).map(|i| (i, Command::Close(Arc::clone(&gone.live)))));
+                }
+            }
+            for (index, command) in commands {
+                if let Some(sender) = senders.get(index) {
+                    // A worker that is gone accepts nothing.
+                    let _ = sender.send(command).await;
+                }
+            }
+        })
+    }
+
+    fn addresses(&self) -> Vec<ListenAddress> {
+        self.steps
+            .iter()
+            .map(|step| match step {
+                Step::Keep { bound, .. } => bound.clone(),
+                Step::Add { bound, .. } => listen_address(&bound.address),
+            })
+            .collect()
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    fn apply(
+        self,
+        now: &mut BTreeMap<Key, Entry>,
+        next: &mut BTreeMap<Key, Entry>,
+        commands: &mut Vec<(usize, Command)>,
+    ) {
+        match self {
+            Self::Keep { key, settings, tls, .. } => {
+                if let Some(entry) = now.remove(&key) {
+                    entry.live.replace(settings, tls);
+                    next.insert(key, entry);
+                }
+            }
+            Self::Add { key, bound, settings, tls } => {
+                let live = Arc::new(ListenerLive::new(settings, tls));
+                let sockets = bound.sockets.into_iter().enumerate();
+                commands.extend(sockets.map(|(i, socket)| (i, Command::Listen(Arc::clone(&live), socket))));
+                next.insert(key, Entry { live, bound: listen_address(&bound.address), file: bound.file });
+            }
+        }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    fn of(listener: &Listener) -> Self {
+        let any_port = matches!(&listener.listen, ListenAddress::Tcp(address) if address.port() == 0);
+        Self(listener.listen.clone(), any_port.then(|| listener.name.to_string()))
+    }
+}
+
+/// Notes that a worker ended, also when it panicked.
+struct Gone(Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.finished.notify_waiters();
+    }
+}
+
+fn listen_address(address: &Address) -> ListenAddress {
+    match address {
+        Address::Tcp(address) => ListenAddress::Tcp(*address),
+        Address::Unix(path) => ListenAddress::Unix(path.clone()),
+    }
+}
+
+fn tls_config(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, String> {
+    let Some(tls) = &listener.tls else { return Ok(None) };
+    let certificates = tls.certificates.iter().map(|files| CertPem {
+        cert: &files.cert.pem,
+        key: &files.key.pem,
+        label: &files.cert.path,
+    });
+    let store = tls::CertStore::new(&certificates.collect::<Vec<_>>())
+        .map_err(|error| format!("listener \"{}\": {error}", listener.name))?;
+    let config = tls::server_config(Arc::new(store), &[b"http/1.1"]);
+    config.map(Some).map_err(|error| format!("listener \"{}\": {error}", listener.name))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
