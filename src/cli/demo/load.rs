@@ -42,14 +42,22 @@ pub(super) struct Load {
     connections: JoinSet<()>,
 }
 
-/// One connection of the load, and when its next request is due.
+/// One connection of the load.
 struct Driver {
     proxy: SocketAddr,
     stats: Arc<Mutex<Stats>>,
     wire: Option<Wire>,
+    schedule: Schedule,
+}
+
+/// When the requests of a connection are due: at a fixed rate, whatever the answers take.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    /// When the next request is due.
     due: Instant,
-    /// Whether the connection was still busy when that was due.
+    /// Whether the connection was still busy then.
     was_busy: bool,
+    /// When no more is due.
     until: Instant,
 }
 
@@ -69,8 +77,8 @@ impl Load {
         let mut connections = JoinSet::new();
         for at in 0..CONNECTIONS {
             let phase = EVERY.mul_f64(fraction(at, CONNECTIONS));
-            let (due, until) = (begin + phase, begin + longest);
-            let driver = Driver { proxy, stats: Arc::clone(&stats), wire: None, due, was_busy: false, until };
+            let schedule = Schedule { due: begin + phase, was_busy: false, until: begin + longest };
+            let driver = Driver { proxy, stats: Arc::clone(&stats), wire: None, schedule };
             connections.spawn(driver.run(at, stopped.clone()));
         }
         Self { stats, stop, connections }
@@ -111,14 +119,9 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped) => return,
-                () = tokio::time::sleep_until(self.due.into()) => {}
+                () = tokio::time::sleep_until(self.schedule.due.into()) => {}
             }
-            if self.due >= self.until {
-                return;
-            }
-            // A timer wakes up to a millisecond late, which is not the proxy's doing; a connection that was still busy when the
-            // request was due is.
-            let from = if self.was_busy { self.due } else { clock::now() };
+            let Some(from) = self.schedule.begin(clock::now()) else { return };
             let began = lock(&self.stats).now();
             let exchange = tokio::time::timeout(REQUEST_WITHIN, self.exchange(user)).await;
             let outcome = exchange.unwrap_or_else(|_| Err(format!("no answer within {} s", REQUEST_WITHIN.as_secs())));
@@ -127,17 +130,10 @@ impl Driver {
             }
             let ended = clock::now();
             lock(&self.stats).record(&Sample { user, began, outcome, latency: ended.duration_since(from) });
-            self.plan_next(ended);
-        }
-    }
-
-    /// Sets when the next request is due. What is too late by then is left out, and counted.
-    fn plan_next(&mut self, ended: Instant) {
-        let (due, skipped) = next_due(self.due, ended.min(self.until));
-        self.was_busy = ended > due;
-        self.due = due;
-        if skipped > 0 {
-            lock(&self.stats).skipped += skipped;
+            let skipped = self.schedule.end(ended);
+            if skipped > 0 {
+                lock(&self.stats).skipped += skipped;
+            }
         }
     }
 
@@ -165,16 +161,6 @@ impl Driver {
     }
 }
 
-/// When the request after the one that was due at `due` and ended at `ended` is due, and how many are left out before it.
-fn next_due(due: Instant, ended: Instant) -> (Instant, u64) {
-    let (mut next, mut skipped) = (due + EVERY, 0);
-    while ended.saturating_duration_since(next) > LATE_MAX {
-        next += EVERY;
-        skipped += 1;
-    }
-    (next, skipped)
-}
-
 /// Which upstream answered.
 fn verdict(status: StatusCode, version: Option<&str>) -> Result<Variant, String> {
     let answered = |variant| VERSIONS[usize::from(variant == Variant::Candidate)];
@@ -183,6 +169,29 @@ fn verdict(status: StatusCode, version: Option<&str>) -> Result<Variant, String>
         Some(version) if version == answered(Variant::Stable) => Ok(Variant::Stable),
         Some(version) if version == answered(Variant::Candidate) => Ok(Variant::Candidate),
         _ => Err("an answer of neither version".to_owned()),
+    }
+}
+
+// === impl Schedule ===
+
+impl Schedule {
+    /// From when the latency of the request that begins `now` counts; `None` when no more is due.
+    fn begin(&self, now: Instant) -> Option<Instant> {
+        // A timer wakes up to a millisecond late, which is not the proxy's doing. A connection that was still busy when the request
+        // was due is: leaving the wait out would hide every stall but its first request (coordinated omission).
+        (self.due < self.until).then_some(if self.was_busy { self.due } else { now })
+    }
+
+    /// Goes on to the next request. What is too late by then is left out: tells how many.
+    fn end(&mut self, ended: Instant) -> u64 {
+        let mut skipped = 0;
+        self.due += EVERY;
+        while ended.min(self.until).saturating_duration_since(self.due) > LATE_MAX {
+            self.due += EVERY;
+            skipped += 1;
+        }
+        self.was_busy = ended > self.due;
+        skipped
     }
 }
 
@@ -215,13 +224,33 @@ mod tests {
     use crate::cli::demo::stats::Moment;
     use crate::cli::demo::upstream::Upstreams;
 
-    #[test]
-    fn requests_stay_on_schedule_and_what_is_too_late_is_left_out_and_counted() {
+    fn schedule() -> Schedule {
         let due = clock::now();
-        assert_eq!(next_due(due, due), (due + EVERY, 0));
-        assert_eq!(next_due(due, due + EVERY * 5), (due + EVERY, 0));
-        let late = due + EVERY + LATE_MAX + EVERY * 3;
-        assert_eq!(next_due(due, late), (due + EVERY * 4, 3));
+        Schedule { due, was_busy: false, until: due + Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn what_waited_for_a_slow_answer_counts_from_when_it_was_due() {
+        let start = schedule();
+        let (mut next, late) = (start, start.due + Duration::from_millis(1));
+        assert_eq!(next.begin(late), Some(late));
+        let ended = start.due + EVERY * 3 + EVERY / 2;
+        assert_eq!((next.end(ended), next.begin(ended)), (0, Some(start.due + EVERY)));
+        assert_eq!((next.end(ended), next.begin(ended)), (0, Some(start.due + EVERY * 2)));
+        assert_eq!((next.end(ended), next.begin(ended)), (0, Some(start.due + EVERY * 3)));
+        // Caught up.
+        let now = start.due + EVERY * 4;
+        assert_eq!((next.end(ended), next.begin(now)), (0, Some(now)));
+    }
+
+    #[test]
+    fn what_is_too_late_is_left_out_and_counted_and_nothing_is_due_after_the_end() {
+        let start = schedule();
+        let mut next = start;
+        assert_eq!(next.end(start.due + EVERY + LATE_MAX + EVERY * 3), 3);
+        assert_eq!(next.due, start.due + EVERY * 4);
+        next.due = next.until;
+        assert_eq!(next.begin(next.until), None);
     }
 
     #[test]
