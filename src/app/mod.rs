@@ -371,9 +371,16 @@ impl Handle {
 
     /// Drains on a thread of its own and waits for the end.
     pub fn shutdown(&self) {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.drain()),
-            Err(_) => self.kill(),
+        let drained = std::thread::scope(|scope| {
+            // On a thread of its own: the caller may be within an event loop, where none other can run.
+            let drain = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.map(|runtime| runtime.block_on(self.drain())).is_ok()
+            });
+            drain.join().unwrap_or(false)
+        });
+        if !drained {
+            self.kill();
         }
     }
 
