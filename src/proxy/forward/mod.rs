@@ -2,6 +2,8 @@
 //!
 //! The loop moves bytes and watches timers; what to do with a failure, a response or a retry is asked of the exchange.
 
+mod drive;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,17 +15,19 @@ use crate::core::service::HostMode;
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
-use super::body::{Broken, Fault, Fill, Pump, Sink, Source, WaitsFor};
-use super::exchange::{Attempt, Exchange, Failure, Next, Replay};
-use super::facts::ConnFacts;
-use super::h1::edit::RequestEdits;
-use super::h1::upstream::H1Upstream;
-use super::headers::{RequestHead, ResponseHead};
-use super::io::{Buf, Stream};
-use super::respond::Reply;
-use super::timer::Alarm;
-use super::upgrade;
-use super::worker::Worker;
+use crate::proxy::body::{Fill, Sink, Source};
+use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay};
+use crate::proxy::facts::ConnFacts;
+use crate::proxy::h1::edit::RequestEdits;
+use crate::proxy::h1::upstream::H1Upstream;
+use crate::proxy::headers::{RequestHead, ResponseHead};
+use crate::proxy::io::{Buf, Stream};
+use crate::proxy::respond::Reply;
+use crate::proxy::timer::Alarm;
+use crate::proxy::upgrade;
+use crate::proxy::worker::Worker;
+
+use self::drive::{Drive, Driven};
 
 /// The client's side of one request.
 pub trait Downstream: Source + Sink {
@@ -163,21 +167,7 @@ impl Serving<'_> {
         };
         self.kept.max = attempt.replay_max;
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let now = clock::now();
-        let mut drive = Drive {
-            serving: self,
-            endpoint,
-            upload: Pump::Flowing,
-            upload_waits: WaitsFor::Source,
-            upload_moved: now,
-            upload_broken: false,
-            replayed: 0,
-            download: None,
-            download_waits: WaitsFor::Source,
-            download_moved: now,
-            interims: 0,
-            last: false,
-        };
+        let mut drive = Drive::new(self, endpoint, clock::now());
         let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
         match outcome {
             Driven::Upgraded => {
@@ -219,244 +209,6 @@ impl Serving<'_> {
             None => Err(Failure::ConnectTimeout),
         }
     }
-}
-
-/// Both directions of one attempt, as one future without tasks or channels.
-struct Drive<'a, 'b> {
-    serving: &'a mut Serving<'b>,
-    endpoint: &'a EndpointLive,
-    upload: Pump,
-    upload_waits: WaitsFor,
-    upload_moved: Instant,
-    /// The upstream stopped taking the request.
-    upload_broken: bool,
-    /// Kept body bytes already sent again.
-    replayed: usize,
-    /// `None` until a final response head came.
-    download: Option<Pump>,
-    download_waits: WaitsFor,
-    download_moved: Instant,
-    interims: u32,
-    last: bool,
-}
-
-enum Driven {
-    Upgraded,
-    /// `clean`: the upstream connection is between messages.
-    Over {
-        outcome: Outcome,
-        clean: bool,
-    },
-}
-
-/// Most interim responses passed for one request.
-const INTERIMS_MAX: u32 = 8;
-
-impl Drive<'_, '_> {
-    fn poll<D: Downstream, U: Upstream>(&mut self, cx: &mut Context<'_>, down: &mut D, up: &mut U) -> Poll<Driven> {
-        let now = clock::now();
-        if let Some(outcome) = self.turn_upload(cx, down, up, now) {
-            return over(outcome);
-        }
-        if self.download.is_none()
-            && let Poll::Ready(driven) = self.poll_response(cx, down, up, now)
-        {
-            return Poll::Ready(driven);
-        }
-        if self.download.is_some()
-            && let Poll::Ready(driven) = self.turn_download(cx, down, up, now)
-        {
-            return Poll::Ready(driven);
-        }
-        if self.upload == Pump::Done && down.poll_gone(cx).is_ready() {
-            return over(Outcome::Cut(Termination::ClientAbort));
-        }
-        let (deadline, outcome) = self.deadline(down.facts());
-        match down.alarm().poll_until(cx, deadline, now) {
-            Poll::Ready(()) => over(outcome),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Moves request body; `Some` when the request cannot go on.
-    fn turn_upload<D: Downstream, U: Upstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        down: &mut D,
-        up: &mut U,
-        now: Instant,
-    ) -> Option<Outcome> {
-        if self.upload == Pump::Done {
-            return None;
-        }
-        let kept = &mut *self.serving.kept;
-        while self.replayed < kept.bytes.len() {
-            match up.poll_send(cx, &kept.bytes[self.replayed..]) {
-                Poll::Ready(Ok(n)) => self.replayed += n,
-                Poll::Ready(Err(_)) => return self.stop_upload(now),
-                Poll::Pending => {
-                    self.upload_waits = WaitsFor::Sink;
-                    return None;
-                }
-            }
-        }
-        let turn = self.upload.turn(cx, down, up, &mut |bytes| kept.push(bytes));
-        self.replayed = kept.bytes.len();
-        match turn {
-            Ok(turn) => {
-                self.serving.volume.up += turn.moved;
-                if turn.moved > 0 {
-                    self.upload_moved = now;
-                }
-                match turn.waits {
-                    Some(waits) => self.upload_waits = waits,
-                    None => self.serving.exchange.sent(now),
-                }
-                None
-            }
-            Err(Broken::Sink(_)) => self.stop_upload(now),
-            Err(Broken::Source(fault)) => Some(self.bad_body(&fault)),
-        }
-    }
-
-    /// The upstream takes no more of the request; it may have answered all the same (RFC 9112 section 9.5).
-    fn stop_upload(&mut self, now: Instant) -> Option<Outcome> {
-        self.upload = Pump::Done;
-        self.upload_broken = true;
-        self.last = true;
-        self.serving.exchange.sent(now);
-        None
-    }
-
-    fn bad_body(&self, fault: &Fault) -> Outcome {
-        if self.download.is_some() {
-            return Outcome::Cut(Termination::ClientAbort);
-        }
-        match fault {
-            Fault::Malformed(cause) => Outcome::BadBody(Reply::refused(400, cause)),
-            Fault::TooLarge => Outcome::BadBody(Reply::of(Termination::BodyTooLarge)),
-            Fault::Closed | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
-        }
-    }
-
-    /// Reads response heads up to the final one.
-    fn poll_response<D: Downstream, U: Upstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        down: &mut D,
-        up: &mut U,
-        now: Instant,
-    ) -> Poll<Driven> {
-        loop {
-            let failure = match std::task::ready!(up.poll_head(cx)) {
-                Err(HeadFault::Closed) => Failure::Closed { accepted: up.accepted() },
-                Err(HeadFault::Malformed(cause)) => {
-                    tracing::debug!(endpoint = %self.endpoint.key, cause, "malformed response");
-                    Failure::BadResponse
-                }
-                Ok(()) if up.head().status == 101 && down.head().websocket => {
-                    self.serving.exchange.response(up.head(), now);
-                    down.respond(up.head(), None, true);
-                    return Poll::Ready(Driven::Upgraded);
-                }
-                Ok(()) if up.head().status >= 200 => {
-                    self.pass(down, up.head(), now);
-                    return Poll::Pending;
-                }
-                Ok(()) if up.head().status == 101 || self.interims == INTERIMS_MAX => Failure::BadResponse,
-                Ok(()) => {
-                    self.interims += 1;
-                    down.interim(up.head());
-                    match down.poll_flush(cx) {
-                        Poll::Ready(Err(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
-                        Poll::Ready(Ok(())) | Poll::Pending => continue,
-                    }
-                }
-            };
-            return over(Outcome::Failed(failure));
-        }
-    }
-
-    fn pass<D: Downstream>(&mut self, down: &mut D, head: &ResponseHead, now: Instant) {
-        let cookie = self.serving.exchange.response(head, now);
-        // A connection whose request is still arriving cannot tell where the next one begins.
-        self.last |= self.serving.last || self.upload != Pump::Done || self.serving.worker.is_draining();
-        self.last = down.respond(head, cookie.as_deref(), self.last);
-        self.download = Some(Pump::Flowing);
-        self.download_moved = now;
-    }
-
-    /// Moves response body.
-    fn turn_download<D: Downstream, U: Upstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        down: &mut D,
-        up: &mut U,
-        now: Instant,
-    ) -> Poll<Driven> {
-        let Some(pump) = &mut self.download else { return Poll::Pending };
-        let turn = match pump.turn(cx, up, down, &mut |_| ()) {
-            Ok(turn) => turn,
-            Err(Broken::Source(_)) => return over(Outcome::Cut(Termination::UpstreamTruncated)),
-            Err(Broken::Sink(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
-        };
-        self.serving.volume.down += turn.moved;
-        if turn.moved > 0 {
-            self.download_moved = now;
-        }
-        match turn.waits {
-            Some(waits) => {
-                self.download_waits = waits;
-                Poll::Pending
-            }
-            None => {
-                let clean = self.upload == Pump::Done && !self.upload_broken;
-                Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
-            }
-        }
-    }
-
-    /// The next deadline, and what it means when it passes.
-    fn deadline(&self, facts: &ConnFacts) -> (Option<Instant>, Outcome) {
-        let exchange = &*self.serving.exchange;
-        let (client_idle, upstream_idle, drain) = match exchange.settings() {
-            Some(s) => (facts.listener.limits.body_idle, s.upstream.body_idle, s.upstream.drain_timeout),
-            None => return (None, Outcome::Cut(Termination::Dropped)),
-        };
-        let waiting = self.download.is_none();
-        let mut soonest = (exchange.deadline(), Termination::ResponseTimeout);
-        let mut sooner = |at: Option<Instant>, why| {
-            if let Some(at) = at
-                && soonest.0.is_none_or(|known| at < known)
-            {
-                soonest = (Some(at), why);
-            }
-        };
-        if self.upload != Pump::Done {
-            match self.upload_waits {
-                WaitsFor::Source => sooner(Some(self.upload_moved + client_idle), Termination::ClientIdle),
-                WaitsFor::Sink => sooner(Some(self.upload_moved + upstream_idle), Termination::UpstreamIdle),
-            }
-        }
-        if !waiting {
-            match self.download_waits {
-                WaitsFor::Source => sooner(Some(self.download_moved + upstream_idle), Termination::UpstreamIdle),
-                WaitsFor::Sink => sooner(Some(self.download_moved + client_idle), Termination::ClientIdle),
-            }
-        }
-        sooner(self.serving.worker.removed_at(self.endpoint).map(|at| at + drain), Termination::Drained);
-        let outcome = match soonest.1 {
-            why if !waiting => Outcome::Cut(why),
-            Termination::ClientIdle => Outcome::BadBody(Reply::of(Termination::ClientIdle)),
-            Termination::Drained => Outcome::Failed(Failure::Drained),
-            _ => Outcome::Failed(Failure::HeadTimeout),
-        };
-        (soonest.0, outcome)
-    }
-}
-
-fn over(outcome: Outcome) -> Poll<Driven> {
-    Poll::Ready(Driven::Over { outcome, clean: false })
 }
 
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.

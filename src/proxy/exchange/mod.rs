@@ -4,13 +4,14 @@
 //! still open is read from the live state again before every attempt. After a response head was passed the only call left is
 //! [`Exchange::end`]; a dropped exchange counts itself.
 
+mod attempt;
+
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
-use crate::core::balance::{Balance, pick};
 use crate::core::id::Variant;
 use crate::core::route::Target;
 use crate::core::service::Service;
@@ -20,11 +21,11 @@ use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
-use super::facts::{ConnFacts, client_ip};
-use super::headers::{BodyLength, Known, RequestHead, ResponseHead};
-use super::respond::Reply;
-use super::routing::{RouteScratch, find_route};
-use super::sticky::{self, SessionId, SessionSeal, hex_u128};
+use crate::proxy::facts::{ConnFacts, client_ip};
+use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead};
+use crate::proxy::respond::Reply;
+use crate::proxy::routing::{RouteScratch, find_route};
+use crate::proxy::sticky::{self, SessionId, SessionSeal, hex_u128};
 
 /// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
 const CONNECTS_PER_POOL_MAX: u32 = 2;
@@ -411,102 +412,6 @@ impl Exchange {
     pub fn stripped(&self) -> (Option<&str>, Option<&str>) {
         let Some(force) = self.settings().and_then(|s| s.force.as_ref()) else { return (None, None) };
         (force.header.as_deref().filter(|_| self.strip_header), force.cookie.as_deref().filter(|_| self.strip_cookie))
-    }
-
-    // --- deciding ---
-
-    /// The next attempt in the current pool, or an answer if it has no endpoint left.
-    fn send(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        if !self.is_allowed() {
-            self.fall_back();
-        }
-        let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
-        let (active, live) = self.routing.service(service);
-        let pool = live.pool(self.variant);
-        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
-        let draw = random.u64(..);
-        let fresh = |i: usize| !tried.contains(&(variant, i));
-        let load = |i: usize| pool[i].in_flight();
-        let balance = active.service.upstream.balance;
-        let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let picked = pick(balance, pool.len(), cursor, draw, fresh, load);
-        let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
-        let endpoint = Arc::clone(&pool[index]);
-        if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = (variant, index);
-            self.tried_len += 1;
-        }
-        Next::Send(self.attempt(endpoint, now, true))
-    }
-
-    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
-        self.endpoint = Some(Arc::clone(&endpoint));
-        self.attempt_began = now;
-        self.connected = None;
-        self.sent = None;
-        let shard = endpoint.counters.of(self.policy.worker);
-        if counted {
-            self.attempts += 1;
-            shard.attempts.add(1);
-            shard.retries.add(u64::from(self.attempts > 1));
-        } else {
-            shard.stale_replays.add(1);
-        }
-        Attempt {
-            number: self.attempts,
-            address: endpoint.key.address,
-            in_flight: InFlight::begin(endpoint),
-            may_reuse: counted,
-            replay_max: if self.idempotent && self.has_body && counted { REPLAY_MAX } else { 0 },
-        }
-    }
-
-    /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2).
-    fn replay(&mut self, now: Instant) -> Next {
-        self.replayed = true;
-        match self.endpoint.clone() {
-            Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
-            None => Next::Reply(self.reply(Termination::UpstreamReset)),
-        }
-    }
-
-    /// After a failed connect: another endpoint of the pool, then stable, then an answer.
-    fn elsewhere(&mut self, failure: Failure, now: Instant, random: &mut fastrand::Rng) -> Next {
-        self.connects_in_pool += 1;
-        let answer = match failure {
-            Failure::ConnectTimeout => Termination::ConnectTimeout,
-            _ => Termination::ConnectFailed,
-        };
-        if self.connects_in_pool < CONNECTS_PER_POOL_MAX
-            && let next @ Next::Send(_) = self.send(now, random)
-        {
-            return next;
-        }
-        if self.variant == Variant::Candidate && self.assignment != Assignment::Forced {
-            self.fall_back();
-            if let next @ Next::Send(_) = self.send(now, random) {
-                return next;
-            }
-        }
-        Next::Reply(self.reply(answer))
-    }
-
-    fn fall_back(&mut self) {
-        self.variant = Variant::Stable;
-        self.assignment = Assignment::Fallback;
-        self.connects_in_pool = 0;
-        self.fresh = None;
-    }
-
-    /// Whether an attempt on the variant may begin at this moment.
-    fn is_allowed(&self) -> bool {
-        let Some(service) = self.service else { return false };
-        if self.variant == Variant::Stable {
-            return true;
-        }
-        let (active, live) = self.routing.service(service);
-        let openness = active.openness(live.is_candidate_open());
-        openness.open || (self.assignment == Assignment::Forced && openness.open_to_force)
     }
 
     fn cookie_for(&self, head: &ResponseHead) -> Option<Vec<u8>> {
