@@ -1,4 +1,52 @@
-//! Tidegate: a Layer-7 traffic-shifting reverse proxy.
+//! Tidegate: a Layer-7 proxy that shifts traffic between two releases of a service.
+//!
+//! Every service has a stable and, if one is on trial, a candidate pool. All of them stand behind one immutable, weighted routing
+//! snapshot that is swapped atomically: a request takes it once and keeps it. A file says what its author wants, commands say how far
+//! the candidate may go, and taking the traffic back is one swap that nothing can delay.
+//!
+//! # Layout
+//!
+//! Imports only go down, siblings never import each other (`tests/it/tidy.rs` holds both to it):
+//!
+//! - [`cli`] (and `main.rs`): the command line; verbs over the admin API, and the demo
+//! - [`app`]: wiring only; a file becomes a running proxy with a handle to it
+//! - [`proxy`]: the data plane
+//!   - [`proxy::workers`], [`proxy::worker`], [`proxy::listener`]: threads, accepting, TLS, draining
+//!   - [`proxy::exchange`]: THE policy of one request, without I/O
+//!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
+//!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
+//!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
+//! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
+//! - [`control`]: the single writer; file, people and signals are events into one queue
+//! - [`config`]: TOML in, everything resolved or all errors at once, out
+//! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
+//! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
+//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot
+//!
+//! # The life of a request
+//!
+//! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions. `Exchange::begin`
+//! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
+//! `forward` takes an idle connection or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
+//! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
+//! answer of our own.
+//!
+//! # What is deliberately absent
+//!
+//! - A lock, a formatted string or a metric looked up by name on the request path; an allocation that depends on the client.
+//! - A task or a channel per request: one future moves both directions.
+//! - Two sources of truth: whatever a request decides by hangs off one snapshot, except whether the candidate is still open and how busy
+//!   endpoints are, which is read again before every attempt.
+//! - An unbounded queue, list, wait or retry; every bound is a named constant with its unit.
+//! - A clock, randomness or I/O in [`core`] and in the exchange: time and random bits are passed in.
+//!
+//! # Decisions
+//!
+//! - An HTTP/1.1 codec of our own: lenient parsers cannot refuse what must be refused, and framing is never passed through but rebuilt.
+//! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
+//! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
+//! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
+//! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 
 pub mod admin;
 pub mod app;

@@ -161,7 +161,11 @@ impl Digest {
         Self(digest)
     }
 
-    fn of_file(path: &Path) -> io::Result<Self> {
+    /// Of what is in the file at `path`, at most [`FILE_BYTES_MAX`] of it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a regular file.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
         // Opening a pipe would wait for somebody to write.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));

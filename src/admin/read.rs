@@ -27,12 +27,6 @@ pub(super) struct Services {
     services: Vec<ServiceStatus>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Service {
-    generation: u64,
-    service: ServiceStatus,
-}
-
 pub(super) async fn healthz() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
@@ -62,9 +56,9 @@ pub(super) async fn services(State(state): State<AdminState>) -> Tagged<Services
 pub(super) async fn service(
     State(state): State<AdminState>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Tagged<Service>, Problem> {
+) -> Result<Tagged<ServiceStatus>, Problem> {
     let (generation, service) = state.control.service(&segment(name)?)?;
-    Ok(Tagged(generation, Service { generation, service }))
+    Ok(Tagged(generation, service))
 }
 
 pub(super) async fn not_found(request: Request) -> Problem {

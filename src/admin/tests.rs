@@ -140,7 +140,7 @@ async fn reads_tell_what_is_true() {
     );
     assert_eq!(api.get("/v1/services").await.json()["services"][0]["name"], "api");
     let web = api.get("/v1/services/web").await.json();
-    assert_eq!((&web["service"]["weight"], &web["service"]["state"]), (&"0%".into(), &"idle".into()));
+    assert_eq!((&web["weight"], &web["state"]), (&"0%".into(), &"idle".into()));
     assert_eq!(api.raw("HEAD /v1/status HTTP/1.1\nHost: [::1]:9900\nConnection: close", "").await.body, "");
 }
 

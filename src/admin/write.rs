@@ -70,7 +70,7 @@ pub(super) async fn abort(
 
 pub(super) async fn validate(State(state): State<AdminState>, body: Bytes) -> Result<Tagged<Validated>, Problem> {
     let ValidateBody { config } = parsed_or_empty(&body)?;
-    let validated = state.control.validate(config.map_or(Source::File, Source::Text)).await?;
+    let validated = state.control.validate(config.map_or(Source::Check, Source::Text)).await?;
     Ok(Tagged(validated.generation, validated))
 }
 

@@ -23,18 +23,18 @@ pub(super) fn explainer(current: Current, control: ControlHandle) -> Explainer {
     Arc::new(move |question| {
         let settings = control.settings();
         let Some(listener) = settings.listeners.first() else { return Err("there is no listener".to_owned()) };
-        explain(&current.load(), &Arc::new(listener.clone()), question)
+        Ok(explain(&current.load(), &Arc::new(listener.clone()), question))
     })
 }
 
-fn explain(routing: &Routing, listener: &Arc<Listener>, question: &Question) -> Result<Explained, String> {
+fn explain(routing: &Routing, listener: &Arc<Listener>, question: &Question) -> Explained {
     let mut explained = Explained { generation: routing.snapshot.generation, ..Explained::default() };
     let head = match head(question, &listener.limits, listener.underscores) {
         Ok(head) => head,
         Err((status, cause)) => {
             explained.refused = Some(status);
             explained.because.push(format!("refused with {status}: {cause}"));
-            return Ok(explained);
+            return explained;
         }
     };
     let peer = question.client_ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
@@ -46,37 +46,40 @@ fn explain(routing: &Routing, listener: &Arc<Listener>, question: &Question) -> 
         Err(reply) => {
             explained.refused = Some(reply.status);
             explained.because.push(format!("refused with {}: {}", reply.status, reply.detail));
-            return Ok(explained);
+            return explained;
         }
     };
     tell_route(routing, &explanation, &mut explained);
     let Some(index) = explanation.found else {
         explained.refused = Some(404);
-        return Ok(explained);
+        return explained;
     };
     let ip = client_ip(&head, &facts);
     let service = service(routing, index, &head, ip, &mut explained);
     tell_variant(routing, service, &head, ip, &mut explained);
-    Ok(explained)
+    explained
 }
 
 /// The head as the question describes it, through the parser that reads clients.
 fn head(question: &Question, limits: &Limits, underscores: Underscores) -> Result<RequestHead, (u16, &'static str)> {
     let named = |name: &str| question.headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
-    let mut text = format!("{} {} HTTP/1.1\r\n", question.method, question.target);
-    match &question.host {
-        Some(host) => text.push_str(&format!("host: {host}\r\n")),
-        None if !named("host") => text.push_str("host: localhost\r\n"),
-        None => {}
+    let host = match &question.host {
+        Some(host) => Some(host.as_str()),
+        None if !named("host") => Some("localhost"),
+        None => None,
+    };
+    let fields = question.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let fields = fields.filter(|(name, _)| question.host.is_none() || !name.eq_ignore_ascii_case("host"));
+    let lines = host.map(|host| ("host", host)).into_iter().chain(fields);
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", question.method, question.target).into_bytes();
+    for (name, value) in lines {
+        for part in [name, ": ", value, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
     }
-    let fields =
-        question.headers.iter().filter(|(name, _)| question.host.is_none() || !name.eq_ignore_ascii_case("host"));
-    for (name, value) in fields {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
+    bytes.extend_from_slice(b"\r\n");
     let limits = HeadLimits::new(limits, underscores);
-    let mut head = RequestHead { bytes: text.into_bytes(), ..RequestHead::default() };
+    let mut head = RequestHead { bytes, ..RequestHead::default() };
     let len = scan_head(&head.bytes, &mut ScanState::default(), &limits).map_err(|r| (r.status, r.cause))?;
     let len = len.filter(|&len| len == head.bytes.len()).ok_or((400, "a line break within a header"))?;
     parse_request(&mut head, len, &limits).map_err(|r| (r.status, r.cause))?;

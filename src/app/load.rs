@@ -1,11 +1,10 @@
 //! From settings to what the parts take.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::settings::{AccessLog, Log as LogSettings, LogFormat, LogLevel, Settings};
+use crate::config::settings::{AccessLog, Log as LogSettings, LogFormat, LogLevel};
 use crate::control::writer::Listening;
 use crate::telemetry::Format;
 use crate::telemetry::access::{self, AccessWriter};
@@ -49,19 +48,4 @@ fn format(format: LogFormat) -> Format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     }
-}
-
-/// The file and all files it refers to.
-pub(super) fn files(config: &Path, settings: &Settings) -> Vec<PathBuf> {
-    let listeners = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    let ours = listeners.flat_map(|tls| &tls.certificates).flat_map(|files| [&files.cert, &files.key]);
-    let upstreams = settings.services.iter().filter_map(|service| service.upstream.tls.as_ref());
-    let theirs = upstreams.flat_map(|tls| tls.ca.iter().chain(tls.client.iter().flat_map(|(cert, key)| [cert, key])));
-    let named = ours.chain(theirs).map(|file| PathBuf::from(&file.path));
-    let secrets = settings.services.iter().filter_map(|service| service.affinity.secret.as_ref());
-    let secrets = secrets.map(|secret| PathBuf::from(&*secret.1));
-    let mut files: Vec<PathBuf> = std::iter::once(config.to_owned()).chain(named).chain(secrets).collect();
-    files.sort_unstable();
-    files.dedup();
-    files
 }

@@ -1,6 +1,7 @@
 //! Wiring only: a configuration file becomes a running proxy with a handle to it.
 
 mod explain;
+mod follow;
 mod load;
 mod run;
 
@@ -34,9 +35,8 @@ use crate::telemetry::process::ProcessStats;
 use crate::watch::{Changed, FileWatch, Timing};
 use crate::{admin, clock};
 
-/// How fast changes of watched files are told.
-const WATCH: Timing =
-    Timing { quiet: Duration::from_millis(200), quiet_max: Duration::from_secs(2), poll: Duration::from_secs(30) };
+use follow::Follow;
+
 /// Changes waiting for control.
 const CHANGES_MAX: usize = 4;
 /// Descriptors the process needs beside two per client connection.
@@ -71,6 +71,11 @@ pub struct Addresses {
 pub struct Handle {
     /// Where it can be reached.
     pub addresses: Addresses,
+    running: Arc<Running>,
+}
+
+/// What has to end.
+struct Running {
     control: ControlHandle,
     lifecycle: Lifecycle,
     workers: Workers,
@@ -78,7 +83,7 @@ pub struct Handle {
     log: Arc<Log>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _watch: Arc<FileWatch>,
+    watch: Mutex<Option<Arc<FileWatch>>>,
 }
 
 /// Everything that exists before the listeners do.
@@ -89,6 +94,7 @@ struct Ground {
     process: Arc<ProcessCounters>,
     access: Arc<AccessWriter>,
     log: Arc<Log>,
+    follow: Arc<Follow>,
 }
 
 /// Starts a proxy: everything bound, the first snapshot published, the admin API answering.
@@ -110,8 +116,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
             return Err(error);
         }
     };
-    let mut handle = Handle {
-        addresses: Addresses { admin: String::new(), listeners: Vec::new() },
+    let running = Running {
         control: control.clone(),
         lifecycle: lifecycle.clone(),
         workers: workers.clone(),
@@ -119,8 +124,11 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         log: Arc::clone(&ground.log),
         stop,
         threads: Mutex::new(vec![control_thread]),
-        _watch: watch_files(options, &settings, &control)?,
+        watch: Mutex::new(None),
     };
+    let mut handle =
+        Handle { addresses: Addresses { admin: String::new(), listeners: Vec::new() }, running: Arc::new(running) };
+    *lock(&handle.running.watch) = Some(watch_files(&ground.follow, &control)?);
     let sources =
         Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
     let state = AdminState {
@@ -130,22 +138,17 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         lifecycle: lifecycle.clone(),
         bounds: Bounds::default(),
     };
-    let (admin, admin_thread) = match serve_admin(settings.admin.listen.clone(), state, stopped) {
-        Ok(serving) => serving,
-        Err(error) => {
-            handle.kill();
-            handle.join();
-            return Err(error);
-        }
-    };
-    handle.addresses = Addresses { admin, listeners: listeners(&handle.control) };
-    lock(&handle.threads).push(admin_thread);
+    // An error drops the handle, which ends everything.
+    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped)?;
+    lock(&handle.running.threads).push(admin_thread);
+    handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
     lifecycle.advance(Phase::Ready);
     Ok(handle)
 }
 
 fn ground(options: &Options) -> Result<Ground, StartError> {
-    let load = file_loader(options.config.clone(), |name: &str| std::env::var(name).ok());
+    let follow = Follow::new(&options.config);
+    let load = follow.loader(file_loader(options.config.clone(), |name: &str| std::env::var(name).ok()));
     let settings = load(Source::File).map_err(|problems| StartError::Refused(Refused::Config(problems)))?;
     let (level, format) = load::log_level(&settings.log);
     let log = Log::init(level, format).map_err(|error| StartError::System(format!("cannot log: {error}")))?;
@@ -165,7 +168,7 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));
-    Ok(Ground { settings, opening, registry, process, access, log })
+    Ok(Ground { settings, opening, registry, process, access, log, follow })
 }
 
 fn parts(
@@ -255,22 +258,20 @@ fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {
     }
 }
 
-/// Watches the file and everything it refers to; a change is a reload, after which the set of files is taken anew.
-fn watch_files(options: &Options, settings: &Settings, control: &ControlHandle) -> Result<Arc<FileWatch>, StartError> {
+/// Watches the file and everything it refers to; a change is a reload.
+fn watch_files(follow: &Follow, control: &ControlHandle) -> Result<Arc<FileWatch>, StartError> {
     let (sender, mut changes) = mpsc::channel::<Changed>(CHANGES_MAX);
-    let config = options.config.clone();
-    let watch = FileWatch::start(load::files(&config, settings), WATCH, sender)
-        .map_err(|error| StartError::System(format!("cannot watch {}: {error}", config.display())))?;
+    let watch = FileWatch::start(follow.files(), Timing::default(), sender)
+        .map_err(|error| StartError::System(format!("cannot watch files: {error}")))?;
     let watch = Arc::new(watch);
-    let (weak, control) = (Arc::downgrade(&watch), control.clone());
+    follow.attach(&watch);
+    let control = control.clone();
     thread("watch", move |runtime| {
         runtime.block_on(async move {
             while let Some(changed) = changes.recv().await {
                 tracing::info!(files = ?changed.paths, "files changed");
                 // Refusals are in the journal, the log and the metrics.
                 let _ = control.reload("file").await;
-                let Some(watch) = weak.upgrade() else { return };
-                watch.watch(load::files(&config, &control.settings()));
             }
         });
     })?;
@@ -343,17 +344,56 @@ impl Handle {
     /// The single writer.
     #[must_use]
     pub fn control(&self) -> &ControlHandle {
-        &self.control
+        &self.running.control
     }
 
     /// Lets log files go and opens their names anew.
     pub fn reopen_logs(&self) {
-        self.access.reopen();
+        self.running.access.reopen();
     }
 
     /// Stops as `[runtime]` says: not ready at once, accepting for `accept_grace`, answering on connections there are, gone when none
     /// is left or `drain_timeout` is over.
     pub async fn drain(&self) {
+        self.running.drain().await;
+    }
+
+    /// Begins to drain, on a thread of its own; [`Handle::join`] waits for the end.
+    pub fn shutdown(&self) {
+        let running = Arc::clone(&self.running);
+        match thread("drain", move |runtime| runtime.block_on(running.drain())) {
+            Ok(thread) => lock(&self.running.threads).push(thread),
+            Err(error) => {
+                tracing::error!(%error, "cannot drain, so everything ends at once");
+                self.kill();
+            }
+        }
+    }
+
+    /// Ends everything at once.
+    pub fn kill(&self) {
+        self.running.kill();
+    }
+
+    /// Waits until everything has ended, after [`Handle::shutdown`] or [`Handle::kill`]; then writes the last log lines.
+    pub fn join(&self) {
+        self.running.join();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !lock(&self.running.threads).is_empty() {
+            self.kill();
+            self.join();
+        }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    async fn drain(&self) {
         self.lifecycle.advance(Phase::Draining);
         let runtime = self.control.settings().runtime.clone();
         tracing::info!(timeout = ?runtime.drain_timeout, "draining");
@@ -369,47 +409,26 @@ impl Handle {
         self.kill();
     }
 
-    /// Drains on a thread of its own and waits for the end.
-    pub fn shutdown(&self) {
-        let drained = std::thread::scope(|scope| {
-            // On a thread of its own: the caller may be within an event loop, where none other can run.
-            let drain = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.map(|runtime| runtime.block_on(self.drain())).is_ok()
-            });
-            drain.join().unwrap_or(false)
-        });
-        if !drained {
-            self.kill();
-        }
-    }
-
-    /// Ends everything at once.
-    pub fn kill(&self) {
+    fn kill(&self) {
         self.workers.stop();
         self.stop.send_replace(true);
+        drop(lock(&self.watch).take());
     }
 
-    /// Waits until everything has ended, after [`Handle::drain`] or [`Handle::kill`]; then writes the last log lines.
-    pub fn join(&self) {
-        self.workers.join();
-        for thread in lock(&self.threads).drain(..) {
+    fn join(&self) {
+        let threads = || lock(&self.threads).pop();
+        while let Some(thread) = threads() {
             if thread.join().is_err() {
                 tracing::error!("a thread panicked");
             }
         }
+        self.workers.join();
         if !self.access.close() {
             tracing::warn!("the access log could not be written to its end");
         }
         tracing::info!("stopped");
         // What could not be written in time cannot be reported either.
         let _ = self.log.close();
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -19,12 +19,12 @@ pub(super) struct Started {
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(config: &Path) -> Result<ExitCode, Failure> {
-    app::run(&app::Options { config: config.to_owned() }).map_err(failed)
+    app::run(&app::Options { config: config.to_owned() }).map_err(|error| failed(&error))
 }
 
 /// Starts the proxy beside whatever this process does; signals are left alone.
 pub(super) fn start(config: &Path) -> Result<Started, Failure> {
-    let handle = app::start(&app::Options { config: config.to_owned() }).map_err(failed)?;
+    let handle = app::start(&app::Options { config: config.to_owned() }).map_err(|error| failed(&error))?;
     let proxy = handle.addresses.listeners.first().map(|(_, address)| address.clone()).unwrap_or_default();
     let admin = handle.addresses.admin.clone();
     let stop = Box::new(move || {
@@ -34,6 +34,6 @@ pub(super) fn start(config: &Path) -> Result<Started, Failure> {
     Ok(Started { admin, proxy, stop })
 }
 
-fn failed(error: app::StartError) -> Failure {
+fn failed(error: &app::StartError) -> Failure {
     Failure::new("the proxy cannot be started").detail(error.to_string())
 }

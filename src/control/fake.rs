@@ -75,7 +75,7 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
     let opening = Opening::new(Setup {
         settings: first,
         load: Arc::new(move |source| match source {
-            Source::File => lock(&read).clone(),
+            Source::File | Source::Check => lock(&read).clone(),
             Source::Text(text) => Err(vec![Problem { line: Some(1), ..Problem::of(format!("not a file: {text}")) }]),
         }),
         listening: Arc::new(move |settings| lock(&tell).push(settings.services.len())),

@@ -23,8 +23,10 @@ pub type Loader = Arc<dyn Fn(Source) -> Result<Settings, Vec<Problem>> + Send + 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The file the process was started with.
+    /// The file the process was started with, to be put in force.
     File,
+    /// The same file, only to be checked.
+    Check,
     /// This text, in place of the file.
     Text(String),
 }
@@ -65,7 +67,7 @@ pub(super) enum Stage {
 pub fn file_loader(path: PathBuf, env: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Loader {
     Arc::new(move |source| {
         let settings = match source {
-            Source::File => config::load(&path, &env),
+            Source::File | Source::Check => config::load(&path, &env),
             Source::Text(text) => config::parse(&text, &path, &env),
         };
         settings.map_err(|errors| errors.0.into_iter().map(Problem::from).collect())

@@ -306,7 +306,7 @@ async fn a_look_that_panics_is_a_refused_reload_and_control_lives() {
 async fn a_check_says_what_would_change_and_changes_nothing() {
     let bench = start(web_and_api()).await;
     bench.write(settings(vec![service("new", 1, None)]));
-    let validated = bench.handle.validate(Source::File).await.expect("valid");
+    let validated = bench.handle.validate(Source::Check).await.expect("valid");
     assert_eq!((validated.generation, validated.services), (1, 1));
     let expected =
         ["services.api: removed", "services.new: added with stable v1", "services.web: removed, candidate v2 aborted"];

@@ -53,7 +53,8 @@ impl Dialer {
         let mut peer = (*self.peer(service, tls)?).clone();
         peer._address = PeerAddress::Inet(address);
         let connector = self.connector.get_or_init(connector).as_ref().map_err(|why| io::Error::other(why.as_str()))?;
-        let stream = connector.new_stream(&peer).await.map_err(io::Error::other)?;
+        // Boxed: it is large and rare, and every connection would carry room for it.
+        let stream = Box::pin(connector.new_stream(&peer)).await.map_err(io::Error::other)?;
         Ok(Stream::Dialled(stream))
     }
 

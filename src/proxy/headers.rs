@@ -133,7 +133,7 @@ pub struct ResponseHead {
 }
 
 /// The fields after a body; empty for nearly every message, and then without memory of their own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Trailers {
     /// What the fields point into.
     pub bytes: Vec<u8>,

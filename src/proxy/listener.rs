@@ -197,13 +197,11 @@ async fn serve(worker: Rc<Worker>, open: Open, settings: Arc<Listener>, accepted
         None => accepted.plain(),
         Some(config) => {
             let deadline = clock::now() + settings.limits.tls_handshake;
-            match accepted.handshake(&worker, config, deadline).await {
-                Some(io) => io,
-                None => {
-                    worker.shard().tls_failures.add(1);
-                    return;
-                }
-            }
+            let Some(io) = accepted.handshake(&worker, config, deadline).await else {
+                worker.shard().tls_failures.add(1);
+                return;
+            };
+            io
         }
     };
     let facts = Rc::new(ConnFacts::new(settings, peer, io.is_tls()));

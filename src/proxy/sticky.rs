@@ -75,19 +75,16 @@ pub fn read(
     let own = own_cookie(head, affinity, seal);
     let sessions = affinity.on_increase == OnIncrease::NewSessions;
     reading.wish.sticky = own.as_ref().and_then(|own| own.sticky).filter(|_| sessions);
-    match bucket_of_key(head, ip, affinity, salt, own.as_ref()) {
-        Some(bucket) => {
-            reading.wish.bucket = bucket;
-            reading.keyed = true;
-            if sessions && reading.wish.sticky.is_none() {
-                reading.fresh = Some(own.map_or_else(|| SessionId::random(random), |own| SessionId::of(own.id)));
-            }
+    if let Some(bucket) = bucket_of_key(head, ip, affinity, salt, own.as_ref()) {
+        reading.wish.bucket = bucket;
+        reading.keyed = true;
+        if sessions && reading.wish.sticky.is_none() {
+            reading.fresh = Some(own.map_or_else(|| SessionId::random(random), |own| SessionId::of(own.id)));
         }
-        None => {
-            let id = SessionId::random(random);
-            reading.wish.bucket = salt.bucket(id.as_bytes());
-            reading.fresh = Some(id);
-        }
+    } else {
+        let id = SessionId::random(random);
+        reading.wish.bucket = salt.bucket(id.as_bytes());
+        reading.fresh = Some(id);
     }
     reading
 }
@@ -302,7 +299,7 @@ impl SessionId {
         let mut bytes = [0; ID_LEN_MAX];
         let len = id.len().min(ID_LEN_MAX);
         bytes[..len].copy_from_slice(&id[..len]);
-        Self { bytes, len: len as u8 }
+        Self { bytes, len: u8::try_from(len).unwrap_or_default() }
     }
 
     /// The id as it stands in the cookie.

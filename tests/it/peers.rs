@@ -2,7 +2,7 @@
 //! are tested elsewhere: argo#4841 and flagger#1647 in `shift.rs`, envoy#3928 and caddy#2466 in `reload.rs`, caddy#2850 in `admin.rs`,
 //! traefik#1104 in `upstream_faults.rs`.
 
-use crate::harness::client::{Load, Plan, WebSocket};
+use crate::harness::client::{Load, Plan, Response, WebSocket};
 use crate::harness::config::Config;
 use crate::harness::proxy::Proxy;
 use crate::harness::upstream::{Behaviour, Upstream};
@@ -19,12 +19,22 @@ async fn site(lines: impl FnOnce(Config) -> Config) -> (Upstream, Upstream, Prox
     (v1, v2, proxy)
 }
 
+/// The answer that begins a session on `version`.
+async fn session_on(proxy: &Proxy, version: &str) -> Response {
+    loop {
+        let response = proxy.ask(GET).await;
+        if response.version() == version {
+            return response;
+        }
+    }
+}
+
 /// Sticky to the version, on both sides, and released when the candidate goes.
 #[tokio::test]
 async fn flagger_1532_sticky_to_the_version_and_released_at_the_end() {
     let (v1, _v2, proxy) = site(|c| c).await;
-    proxy.admin.weight("web", "100%").await;
-    let first = proxy.ask(GET).await;
+    proxy.admin.weight("web", "50%").await;
+    let first = session_on(&proxy, "v2").await;
     let cookie = first.set_cookie().expect("a split is in force").to_owned();
     assert!(first.get("set-cookie").is_some_and(|v| v.contains("Path=/")));
     let again = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
@@ -36,8 +46,8 @@ async fn flagger_1532_sticky_to_the_version_and_released_at_the_end() {
 #[tokio::test]
 async fn ingress_nginx_8246_a_session_does_not_beat_the_force_header() {
     let (_v1, _v2, proxy) = site(|c| c.set("services.web.force", "header = \"x-canary\"")).await;
-    proxy.admin.weight("web", "100%").await;
-    let cookie = proxy.ask(GET).await.set_cookie().unwrap().to_owned();
+    proxy.admin.weight("web", "50%").await;
+    let cookie = session_on(&proxy, "v2").await.set_cookie().unwrap().to_owned();
     let forced = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\nX-Canary: stable\r\n\r\n");
     assert_eq!(proxy.ask(forced).await.version(), "v1");
 }

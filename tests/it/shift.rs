@@ -156,10 +156,13 @@ async fn after_an_abort_has_answered_no_attempt_reaches_the_candidate() {
         load.progress(50).await;
         let answer = proxy.admin.abort("web").await;
         assert_eq!((answer["weight"].as_str(), answer["settled"].as_bool()), (Some("0%"), Some(true)));
-        let reached = v2.arrived();
+        // What began before the answer may still be on its way to the upstream, so the attempts are counted where they begin.
+        let begun = proxy.admin.metric("tidegate_attempts_total", &["variant=\"candidate\""]).await;
         load.progress(100).await;
         load.stop().await.assert_clean();
-        assert_eq!(v2.arrived(), reached, "the candidate was reached after the answer");
+        let after = proxy.admin.metric("tidegate_attempts_total", &["variant=\"candidate\""]).await;
+        assert!((after - begun).abs() < 0.5, "an attempt on the candidate began after the answer");
+        let reached = v2.arrived();
         // A new candidate of the same address, so that it can be aborted again.
         let version = format!("v2-{reached}");
         let (stable, candidate) = (v1.address(), v2.address());

@@ -222,16 +222,12 @@ impl Drive<'_, '_> {
         if turn.moved > 0 {
             self.download_moved = now;
         }
-        match turn.waits {
-            Some(waits) => {
-                self.download_waits = waits;
-                Poll::Pending
-            }
-            None => {
-                let clean = self.upload == Pump::Done && !self.upload_broken;
-                Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
-            }
+        if let Some(waits) = turn.waits {
+            self.download_waits = waits;
+            return Poll::Pending;
         }
+        let clean = self.upload == Pump::Done && !self.upload_broken;
+        Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
     }
 
     /// The next deadline, and what it means when it passes.

@@ -54,7 +54,9 @@ pub(super) fn layers(source: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
     for import in source.imports() {
         let Some(target) = import.segments.first() else { continue };
-        let allowed = target == own || layer(target).is_some_and(|below| below < level);
+        // Only `clock` reads the clock, so a file of tests has no other way to a time to begin with.
+        let reads_clock = target == "clock" && source.path.ends_with("/tests.rs");
+        let allowed = target == own || reads_clock || layer(target).is_some_and(|below| below < level);
         if !allowed {
             let path = import.segments.join("::");
             complaints.push(format!("{}:{}: `{own}` may not import `crate::{path}`", source.path, import.line));

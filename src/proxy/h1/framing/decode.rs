@@ -3,7 +3,7 @@
 use super::{CHUNK_DIGITS_MAX, CHUNK_EXTENSIONS_MAX, CHUNK_LINE_MAX};
 use crate::proxy::h1::bytes::is_token;
 use crate::proxy::h1::head::{FieldLimits, HeadLimits, Refusal, ScanLimits, ScanState, parse_fields, scan_section};
-use crate::proxy::headers::{BodyLength, Known, Trailers};
+use crate::proxy::headers::{BodyLength, Trailers};
 
 /// Finds the payload of one message in the bytes that follow its head.
 #[derive(Debug)]
@@ -247,24 +247,8 @@ impl Decoder {
     fn read_trailers(&mut self) -> Result<(), FramingError> {
         let Trailers { bytes, fields } = &mut self.trailers;
         let limits = FieldLimits { fields: self.limits.max_fields, underscores: self.limits.underscores };
-        parse_fields(bytes, 0, limits, fields).map_err(FramingError::trailers)?;
-        let misplaced = |known| {
-            matches!(
-                known,
-                Known::ContentLength
-                    | Known::TransferEncoding
-                    | Known::Host
-                    | Known::Connection
-                    | Known::Upgrade
-                    | Known::Te
-                    | Known::Expect
-                    | Known::Trailer
-            )
-        };
-        if fields.iter().any(|field| misplaced(field.known)) {
-            return Err(FramingError::bad("a trailer that says how the message is framed or routed"));
-        }
-        Ok(())
+        // Fields that say how a message is framed or routed may stand here too: they are never forwarded (RFC 9110 section 6.5.1).
+        parse_fields(bytes, 0, limits, fields).map_err(FramingError::trailers)
     }
 }
 
