@@ -22,8 +22,7 @@ impl Config {
     /// One listener on a free port, the admin API on another, two workers, state in `dir`.
     pub(crate) fn new(dir: &TempDir) -> Self {
         let config = Self {
-            // Another loopback address: two free ports of one address look like one address twice.
-            admin: "127.0.0.2:0".into(),
+            admin: "127.0.0.1:0".into(),
             state_dir: dir.path().join("state").display().to_string(),
             listeners: vec![("public".into(), "127.0.0.1:0".into(), String::new())],
             limits: String::new(),
@@ -50,9 +49,13 @@ impl Config {
         self
     }
 
-    /// Lines of the section `name` (`services.web.upstream`), added to what is there.
+    /// Lines of the section `name` (`services.web.upstream`), added to what is there; a key that is there already gets its new value.
     pub(crate) fn set(mut self, name: &str, lines: &str) -> Self {
-        writeln!(self.sections.entry(name.to_owned()).or_default(), "{lines}").expect("a string");
+        let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
+        let new: Vec<_> = lines.lines().filter_map(key).collect();
+        let section = self.sections.entry(name.to_owned()).or_default();
+        let kept = section.lines().filter(|line| key(line).is_none_or(|key| !new.contains(&key)));
+        *section = kept.chain(lines.lines()).fold(String::new(), |text, line| text + line + "\n");
         self
     }
 
