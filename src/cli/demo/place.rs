@@ -78,6 +78,7 @@ level = "warn"
 [[listeners]]
 name = "demo"
 listen = "127.0.0.1:0"
+limits = {{ max_connections = 256 }}
 
 [[routes]]
 service = "{SERVICE}"

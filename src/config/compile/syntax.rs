@@ -9,6 +9,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::super::units;
 use crate::core::endpoint::Endpoint;
 use crate::core::route::HostMatch;
+use crate::core::route::path::pattern;
 use crate::core::service::KeySource;
 
 /// Largest compiled regular expression, in bytes.
@@ -54,7 +55,7 @@ pub(super) fn host(text: &str) -> Result<HostMatch, String> {
     }
     let exact = without_dot(&lower);
     if is_name(exact) || bracketed(exact).is_some() {
-        return Ok(HostMatch::Exact(exact.to_owned()));
+        return HostMatch::parse(exact).map_err(|bad| bad.to_string());
     }
     let with_port = exact.rsplit_once(':').is_some_and(|(name, port)| {
         (is_name(name) || bracketed(name).is_some()) && port.bytes().all(|b| b.is_ascii_digit())
@@ -109,7 +110,8 @@ pub(super) fn path(text: &str) -> Result<Vec<u8>, String> {
             return Err(format!("paths are compared after decoding; write %{byte:02X} as {}", char::from(byte)));
         }
     }
-    Ok(bytes.to_vec())
+    // The form requests are compared in: `%c3` is `%C3` there.
+    pattern(text).map_err(|bad| bad.to_string())
 }
 
 /// A regular expression of bounded size.

@@ -208,3 +208,11 @@ fn ten_thousand_routes_and_services_take_no_quadratic_time() {
     let wrong = compile(&text.replace("service = \"s", "service = \"x")).expect_err("unknown services");
     assert_eq!(wrong.0.len(), super::ERRORS_MAX + 1);
 }
+
+/// A path is kept in the form requests are compared in, or it would never match.
+#[test]
+fn paths_are_kept_as_requests_are_compared() {
+    let text = "[[routes]]\npath = '/caf%c3%a9/\"x\"'\nservice = \"web\"\n[services.web.stable]\nversion = \"v1\"\nendpoints = [\"127.0.0.1:1\"]";
+    let settings = parse(text, Path::new("t.toml"), &|_| None).expect("valid");
+    assert_eq!(settings.routes[0].matcher.path, PathMatch::Exact(b"/caf%C3%A9/%22x%22".to_vec()));
+}

@@ -19,6 +19,7 @@ use crate::config::settings::{
 use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::id::{Name, Version};
+use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{
     Affinity, AffinityCookie, Force, HostMode, KeySource, OnIncrease, PemFile, SaltMode, SameSite, Secret, Service,
@@ -172,7 +173,7 @@ fn routes(services: Vec<Name>) -> impl Strategy<Value = Vec<Route<Name>>> {
         "(\\.[a-z]{1,5}){1,3}".prop_map(HostMatch::Wildcard),
         Just(HostMatch::Any),
     ];
-    let path = || "(/[a-zA-Z0-9_~{}\"'-]{0,4}(%2F)?){1,3}".prop_map(String::into_bytes);
+    let path = || "(/[a-zA-Z0-9_~{}\"'-]{0,4}(%2F)?){1,3}".prop_map(|path| pattern(&path).expect("a path"));
     let path = prop_oneof![
         path().prop_map(PathMatch::Exact),
         path().prop_map(PathMatch::Prefix),

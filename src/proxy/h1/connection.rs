@@ -6,10 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw, forward, within};
-use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead, Trailers};
+use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead};
 use crate::proxy::io::{BUFFER, Stream};
 use crate::proxy::observe::Refused;
 use crate::proxy::respond::Reply;
@@ -18,7 +17,7 @@ use crate::proxy::worker::Worker;
 
 use super::edit::{ReplyHead, ResponseEdits, write_interim, write_reply, write_response};
 use super::head::{HeadLimits, Refusal, ScanState, parse_request, scan_head};
-use super::wire::Wire;
+use super::wire::{Wire, Wired};
 
 /// Longest wait for a client to close its side after the last answer, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -298,34 +297,12 @@ impl Downstream for Connection {
     }
 }
 
-impl Source for Connection {
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
-        self.wire.poll_fill(cx)
+impl Wired for Connection {
+    fn wire(&self) -> &Wire {
+        &self.wire
     }
 
-    fn chunk(&self) -> &[u8] {
-        self.wire.chunk()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.wire.consume(n);
-    }
-
-    fn trailers(&self) -> Option<&Trailers> {
-        self.wire.trailers()
-    }
-}
-
-impl Sink for Connection {
-    fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<Result<usize, Fault>> {
-        self.wire.poll_send(cx, chunk)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.wire.poll_flush(cx)
-    }
-
-    fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
-        self.wire.poll_end(cx, trailers)
+    fn wire_mut(&mut self) -> &mut Wire {
+        &mut self.wire
     }
 }

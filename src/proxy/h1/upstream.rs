@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::settings::Underscores;
-use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
-use crate::proxy::headers::{RequestHead, ResponseHead, Trailers};
+use crate::proxy::headers::{RequestHead, ResponseHead};
 use crate::proxy::io::Stream;
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 
 use super::edit::{RequestEdits, write_request};
 use super::head::{HeadLimits, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX, ScanState, parse_response, scan_response_head};
-use super::wire::Wire;
+use super::wire::{Wire, Wired};
 
 /// Bounds of the trailers of a response.
 const TRAILERS: HeadLimits = HeadLimits {
@@ -119,34 +118,12 @@ impl Upstream for H1Upstream {
     }
 }
 
-impl Source for H1Upstream {
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
-        self.wire.poll_fill(cx)
+impl Wired for H1Upstream {
+    fn wire(&self) -> &Wire {
+        &self.wire
     }
 
-    fn chunk(&self) -> &[u8] {
-        self.wire.chunk()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.wire.consume(n);
-    }
-
-    fn trailers(&self) -> Option<&Trailers> {
-        self.wire.trailers()
-    }
-}
-
-impl Sink for H1Upstream {
-    fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<Result<usize, Fault>> {
-        self.wire.poll_send(cx, chunk)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.wire.poll_flush(cx)
-    }
-
-    fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
-        self.wire.poll_end(cx, trailers)
+    fn wire_mut(&mut self) -> &mut Wire {
+        &mut self.wire
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
-use crate::proxy::body::{Fault, Fill};
+use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::headers::{BodyLength, Trailers};
 use crate::proxy::io::{BUFFER, BUFFER_LARGE, Buf, Stream};
 
@@ -225,5 +225,45 @@ impl Wire {
         self.out.clear();
         self.written = 0;
         self.io.poll_flush(cx).map_err(Fault::Io)
+    }
+}
+
+/// Both sides of a forwarded message are bodies on a wire.
+pub trait Wired {
+    /// The connection.
+    fn wire(&self) -> &Wire;
+    /// The connection.
+    fn wire_mut(&mut self) -> &mut Wire;
+}
+
+impl<T: Wired> Source for T {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
+        self.wire_mut().poll_fill(cx)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.wire().chunk()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.wire_mut().consume(n);
+    }
+
+    fn trailers(&self) -> Option<&Trailers> {
+        self.wire().trailers()
+    }
+}
+
+impl<T: Wired> Sink for T {
+    fn poll_send(&mut self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.wire_mut().poll_send(cx, chunk)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.wire_mut().poll_flush(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
+        self.wire_mut().poll_end(cx, trailers)
     }
 }
