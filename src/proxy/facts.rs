@@ -17,7 +17,7 @@ pub struct ConnFacts {
     pub listener: Arc<Listener>,
     /// The peer; `None` on a unix socket.
     pub peer: Option<IpAddr>,
-    /// The peer as text; `unix` on a unix socket.
+    /// The peer as text; empty on a unix socket.
     pub peer_text: Box<str>,
     /// Encrypted.
     pub secure: bool,
@@ -34,7 +34,7 @@ impl ConnFacts {
         // An IPv4 client of a dual-stack socket is the same client.
         let peer = peer.map(|ip| ip.to_canonical());
         let trusted = peer.is_some_and(|ip| is_trusted(&listener, ip));
-        let peer_text = peer.map_or_else(|| "unix".into(), |ip| ip.to_string().into_boxed_str());
+        let peer_text = peer.map_or_else(Box::default, |ip| ip.to_string().into_boxed_str());
         Self { listener, peer, peer_text, secure, trusted }
     }
 }

@@ -192,4 +192,5 @@ async fn unix_sockets_serve_as_listeners() {
     let proxy = Proxy::start(|c| c.web(&[&upstream.address()], &[]).listen(&listen, "")).await;
     assert_eq!(proxy.address(), listen);
     assert_eq!(proxy.ask(GET).await.version(), "v1");
+    assert_eq!(upstream.request().await.head.get("x-forwarded-for"), None, "a unix socket has no client address");
 }
