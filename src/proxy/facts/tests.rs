@@ -13,8 +13,8 @@ fn from(peer: &str) -> ConnFacts {
 
 /// The client of a request through `10.0.0.1` that carries `values`, a field each.
 fn client(values: &[&str]) -> String {
-    let fields: String = values.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
-    client_ip(&get(&fields), &from("10.0.0.1")).expect("a client").to_string()
+    let fields: Vec<String> = values.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
+    client_ip(&get(&fields.concat()), &from("10.0.0.1")).expect("a client").to_string()
 }
 
 #[test]

@@ -65,7 +65,8 @@ impl Ringing {
     }
 }
 
-const TICK_MS: u64 = TICK.as_millis() as u64;
+const TICK_MS: u64 = 20;
+const _: () = assert!(TICK.as_millis() == TICK_MS as u128);
 /// One turn of the wheel.
 const TURN_MS: u64 = SLOTS * TICK_MS;
 
@@ -158,7 +159,7 @@ fn an_alarm_requeued_while_the_wheel_catches_up_is_not_lost() {
 /// Nothing was set for a long time, so the wheel stands far behind.
 #[test]
 fn the_first_alarm_after_a_long_rest_rings() {
-    for rest in (100_000..100_000 + TURN_MS).step_by(TICK_MS as usize) {
+    for rest in (0..SLOTS).map(|tick| 100_000 + tick * TICK_MS) {
         let clock = Clock::new();
         let ringing = clock.ringing();
         assert!(clock.set(&ringing, rest + 10_000, rest).is_pending());
@@ -216,8 +217,8 @@ fn moving_a_deadline_back_and_forth_leaves_the_wheel_small() {
         assert!(clock.set(&ringing, now + 5_000, now).is_pending());
         clock.advance(now);
     }
-    let queued: usize = clock.timers.wheel.borrow().slots.iter().map(Vec::len).sum();
-    assert!(queued <= SLOTS as usize, "{queued} places for one alarm");
+    let queued = clock.timers.wheel.borrow().slots.iter().flatten().count();
+    assert!(queued <= 512, "{queued} places for one alarm");
 }
 
 #[test]
