@@ -5,6 +5,7 @@ use criterion::Criterion;
 mod micro {
     //! The subjects.
 
+    pub(crate) mod dial;
     pub(crate) mod head;
     pub(crate) mod route;
     pub(crate) mod variant;
@@ -12,6 +13,7 @@ mod micro {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    micro::dial::benches(&mut criterion);
     micro::head::benches(&mut criterion);
     micro::route::benches(&mut criterion);
     micro::variant::benches(&mut criterion);

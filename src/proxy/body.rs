@@ -147,3 +147,6 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

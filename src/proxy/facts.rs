@@ -78,3 +78,6 @@ fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     };
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,3 +80,6 @@ impl Idle {
         self.count == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,29 +242,4 @@ impl Buffers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_is_handed_over_and_the_rest_stays() {
-        let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2 };
-        let mut head = Vec::with_capacity(64);
-        buf.split_head(6, &mut head);
-        assert_eq!((&head[..], buf.bytes()), (&b"GET / "[..], &b"body"[..]));
-        buf.consume(4);
-        assert!(buf.is_empty() && buf.room() == 64);
-    }
-
-    #[test]
-    fn buffers_come_back_and_odd_ones_do_not() {
-        let mut buffers = Buffers::default();
-        let mut buf = Buf::default();
-        buf.attach(&mut buffers);
-        buf.grow(BUFFER_LARGE);
-        buf.detach(&mut buffers);
-        assert!(buffers.small.is_empty() && buf.room() == 0);
-        buf.attach(&mut buffers);
-        buf.detach(&mut buffers);
-        assert_eq!(buffers.small.len(), 1);
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@ pub mod body;
 pub mod dial;
 pub mod exchange;
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod forward;
 pub mod h1;
 pub mod headers;

@@ -151,7 +151,8 @@ pub fn is_publicly_cacheable(cache_control: &[u8]) -> bool {
     for directive in cache_control.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
         let name = directive.split(|&b| b == b'=').next().unwrap_or_default();
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
-        if is(b"private") || is(b"no-store") {
+        // With field names `private` leaves the rest of the response to shared caches (RFC 9111 section 5.2.2.7).
+        if directive.eq_ignore_ascii_case(b"private") || is(b"no-store") {
             return false;
         }
         let zero = directive.ends_with(b"=0");
@@ -342,3 +343,6 @@ fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,37 +178,30 @@ impl Wheel {
     }
 
     fn advance(&mut self, now: u64) -> Vec<Waker> {
-        let mut due = Vec::new();
+        let (mut due, mut later) = (Vec::new(), Vec::new());
         while self.tick < now {
             // After a long pause every slot is looked at once, not once per missed tick.
             self.tick = (self.tick + 1).max(now.saturating_sub(SLOTS - 1));
             let mut slot = std::mem::take(&mut self.slots[slot(self.tick)]);
             for index in slot.drain(..) {
-                let tick = self.tick;
                 let entry = &mut self.entries[index];
                 if entry.queued > now || entry.queued == NEVER {
                     continue;
                 }
                 entry.queued = NEVER;
-                if entry.deadline <= tick.max(now) {
+                if entry.deadline <= now {
                     due.extend(entry.waker.take());
                 } else if entry.deadline != NEVER {
-                    self.queue_after(index, now);
+                    later.push(index);
                 }
             }
-            let home = &mut self.slots[(self.tick % SLOTS) as usize];
-            if home.is_empty() {
-                *home = slot;
-            }
+            self.slots[(self.tick % SLOTS) as usize] = slot;
+        }
+        // Only now: a slot that is still to be looked at would lose whatever belongs to its next turn.
+        for index in later {
+            self.queue(index);
         }
         due
-    }
-
-    /// Queues beyond `now`, also while the wheel itself is still catching up.
-    fn queue_after(&mut self, index: usize, now: u64) {
-        let at = self.entries[index].deadline.max(now + 1).min(now + SLOTS - 1);
-        self.entries[index].queued = at;
-        self.slots[slot(at)].push(index);
     }
 
     /// The next tick with anything in its slot, remembered as the driver's plan.
@@ -222,3 +215,6 @@ impl Wheel {
 fn slot(tick: u64) -> usize {
     (tick % SLOTS) as usize
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,7 +135,7 @@ async fn sweeping(worker: Rc<Worker>) {
 // === impl Worker ===
 
 impl Worker {
-    fn new(parts: Parts) -> Rc<Self> {
+    pub(super) fn new(parts: Parts) -> Rc<Self> {
         let policy = Policy { worker: parts.index, process: parts.process, session_secret: parts.session_secret };
         Rc::new(Self {
             policy: Rc::new(policy),

@@ -40,7 +40,9 @@ impl Exchange {
         self.endpoint = Some(Arc::clone(&endpoint));
         self.attempt_began = now;
         self.connected = None;
+        self.reused = false;
         self.sent = None;
+        self.status = 0;
         let shard = endpoint.counters.of(self.policy.worker);
         if counted {
             self.attempts += 1;

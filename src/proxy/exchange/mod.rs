@@ -291,11 +291,13 @@ impl Exchange {
             && !self.replayed
             && replay != Replay::Truncated
             && (self.idempotent || !accepted)
-            && self.is_allowed()
         {
-            return self.replay(now);
+            // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
+            return if self.is_allowed() { self.replay(now) } else { self.send(now, random) };
         }
-        self.mark_bad();
+        if failure != Failure::Drained {
+            self.mark_bad();
+        }
         match failure {
             Failure::Connect | Failure::ConnectTimeout => {
                 if let Some(shard) = self.shard() {
@@ -430,9 +432,11 @@ impl Exchange {
         SessionSeal { tag: active.session_tag, secret }
     }
 
-    /// Counts the attempt's endpoint as having failed this request; at most once per request and variant.
+    /// Counts the attempt's endpoint as having failed this request; at most once per request. The gate is told nothing of forced
+    /// requests, and stable is not charged with what was the candidate's.
     fn mark_bad(&mut self) {
         if !self.bad
+            && matches!(self.assignment, Assignment::Sticky | Assignment::Bucket)
             && let Some(shard) = self.shard()
         {
             shard.bad.add(1);
@@ -460,3 +464,6 @@ pub const REPLAY_MAX: usize = 64 * 1024;
 fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
 }
+
+#[cfg(test)]
+mod tests;

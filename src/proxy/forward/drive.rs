@@ -43,7 +43,7 @@ pub(super) enum Driven {
 }
 
 /// Most interim responses passed for one request.
-const INTERIMS_MAX: u32 = 8;
+pub(super) const INTERIMS_MAX: u32 = 8;
 
 impl<'a, 'b> Drive<'a, 'b> {
     /// An attempt on `endpoint` whose request head is buffered.

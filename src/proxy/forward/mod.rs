@@ -305,3 +305,6 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

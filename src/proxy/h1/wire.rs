@@ -35,6 +35,8 @@ pub struct Wire {
     encoder: Encoder,
     /// Payload whose framing is written already.
     framed: usize,
+    /// What completes that payload.
+    tail: &'static [u8],
     ended: bool,
 }
 
@@ -54,6 +56,7 @@ impl Wire {
             received_max: u64::MAX,
             encoder: Encoder::new(BodyLength::None),
             framed: 0,
+            tail: b"",
             ended: false,
         }
     }
@@ -73,6 +76,7 @@ impl Wire {
     pub fn announce(&mut self, body: BodyLength) {
         self.encoder = Encoder::new(body);
         self.framed = 0;
+        self.tail = b"";
         self.ended = false;
     }
 
@@ -169,13 +173,16 @@ impl Wire {
                 return Poll::Ready(Ok(chunk.len()));
             }
             self.framed = chunk.len();
+            // Some recipients hand a chunk on only once they have seen its end, so it leaves with the payload.
+            self.tail = self.encoder.complete();
         }
         loop {
             let payload = &chunk[..self.framed.min(chunk.len())];
             let before = self.out.len() - self.written;
-            let slices = [IoSlice::new(&self.out[self.written..]), IoSlice::new(payload)];
-            let n =
-                ready!(self.io.poll_write(cx, if before == 0 { &slices[1..] } else { &slices })).map_err(Fault::Io)?;
+            let slices = [IoSlice::new(&self.out[self.written..]), IoSlice::new(payload), IoSlice::new(self.tail)];
+            let whole = payload.len() == self.framed && !self.tail.is_empty();
+            let (first, last) = (usize::from(before == 0), 2 + usize::from(whole));
+            let n = ready!(self.io.poll_write(cx, &slices[first..last])).map_err(Fault::Io)?;
             if n == 0 {
                 return Poll::Ready(Err(Fault::Closed));
             }
@@ -187,8 +194,12 @@ impl Wire {
             self.out.clear();
             self.written = 0;
             if n > before {
-                self.framed -= n - before;
-                return Poll::Ready(Ok(n - before));
+                let taken = (n - before).min(payload.len());
+                self.framed -= taken;
+                if self.framed == 0 {
+                    self.out.extend_from_slice(&std::mem::take(&mut self.tail)[n - before - taken..]);
+                }
+                return Poll::Ready(Ok(taken));
             }
         }
     }
@@ -267,3 +278,6 @@ impl<T: Wired> Sink for T {
         self.wire_mut().poll_end(cx, trailers)
     }
 }
+
+#[cfg(test)]
+mod tests;

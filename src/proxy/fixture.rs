@@ -1,0 +1,64 @@
+//! Heads and connections for tests, read by the real parser.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::settings::{Limits, ListenAddress, Listener, Underscores};
+use crate::core::id::Name;
+
+use super::facts::ConnFacts;
+use super::h1::head::{HeadLimits, parse_request, parse_response};
+use super::headers::{RequestHead, ResponseHead};
+
+/// A request with `fields` (each with its line end).
+pub(crate) fn request(method: &str, target: &str, fields: &str) -> RequestHead {
+    raw_request(format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n").as_bytes())
+}
+
+/// A `GET /` with `fields`.
+pub(crate) fn get(fields: &str) -> RequestHead {
+    request("GET", "/", fields)
+}
+
+/// A request head as it came.
+pub(crate) fn raw_request(text: &[u8]) -> RequestHead {
+    let mut head = RequestHead { bytes: text.to_vec(), ..RequestHead::default() };
+    parse_request(&mut head, text.len(), &head_limits()).expect("a valid request");
+    head
+}
+
+/// A response with `fields` to a `GET`.
+pub(crate) fn response(status: u16, fields: &str) -> ResponseHead {
+    let text = format!("HTTP/1.1 {status} \r\n{fields}\r\n");
+    let mut head = ResponseHead { bytes: text.into_bytes(), ..ResponseHead::default() };
+    let len = head.bytes.len();
+    parse_response(&mut head, len, false).expect("a valid response");
+    head
+}
+
+/// A plain listener that trusts `proxies`.
+pub(crate) fn listener(proxies: &[&str], limits: Limits) -> Arc<Listener> {
+    Arc::new(Listener {
+        name: Name::new("public").expect("a name"),
+        listen: ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
+        tls: None,
+        trusted_proxies: proxies.iter().map(|net| net.parse().expect("a network")).collect(),
+        underscores: Underscores::Drop,
+        limits,
+    })
+}
+
+/// A plain connection from `peer`, through a listener that trusts nobody.
+pub(crate) fn facts(peer: &str) -> ConnFacts {
+    ConnFacts::new(listener(&[], Limits::default()), Some(ip(peer)), false)
+}
+
+/// An address.
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// The default limits of a head.
+pub(crate) fn head_limits() -> HeadLimits {
+    HeadLimits::new(&Limits::default(), Underscores::Drop)
+}
