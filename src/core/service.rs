@@ -1,10 +1,12 @@
 //! A service as its author wants it: two pools, how to reach them, who may choose, who stays where.
 
+use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
 use super::endpoint::Pool;
@@ -171,6 +173,25 @@ pub enum OnIncrease {
     Move,
     /// Sessions stay where they began.
     NewSessions,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Names how endpoints are dialled; 0 in plain text. Equal for equal TLS settings, within a process.
+    #[must_use]
+    pub fn dial_tag(&self) -> u64 {
+        let Some(tls) = &self.tls else { return 0 };
+        let mut hasher = SipHasher13::new();
+        hasher.write(tls.sni.as_bytes());
+        hasher.write_u8(u8::from(tls.insecure));
+        let (cert, key) = tls.client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
+        for file in [tls.ca.as_ref(), cert, key] {
+            hasher.write_usize(file.map_or(0, |file| file.pem.len() + 1));
+            hasher.write(file.map_or(&[], |file| &file.pem));
+        }
+        hasher.finish() | 1
+    }
 }
 
 // === impl Force ===

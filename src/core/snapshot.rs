@@ -34,6 +34,8 @@ pub struct ActiveService {
     pub salt: Salt,
     /// Names service, candidate and retry count in session cookies; equal on every replica.
     pub session_tag: u64,
+    /// Names how its endpoints are dialled: connections opened under other TLS settings are not used again.
+    pub dial_tag: u64,
 }
 
 /// The decided part: what a command or a rollout changes.
@@ -122,7 +124,8 @@ impl ActiveService {
         let version = service.candidate.as_ref().map(|pool| &pool.version);
         let salt = Salt::of_service(service.affinity.salt, &service.name, version, running.retry);
         let session_tag = Salt::session_tag(&service.name, version, running.retry);
-        Self { service, running, salt, session_tag }
+        let dial_tag = service.upstream.dial_tag();
+        Self { service, running, salt, session_tag, dial_tag }
     }
 
     /// The pool of `variant`.

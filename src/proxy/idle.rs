@@ -11,6 +11,8 @@ use super::io::Stream;
 pub const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// Most idle connections per worker.
 pub const IDLE_MAX: usize = 4_096;
+/// Longest life of a connection that is used again: what stands behind an address changes with time.
+pub const AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The idle connections of one worker.
 #[derive(Default)]
@@ -19,33 +21,43 @@ pub struct Idle {
     count: usize,
 }
 
+/// A connection to an upstream.
+pub struct Link {
+    /// The stream.
+    pub io: Stream,
+    /// When it was opened.
+    pub opened: Instant,
+    /// How it was dialled ([`crate::core::snapshot::ActiveService::dial_tag`]): one opened under other TLS settings is not used again.
+    pub dial_tag: u64,
+}
+
 struct Kept {
-    io: Stream,
+    link: Link,
     since: Instant,
     idle_max: Duration,
 }
 
 impl Idle {
-    /// Takes a usable connection to the endpoint with `slot`, the one used last first.
-    pub fn take(&mut self, slot: u64, now: Instant) -> Option<Stream> {
+    /// Takes a usable connection to the endpoint with `slot` that was dialled like `dial_tag`, the one used last first.
+    pub fn take(&mut self, slot: u64, dial_tag: u64, now: Instant) -> Option<Link> {
         let stack = self.by_slot.get_mut(&slot)?;
         while let Some(mut kept) = stack.pop() {
             self.count -= 1;
-            if now.saturating_duration_since(kept.since) < kept.idle_max && kept.io.is_quiet() {
-                return Some(kept.io);
+            if kept.link.dial_tag == dial_tag && kept.is_usable(now) {
+                return Some(kept.link);
             }
         }
         None
     }
 
     /// Keeps a connection to `endpoint` for at most `idle_max`. Above a bound, or when the endpoint has left, it is closed instead.
-    pub fn keep(&mut self, endpoint: &EndpointLive, io: Stream, idle_max: Duration, now: Instant) {
+    pub fn keep(&mut self, endpoint: &EndpointLive, link: Link, idle_max: Duration, now: Instant) {
         if self.count >= IDLE_MAX || endpoint.is_removed() {
             return;
         }
         let stack = self.by_slot.entry(endpoint.slot).or_default();
         if stack.len() < IDLE_PER_ENDPOINT_MAX {
-            stack.push(Kept { io, since: now, idle_max });
+            stack.push(Kept { link, since: now, idle_max });
             self.count += 1;
         }
     }
@@ -56,7 +68,7 @@ impl Idle {
             if !wanted(slot) {
                 return false;
             }
-            stack.retain_mut(|kept| now.saturating_duration_since(kept.since) < kept.idle_max && kept.io.is_quiet());
+            stack.retain_mut(|kept| kept.is_usable(now));
             !stack.is_empty()
         });
         self.count = self.by_slot.values().map(Vec::len).sum();
@@ -78,6 +90,15 @@ impl Idle {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn is_usable(&mut self, now: Instant) -> bool {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        age(self.since) < self.idle_max && age(self.link.opened) < AGE_MAX && self.link.io.is_quiet()
     }
 }
 

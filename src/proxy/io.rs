@@ -1,13 +1,15 @@
 //! Byte streams of both sides, and the buffers they are read into.
 
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::unconstrained;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
@@ -100,26 +102,21 @@ impl Stream {
         }
     }
 
-    /// Ready when there may be something to read, without needing a buffer. TLS answers for the socket below, so it may only be
-    /// asked after a read was pending.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(s) => s.poll_read_ready(cx),
-            Self::Unix(s) => s.poll_read_ready(cx),
-            Self::Tls(s) => s.get_ref().0.poll_read_ready(cx),
-            Self::TlsUnix(s) => s.get_ref().0.poll_read_ready(cx),
-            Self::Dialled(_) => Poll::Ready(Ok(())),
-        }
-    }
-
     /// Whether an idle connection can still be used: nothing arrived on it and its peer did not close. Costs no system call while
     /// nothing happened.
     pub fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        if !matches!(self, Self::Dialled(_)) && self.poll_readable(&mut cx).is_pending() {
-            return true;
-        }
-        self.poll_read(&mut cx, &mut &mut [0_u8; 1][..]).is_pending()
+        let mut byte = [0_u8; 1];
+        // Not by polling: a task that used up its budget would take every connection for a quiet one.
+        let read = match self {
+            Self::Tcp(s) => s.try_read(&mut byte),
+            Self::Unix(s) => s.try_read(&mut byte),
+            Self::Tls(_) | Self::TlsUnix(_) | Self::Dialled(_) => {
+                let read = poll_fn(|cx| Poll::Ready(self.poll_read(cx, &mut &mut byte[..]).is_pending()));
+                let mut cx = Context::from_waker(Waker::noop());
+                return pin!(unconstrained(read)).poll(&mut cx) == Poll::Ready(true);
+            }
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes the coming close an abortive one (a reset), so that the peer cannot take a cut body for a whole one.

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::clock;
 use crate::config::settings::Listener;
-use crate::net::socket::ListenSocket;
+use crate::net::socket::{self, ListenSocket};
 
 use super::facts::ConnFacts;
 use super::forward::within;
@@ -24,7 +24,9 @@ use super::h1::connection;
 use super::io::Stream;
 use super::worker::Worker;
 
-/// Pause after the process ran out of descriptors or memory for sockets.
+/// Most connections taken from an accept queue when its listener closes: what the kernel keeps, and those that come meanwhile.
+const QUEUE_MAX: usize = 2 * socket::BACKLOG as usize;
+/// Pause after accepting failed, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a connection over the limit is told before it is closed.
 const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 24\r\n\
@@ -154,29 +156,44 @@ async fn accept_loop(worker: Rc<Worker>, live: Arc<ListenerLive>, mut socket: Ac
                 failing = false;
                 welcome(&worker, &live, accepted);
             }
-            Some(Err(error)) if is_exhaustion(&error) => {
+            Some(Err(error)) if is_gone(&error) => {}
+            Some(Err(error)) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(listener = %live.settings().listen, %error, "accepting is paused: out of descriptors or memory");
+                    tracing::warn!(listener = %live.settings().listen, %error, "accepting fails; it is tried again and again");
                 }
                 within(&alarm, Some(clock::now() + ACCEPT_PAUSE), std::future::pending::<()>()).await;
             }
-            // The client was gone before it was accepted.
-            Some(Err(_)) | None => {}
+            None => {}
         }
     }
-    // Whoever connected before the listener closes is served.
-    while let Poll::Ready(Ok(accepted)) = poll_fn(|cx| Poll::Ready(socket.poll_accept(cx))).await {
-        welcome(&worker, &live, accepted);
-    }
-    drop(socket);
+    empty_queue(&worker, &live, socket);
     worker.count_accepting(false);
 }
 
-/// Whether accepting failed for want of something that comes back with time.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|e| e.raw_os_error() == code))
+/// Serves whoever connected before the listener closes. Asks the socket itself: the event loop may not have heard of them yet.
+fn empty_queue(worker: &Rc<Worker>, live: &Arc<ListenerLive>, socket: Accepting) {
+    let waiting = match socket.into_queue() {
+        Ok(waiting) => waiting,
+        Err(error) => return tracing::error!(listener = %live.settings().listen, %error, "the accept queue is lost"),
+    };
+    for _ in 0..QUEUE_MAX {
+        match accept_now(&waiting) {
+            Ok(accepted) => welcome(worker, live, accepted),
+            Err(error) if is_gone(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                return tracing::error!(listener = %live.settings().listen, %error, "the accept queue is lost");
+            }
+        }
+    }
+}
+
+/// Whether it is only the client that was gone before it was accepted.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }
 
 fn welcome(worker: &Rc<Worker>, live: &Arc<ListenerLive>, accepted: Accepted) {
@@ -220,6 +237,30 @@ impl Accepting {
                 Accepted::Tcp(stream, from.ip())
             }),
             Self::Unix(socket) => socket.poll_accept(cx).map_ok(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+
+    fn into_queue(self) -> io::Result<ListenSocket> {
+        match self {
+            Self::Tcp(socket) => socket.into_std().map(ListenSocket::Tcp),
+            Self::Unix(socket) => socket.into_std().map(ListenSocket::Unix),
+        }
+    }
+}
+
+/// Takes one connection from the queue, without waiting for one.
+fn accept_now(queue: &ListenSocket) -> io::Result<Accepted> {
+    match queue {
+        ListenSocket::Tcp(socket) => {
+            let (stream, from) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            Ok(Accepted::Tcp(TcpStream::from_std(stream)?, from.ip()))
+        }
+        ListenSocket::Unix(socket) => {
+            let (stream, _) = socket.accept()?;
+            stream.set_nonblocking(true)?;
+            Ok(Accepted::Unix(UnixStream::from_std(stream)?))
         }
     }
 }

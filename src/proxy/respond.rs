@@ -31,6 +31,7 @@ impl Reply {
             Termination::ResponseTimeout => (504, "the upstream did not answer in time"),
             Termination::UpstreamReset => (502, "the upstream closed the connection before it answered"),
             Termination::BadResponse => (502, "the upstream's answer is malformed"),
+            Termination::OutOfResources => (503, "the proxy is out of descriptors, ports or memory"),
             Termination::Drained => (503, "the endpoint was taken out of service"),
             _ => (502, "the upstream failed"),
         };

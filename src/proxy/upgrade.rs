@@ -21,6 +21,15 @@ const GOING_AWAY: u16 = 1001;
 /// Longest wait for the end of the frame in flight, and for the Close to be written.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
+/// Most bytes thrown away while a Close is on its way.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Which end of a direction failed.
+enum Broken {
+    From,
+    To,
+}
+
 /// One direction.
 struct Lane {
     frames: FrameTracker,
@@ -80,9 +89,27 @@ pub async fn tunnel<D: Downstream, U: Upstream>(
         closing: None,
     };
     let ended = poll_fn(|cx| tunnel.poll(cx, &mut down, &mut up, &alarm)).await;
+    if ended == Termination::TunnelDrained {
+        linger(worker, &alarm, &mut up).await;
+    }
     volume.up += tunnel.up.moved;
     volume.down += tunnel.down.moved;
     ended
+}
+
+/// Reads on for a while, so that no reset overtakes our Close on its way to the upstream.
+async fn linger(worker: &Worker, alarm: &Alarm, up: &mut Raw<'_>) {
+    let deadline = Some(clock::now() + CLOSING_MAX);
+    let mut thrown_away = 0;
+    up.ahead.attach(&mut worker.buffers());
+    while thrown_away < LINGER_BYTES_MAX {
+        up.ahead.clear();
+        match within(alarm, deadline, poll_fn(|cx| up.ahead.poll_fill(up.io, cx))).await {
+            Some(Ok(n)) if n > 0 => thrown_away += n,
+            _ => break,
+        }
+    }
+    up.ahead.clear();
 }
 
 // === impl Tunnel ===
@@ -92,8 +119,8 @@ impl Tunnel<'_> {
         loop {
             let now = clock::now();
             let before = self.up.moved + self.down.moved;
-            let sent = self.up.poll(cx, down, up);
-            let received = self.down.poll(cx, up, down);
+            let sent = self.up.poll(cx, down, up, self.worker);
+            let received = self.down.poll(cx, up, down, self.worker);
             if self.up.moved + self.down.moved > before {
                 self.last_moved = now;
             }
@@ -112,12 +139,14 @@ impl Tunnel<'_> {
         }
     }
 
-    fn ended(&self, sent: &Poll<io::Result<()>>, received: &Poll<io::Result<()>>) -> Option<Termination> {
+    fn ended(&self, sent: &Poll<Result<(), Broken>>, received: &Poll<Result<(), Broken>>) -> Option<Termination> {
         match (sent, received) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if self.closing.is_some() => Some(Termination::TunnelDrained),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Some(Termination::Complete),
-            (Poll::Ready(Err(_)), _) => Some(Termination::ClientAbort),
-            (_, Poll::Ready(Err(_))) => Some(Termination::UpstreamTruncated),
+            (Poll::Ready(Err(Broken::From)), _) | (_, Poll::Ready(Err(Broken::To))) => Some(Termination::ClientAbort),
+            (Poll::Ready(Err(Broken::To)), _) | (_, Poll::Ready(Err(Broken::From))) => {
+                Some(Termination::UpstreamTruncated)
+            }
             _ => None,
         }
     }
@@ -148,39 +177,51 @@ impl Lane {
         Self { frames: FrameTracker::new(sender), moved: 0, close: None, done: false }
     }
 
-    /// Moves bytes until one side has to wait; ready when this direction is closed.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Raw<'_>, to: &mut Raw<'_>) -> Poll<io::Result<()>> {
+    /// Moves bytes until one side has to wait; ready when this direction is closed. Holds no buffer while nothing comes.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Raw<'_>,
+        to: &mut Raw<'_>,
+        worker: &Worker,
+    ) -> Poll<Result<(), Broken>> {
         loop {
             if self.done {
-                return to.io.poll_shutdown(cx);
+                return to.io.poll_shutdown(cx).map_err(|_| Broken::To);
             }
             if let Some(at_boundary) = self.close_due() {
                 if at_boundary {
-                    ready!(self.poll_close(cx, to))?;
+                    ready!(self.poll_close(cx, to)).map_err(|_| Broken::To)?;
                 }
                 self.done = true;
                 continue;
             }
-            let ready = from.ahead.bytes();
-            let limit = if self.close.is_some() { self.frames.split_at_boundary(ready) } else { ready.len() };
-            if limit > 0 {
-                let n = ready!(to.io.poll_write(cx, &[IoSlice::new(&ready[..limit])]))?;
-                if n == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.frames.advance(&ready[..n]);
-                from.ahead.consume(n);
-                self.moved += n as u64;
+            if !from.ahead.is_empty() {
+                ready!(self.poll_pass(cx, from, to)).map_err(|_| Broken::To)?;
                 continue;
             }
-            ready!(to.io.poll_flush(cx))?;
-            if from.ahead.room() == 0 {
-                from.ahead.grow(super::io::BUFFER);
+            ready!(to.io.poll_flush(cx)).map_err(|_| Broken::To)?;
+            from.ahead.attach(&mut worker.buffers());
+            let read = from.ahead.poll_fill(from.io, cx);
+            if read.is_pending() {
+                from.ahead.detach(&mut worker.buffers());
             }
-            if ready!(from.ahead.poll_fill(from.io, cx))? == 0 {
-                self.done = true;
-            }
+            self.done = ready!(read).map_err(|_| Broken::From)? == 0;
         }
+    }
+
+    /// Writes what was read; while a Close waits, only up to the next boundary.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, from: &mut Raw<'_>, to: &mut Raw<'_>) -> Poll<io::Result<()>> {
+        let ready = from.ahead.bytes();
+        let limit = if self.close.is_some() { self.frames.split_at_boundary(ready) } else { ready.len() };
+        let n = ready!(to.io.poll_write(cx, &[IoSlice::new(&ready[..limit])]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.frames.advance(&ready[..n]);
+        from.ahead.consume(n);
+        self.moved += n as u64;
+        Poll::Ready(Ok(()))
     }
 
     /// When a Close waits: whether it may be written now (`false`: nobody knows where frames begin, so it never may).

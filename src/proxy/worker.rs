@@ -80,6 +80,8 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     scratch: RefCell<RouteScratch>,
     access: RefCell<AccessLog>,
+    /// When it was, in seconds since 1970, as HTTP writes it.
+    date: RefCell<(u64, Rc<str>)>,
     draining: Cell<Option<Draining>>,
     connections: Cell<usize>,
     accepting: Cell<usize>,
@@ -148,6 +150,7 @@ impl Worker {
             random: RefCell::new(fastrand::Rng::new()),
             scratch: RefCell::default(),
             access: RefCell::new(parts.access),
+            date: RefCell::new((0, Rc::from(""))),
             draining: Cell::new(None),
             connections: Cell::new(0),
             accepting: Cell::new(0),
@@ -160,11 +163,14 @@ impl Worker {
         Arc::clone(self.current.borrow_mut().load())
     }
 
-    /// Begins a request.
-    pub fn begin(&self, head: &RequestHead, facts: &ConnFacts) -> (Exchange, Next) {
+    /// Begins a request whose first byte came at `arrived`.
+    pub fn begin(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> (Exchange, Next) {
         let routing = self.routing();
         let (mut scratch, mut random) = (self.scratch.borrow_mut(), self.random.borrow_mut());
-        Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, clock::now(), &mut random)
+        let (mut exchange, next) =
+            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, clock::now(), &mut random);
+        exchange.arrived(arrived);
+        (exchange, next)
     }
 
     /// Asks the exchange what to do after a failure.
@@ -208,6 +214,16 @@ impl Worker {
     /// Dials upstreams.
     pub fn dialer(&self) -> &Dialer {
         &self.dialer
+    }
+
+    /// The time as HTTP writes it, read once a second.
+    pub fn http_date(&self) -> Rc<str> {
+        let seconds = clock::unix_time().as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != seconds {
+            *date = (seconds, clock::http_date().into());
+        }
+        Rc::clone(&date.1)
     }
 
     /// A new alarm.

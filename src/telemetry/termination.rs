@@ -33,6 +33,8 @@ pub enum Termination {
     UpstreamTruncated,
     /// The upstream stalled within a body.
     UpstreamIdle,
+    /// The process has no descriptor, port or memory left for a connection.
+    OutOfResources,
     /// Cut at a drain deadline.
     Drained,
     /// The stop was forced while the request was in flight.
@@ -45,7 +47,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -61,6 +63,7 @@ impl Termination {
         Self::BadResponse,
         Self::UpstreamTruncated,
         Self::UpstreamIdle,
+        Self::OutOfResources,
         Self::Drained,
         Self::Dropped,
         Self::TunnelIdle,
@@ -86,6 +89,7 @@ impl Termination {
             Self::BadResponse => "UB",
             Self::UpstreamTruncated => "UD",
             Self::UpstreamIdle => "UI",
+            Self::OutOfResources => "PO",
             Self::Drained => "PD",
             Self::Dropped => "PX",
             Self::TunnelIdle => "TI",
@@ -112,6 +116,7 @@ impl Termination {
             Self::BadResponse => "upstream response malformed",
             Self::UpstreamTruncated => "upstream response cut short",
             Self::UpstreamIdle => "upstream stalled",
+            Self::OutOfResources => "proxy out of resources",
             Self::Drained => "drain deadline",
             Self::Dropped => "forced stop",
             Self::TunnelIdle => "tunnel idle",

@@ -9,7 +9,7 @@ use crate::core::id::Variant;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
-use super::{Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, REPLAY_MAX, TRIED_MAX};
+use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, TRIED_MAX};
 
 impl Exchange {
     /// The next attempt in the current pool, or an answer if it has no endpoint left.
@@ -23,10 +23,14 @@ impl Exchange {
         let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
         let draw = random.u64(..);
         let fresh = |i: usize| !tried.contains(&(variant, i));
+        let staying = |i: usize| fresh(i) && !pool[i].is_removed();
         let load = |i: usize| pool[i].in_flight();
         let balance = active.service.upstream.balance;
         let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let picked = pick(balance, pool.len(), cursor, draw, fresh, load);
+        let picked = pick(balance, pool.len(), cursor, draw, staying, load)
+            // One that is leaving finishes what it has begun, and that is better than losing the request.
+            .or_else(|| pick(balance, pool.len(), cursor, draw, fresh, load))
+            .filter(|_| self.attempts < ATTEMPTS_MAX);
         let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
         let endpoint = Arc::clone(&pool[index]);
         if self.tried_len < TRIED_MAX {
@@ -56,13 +60,19 @@ impl Exchange {
             address: endpoint.key.address,
             in_flight: InFlight::begin(endpoint),
             may_reuse: counted,
-            replay_max: if self.idempotent && self.has_body && counted { REPLAY_MAX } else { 0 },
         }
     }
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2).
-    pub(super) fn replay(&mut self, now: Instant) -> Next {
+    pub(super) fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         self.replayed = true;
+        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
+        if (leaving || !self.is_allowed())
+            && let next @ Next::Send(_) = self.send(now, random)
+        {
+            return next;
+        }
         match self.endpoint.clone() {
             Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
             None => Next::Reply(self.reply(Termination::UpstreamReset)),
@@ -95,6 +105,21 @@ impl Exchange {
         self.assignment = Assignment::Fallback;
         self.connects_in_pool = 0;
         self.fresh = None;
+    }
+
+    /// Whether the connection just made must not be used: the variant was aborted meanwhile, or the endpoint left and another one of
+    /// its pool can serve.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        !self.is_allowed() || (leaving && self.has_staying())
+    }
+
+    fn has_staying(&self) -> bool {
+        let Some(service) = self.service else { return false };
+        let pool = self.routing.live[service].pool(self.variant);
+        let tried = &self.tried[..self.tried_len];
+        (0..pool.len()).any(|i| !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

@@ -21,14 +21,17 @@ use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
+use crate::core::weight::Weight;
 use crate::proxy::facts::{ConnFacts, client_ip};
 use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead};
 use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
-use crate::proxy::sticky::{self, SessionId, SessionSeal, hex_u128};
+use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
 
 /// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
 const CONNECTS_PER_POOL_MAX: u32 = 2;
+/// Attempts one request may begin, whatever happens meanwhile.
+const ATTEMPTS_MAX: u32 = 8;
 /// Endpoints a request can have tried, over both pools and all retries.
 const TRIED_MAX: usize = 2 * CONNECTS_PER_POOL_MAX as usize;
 
@@ -63,8 +66,6 @@ pub struct Attempt {
     pub address: SocketAddr,
     /// An idle connection may be used.
     pub may_reuse: bool,
-    /// Request body bytes to keep for a replay.
-    pub replay_max: usize,
 }
 
 /// How an attempt failed before a response head was passed.
@@ -85,6 +86,10 @@ pub enum Failure {
     HeadTimeout,
     /// The endpoint left and its drain time is over.
     Drained,
+    /// The variant was aborted, or the endpoint left, while the connection was made: nothing was sent.
+    Withdrawn,
+    /// This process has no descriptor, port or memory for a connection: nothing was sent, nobody else is to blame.
+    OutOfResources,
 }
 
 /// What of the request body could be sent again.
@@ -137,7 +142,6 @@ pub struct Exchange {
     strip_header: bool,
     strip_cookie: bool,
     idempotent: bool,
-    has_body: bool,
     secure: bool,
     timeout: Duration,
     began: Instant,
@@ -192,16 +196,16 @@ impl Exchange {
         exchange.target = found.target;
         exchange.client = ip;
         exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
-        let reading = sticky::read(
-            head,
-            ip,
-            active.service.force.as_ref(),
-            &active.service.affinity,
-            active.salt,
-            exchange.seal(active),
-            random,
-        );
-        let (variant, assignment) = assign(active.openness(live.is_candidate_open()), reading.wish);
+        let openness = active.openness(live.is_candidate_open());
+        // Where everything goes to stable anyway, nobody needs a key.
+        let undecided = active.service.force.is_some() || (openness.open && openness.weight > Weight::ZERO);
+        let reading = if undecided {
+            let (force, affinity) = (active.service.force.as_ref(), &active.service.affinity);
+            sticky::read(head, ip, force, affinity, active.salt, exchange.seal(active), random)
+        } else {
+            Reading::default()
+        };
+        let (variant, assignment) = assign(openness, reading.wish);
         exchange.variant = variant;
         exchange.assignment = assignment;
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
@@ -238,7 +242,6 @@ impl Exchange {
             strip_header: false,
             strip_cookie: false,
             idempotent: is_idempotent(head.get(head.method)),
-            has_body: head.body != BodyLength::None,
             secure: facts.secure,
             timeout: Duration::ZERO,
             began: now,
@@ -258,6 +261,11 @@ impl Exchange {
             endpoint: None,
             ended: false,
         }
+    }
+
+    /// When the first byte of the request came: its duration counts from then.
+    pub fn arrived(&mut self, at: Instant) {
+        self.began = at;
     }
 
     /// The connection is there; `reused` says whether it carried requests before.
@@ -292,10 +300,9 @@ impl Exchange {
             && replay != Replay::Truncated
             && (self.idempotent || !accepted)
         {
-            // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
-            return if self.is_allowed() { self.replay(now) } else { self.send(now, random) };
+            return self.replay(now, random);
         }
-        if failure != Failure::Drained {
+        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
             self.mark_bad();
         }
         match failure {
@@ -309,6 +316,8 @@ impl Exchange {
             Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
             Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
             Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
+            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
+            Failure::Withdrawn => self.send(now, random),
         }
     }
 
@@ -335,7 +344,10 @@ impl Exchange {
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
         if let Some(shard) = self.shard() {
             shard.requests[usize::from(self.status / 100).min(5)][self.assignment as usize].add(1);
-            shard.duration.record(duration);
+            // How long a tunnel stood says nothing of how fast the upstream is; of a dropped request nobody knows when it ended.
+            if self.status != 101 && termination != Termination::Dropped {
+                shard.duration.record(duration);
+            }
         }
         Observation {
             termination,
@@ -372,6 +384,12 @@ impl Exchange {
     #[must_use]
     pub fn settings(&self) -> Option<&Arc<Service>> {
         self.service().map(|active| &active.service)
+    }
+
+    /// Whether the attempt under way is on a connection that was open before.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
     }
 
     /// The path to ask the upstream for, where it differs from the client's: dot segments are resolved.

@@ -3,6 +3,7 @@
 mod attempts;
 mod begin;
 mod counting;
+mod withdrawn;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -133,6 +133,10 @@ impl Drive<'_, '_> {
                 None
             }
             Err(Broken::Sink(_)) => self.stop_upload(now),
+            // The response has begun: it is finished, whatever the client leaves out of its request (RFC 9112 section 9.3).
+            Err(Broken::Source(fault)) if self.download.is_some() && !matches!(fault, Fault::Io(_)) => {
+                self.stop_upload(now)
+            }
             Err(Broken::Source(fault)) => Some(self.bad_body(&fault)),
         }
     }
@@ -165,6 +169,10 @@ impl Drive<'_, '_> {
         up: &mut U,
         now: Instant,
     ) -> Poll<Driven> {
+        // An interim response that did not fit must not wait for the final one.
+        if self.interims > 0 && matches!(down.poll_flush(cx), Poll::Ready(Err(_))) {
+            return over(Outcome::Cut(Termination::ClientAbort));
+        }
         loop {
             let failure = match std::task::ready!(up.poll_head(cx)) {
                 Err(HeadFault::Closed) => Failure::Closed { accepted: up.accepted() },
@@ -172,7 +180,7 @@ impl Drive<'_, '_> {
                     tracing::debug!(endpoint = %self.endpoint.key, cause, "malformed response");
                     Failure::BadResponse
                 }
-                Ok(()) if up.head().status == 101 && down.head().websocket => {
+                Ok(()) if up.head().status == 101 && down.head().websocket && self.upload == Pump::Done => {
                     self.serving.exchange.response(up.head(), now);
                     down.respond(up.head(), None, true);
                     return Poll::Ready(Driven::Upgraded);
@@ -198,8 +206,12 @@ impl Drive<'_, '_> {
     fn pass<D: Downstream>(&mut self, down: &mut D, head: &ResponseHead, now: Instant) {
         let cookie = self.serving.exchange.response(head, now);
         // A connection whose request is still arriving cannot tell where the next one begins.
-        self.last |= self.serving.last || self.upload != Pump::Done || self.serving.worker.is_draining();
+        self.last |= self.serving.last || self.upload != Pump::Done;
         self.last = down.respond(head, cookie.as_deref(), self.last);
+        if self.replayed == self.serving.kept.bytes.len() {
+            self.serving.kept.forget();
+            self.replayed = 0;
+        }
         self.download = Some(Pump::Flowing);
         self.download_moved = now;
     }

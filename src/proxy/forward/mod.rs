@@ -10,17 +10,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::clock;
 use crate::core::service::HostMode;
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
 use crate::proxy::body::{Fill, Sink, Source};
-use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay};
+use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, REPLAY_MAX, Replay};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::h1::edit::RequestEdits;
 use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::headers::{RequestHead, ResponseHead};
+use crate::proxy::idle::Link;
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::respond::Reply;
 use crate::proxy::timer::Alarm;
@@ -33,6 +36,8 @@ use self::drive::{Drive, Driven};
 pub trait Downstream: Source + Sink {
     /// The head of the request.
     fn head(&self) -> &RequestHead;
+    /// When its first byte came.
+    fn arrived(&self) -> Instant;
     /// Who is there.
     fn facts(&self) -> &Rc<ConnFacts>;
     /// The connection's alarm.
@@ -41,10 +46,11 @@ pub trait Downstream: Source + Sink {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Buffers an interim head (RFC 9110 section 15.2), if the client's protocol has them.
     fn interim(&mut self, head: &ResponseHead);
-    /// Buffers a response head. `last` says that the connection must not serve another request; returns whether it cannot.
+    /// Buffers a response head. `last` says that the connection must not serve another request; returns whether it cannot. While the
+    /// process drains it is the last unless another request has arrived already.
     fn respond(&mut self, head: &ResponseHead, set_cookie: Option<&[u8]>, last: bool) -> bool;
-    /// Buffers an answer of the proxy's own, body included. `last` as in [`Downstream::respond`].
-    fn reply(&mut self, reply: &Reply, last: bool);
+    /// Buffers an answer of the proxy's own, body included. `last` and what is returned as in [`Downstream::respond`].
+    fn reply(&mut self, reply: &Reply, last: bool) -> bool;
     /// Makes the end of the connection one that nobody can take for the end of a message.
     fn cut(&mut self);
     /// The bare connection, for an upgraded stream; `None` where the protocol has no such thing.
@@ -118,7 +124,7 @@ pub struct Volume {
 /// Serves one request; `last` says that its connection takes no other one. Returns whether the connection may go on.
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
-    let (mut exchange, mut next) = worker.begin(down.head(), &facts);
+    let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
     let mut kept = Kept::default();
     let mut volume = Volume::default();
     let (termination, reusable) = loop {
@@ -165,7 +171,8 @@ impl Serving<'_> {
         let Some(service) = self.exchange.settings().map(Arc::clone) else {
             return Outcome::Failed(Failure::Connect);
         };
-        self.kept.max = attempt.replay_max;
+        // Only what dies on a connection that was open before is sent again.
+        self.kept.max = if self.exchange.is_reused() { REPLAY_MAX } else { 0 };
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
         let mut drive = Drive::new(self, endpoint, clock::now());
         let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
@@ -188,19 +195,29 @@ impl Serving<'_> {
     async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Failure> {
         let endpoint = attempt.in_flight.endpoint();
         let now = clock::now();
+        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
+        let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
         if attempt.may_reuse
-            && let Some(io) = self.worker.idle().take(endpoint.slot, now)
+            && let Some(link) = self.worker.idle().take(endpoint.slot, dial_tag, now)
         {
             self.exchange.connected(true, now);
-            return Ok(H1Upstream::new(io, self.worker));
+            return Ok(H1Upstream::new(link, self.worker));
         }
-        let Some(service) = self.exchange.settings().map(Arc::clone) else { return Err(Failure::Connect) };
         let deadline = now + service.upstream.connect_timeout;
+        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
         let dial = self.worker.dialer().dial(&service, attempt.address);
         match within(down.alarm(), Some(deadline), dial).await {
             Some(Ok(io)) => {
-                self.exchange.connected(false, clock::now());
-                Ok(H1Upstream::new(io, self.worker))
+                let now = clock::now();
+                self.exchange.connected(false, now);
+                if self.exchange.is_withdrawn() {
+                    return Err(Failure::Withdrawn);
+                }
+                Ok(H1Upstream::new(Link { io, opened: now, dial_tag }, self.worker))
+            }
+            Some(Err(error)) if is_ours(&error) => {
+                tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
+                Err(Failure::OutOfResources)
             }
             Some(Err(error)) => {
                 tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
@@ -211,11 +228,16 @@ impl Serving<'_> {
     }
 }
 
+/// Whether a dial failed for want of something this process or machine has run out of.
+fn is_ours(error: &std::io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.
 async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: &mut Volume) -> (Termination, bool) {
     let read = poll_fn(|cx| Poll::Ready(skip_body(cx, down, volume))).await;
-    let last = last || reply.close || !read;
-    down.reply(reply, last);
+    let last = down.reply(reply, last || reply.close || !read);
     let deadline = clock::now() + down.facts().listener.limits.body_idle;
     let sent = poll_fn(|cx| match down.poll_flush(cx) {
         Poll::Ready(result) => Poll::Ready(result.is_ok()),
@@ -292,9 +314,14 @@ impl Kept {
         if self.bytes.len() + bytes.len() <= self.max {
             self.bytes.extend_from_slice(bytes);
         } else {
-            self.bytes = Vec::new();
-            self.max = 0;
+            self.forget();
         }
+    }
+
+    /// Nothing will be sent again.
+    fn forget(&mut self) {
+        self.bytes = Vec::new();
+        self.max = 0;
     }
 
     fn state(&self) -> Replay {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw, forward, within};
-use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead};
+use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, ResponseHead};
 use crate::proxy::io::{BUFFER, Stream};
 use crate::proxy::observe::Refused;
 use crate::proxy::respond::Reply;
@@ -32,6 +32,8 @@ pub struct Connection {
     head: RequestHead,
     limits: HeadLimits,
     alarm: Alarm,
+    /// When the first byte of the request in hand came.
+    arrived: Instant,
     /// The client closed its sending side.
     half_closed: bool,
     /// The body on the way out ends with the connection.
@@ -65,7 +67,7 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) {
         }
         served += 1;
         let worn = served >= limits.max_requests || clock::now().saturating_duration_since(opened) >= limits.max_age;
-        let last = worn || !connection.head.keep_alive || connection.half_closed || worker.is_draining();
+        let last = worn || !connection.head.keep_alive;
         if !forward(&mut connection, worker, last).await {
             break;
         }
@@ -83,6 +85,7 @@ impl Connection {
             head: RequestHead::default(),
             limits,
             alarm: worker.alarm(),
+            arrived: clock::now(),
             half_closed: false,
             until_close: false,
             cut: false,
@@ -94,12 +97,16 @@ impl Connection {
     /// Waits for a request and reads its head. Holds no buffers while nothing has arrived.
     async fn next_request(&mut self) -> Incoming {
         let since = clock::now();
+        // Some clients send an empty line after a body (RFC 9112 section 2.2): no request begins with it alone.
+        if self.wire.input.bytes() == b"\r\n" {
+            self.wire.input.clear();
+        }
         if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since)).await {
             return Incoming::Gone;
         }
         let mut scan = ScanState::default();
-        let began = clock::now();
-        let deadline = Some(began + self.limits_of().head_timeout);
+        self.arrived = clock::now();
+        let deadline = Some(self.arrived + self.limits_of().head_timeout);
         let len = poll_fn(|cx| {
             if let Poll::Ready(found) = self.poll_head(cx, &mut scan) {
                 return Poll::Ready(found);
@@ -174,7 +181,7 @@ impl Connection {
     }
 
     fn write_reply(&mut self, reply: &Reply, last: bool, bodyless: bool) {
-        let date = clock::http_date();
+        let date = self.worker.http_date();
         let head = ReplyHead {
             status: reply.status,
             content_type: b"text/plain",
@@ -224,6 +231,11 @@ impl Connection {
         buffers.give(std::mem::take(&mut self.head.bytes));
     }
 
+    /// Whether no request may follow: none has arrived, and none will come or may come.
+    fn is_last(&self, last: bool) -> bool {
+        last || ((self.half_closed || self.worker.is_draining()) && self.wire.input.is_empty())
+    }
+
     fn limits_of(&self) -> &crate::config::settings::Limits {
         &self.facts.listener.limits
     }
@@ -232,6 +244,10 @@ impl Connection {
 impl Downstream for Connection {
     fn head(&self) -> &RequestHead {
         &self.head
+    }
+
+    fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     fn facts(&self) -> &Rc<ConnFacts> {
@@ -268,13 +284,14 @@ impl Downstream for Connection {
             body => body,
         };
         self.until_close = body == BodyLength::UntilClose;
-        let last = last || self.until_close || self.half_closed;
+        let last = self.is_last(last || self.until_close);
+        let date = head.known(Known::Date).is_none().then(|| self.worker.http_date());
         let edits = ResponseEdits {
             body,
             close: last && head.status != 101,
             keep_alive_10: old && !last,
             no_body_head: head.status == 304 || self.head.get(self.head.method) == b"HEAD",
-            date: None,
+            date: date.as_deref().map(str::as_bytes),
             set_cookie,
             extra: &[],
         };
@@ -283,9 +300,12 @@ impl Downstream for Connection {
         last
     }
 
-    fn reply(&mut self, reply: &Reply, last: bool) {
+    fn reply(&mut self, reply: &Reply, last: bool) -> bool {
         let bodyless = self.head.get(self.head.method) == b"HEAD";
+        // Nothing in our answers tells an HTTP/1.0 client that the connection stays.
+        let last = self.is_last(last || self.head.version == HttpVersion::Http10);
         self.write_reply(reply, last, bodyless);
+        last
     }
 
     fn cut(&mut self) {
@@ -293,6 +313,11 @@ impl Downstream for Connection {
     }
 
     fn raw(&mut self) -> Option<Raw<'_>> {
+        // A tunnel writes from where it reads, and has no more heads.
+        let mut buffers = self.worker.buffers();
+        buffers.give(std::mem::take(&mut self.wire.out));
+        buffers.give(std::mem::take(&mut self.head.bytes));
+        drop(buffers);
         Some(Raw { ahead: &mut self.wire.input, io: &mut self.wire.io })
     }
 }

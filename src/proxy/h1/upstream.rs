@@ -1,13 +1,13 @@
 //! The upstream side of HTTP/1.1: one attempt on one connection.
 
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::settings::Underscores;
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
 use crate::proxy::headers::{RequestHead, ResponseHead};
-use crate::proxy::io::Stream;
+use crate::proxy::idle::Link;
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 
@@ -26,6 +26,8 @@ const TRAILERS: HeadLimits = HeadLimits {
 /// One attempt.
 pub struct H1Upstream {
     wire: Wire,
+    opened: Instant,
+    dial_tag: u64,
     head: ResponseHead,
     scan: ScanState,
     head_request: bool,
@@ -36,20 +38,16 @@ pub struct H1Upstream {
 // === impl H1Upstream ===
 
 impl H1Upstream {
-    /// An attempt over `io`, which carries nothing at this moment.
+    /// An attempt over `link`, which carries nothing at this moment.
     #[must_use]
-    pub fn new(io: Stream, worker: &Worker) -> Self {
-        let mut wire = Wire::new(io, TRAILERS);
-        let (mut input, mut out, mut head) = (std::mem::take(&mut wire.input), Vec::new(), ResponseHead::default());
-        {
-            let mut buffers = worker.buffers();
-            input.attach(&mut buffers);
-            out = std::mem::replace(&mut out, buffers.take());
-            head.bytes = buffers.take();
-        }
-        wire.input = input;
-        wire.out = out;
-        Self { wire, head, scan: ScanState::default(), head_request: false, answered: false }
+    pub fn new(link: Link, worker: &Worker) -> Self {
+        let Link { io, opened, dial_tag } = link;
+        let (mut wire, mut head) = (Wire::new(io, TRAILERS), ResponseHead::default());
+        let mut buffers = worker.buffers();
+        wire.input.attach(&mut buffers);
+        wire.out = buffers.take();
+        head.bytes = buffers.take();
+        Self { wire, opened, dial_tag, head, scan: ScanState::default(), head_request: false, answered: false }
     }
 
     fn give_back(&mut self, worker: &Worker) {
@@ -104,6 +102,9 @@ impl Upstream for H1Upstream {
     }
 
     fn raw(&mut self) -> Option<Raw<'_>> {
+        // A tunnel writes from where it reads, and has no more heads.
+        self.wire.out = Vec::new();
+        self.head.bytes = Vec::new();
         Some(Raw { ahead: &mut self.wire.input, io: &mut self.wire.io })
     }
 
@@ -113,7 +114,8 @@ impl Upstream for H1Upstream {
             clean && self.answered && self.head.keep_alive && self.wire.is_drained() && self.wire.is_written();
         self.give_back(worker);
         if reusable && !worker.is_draining() {
-            worker.idle().keep(endpoint, self.wire.io, idle_max, clock::now());
+            let link = Link { io: self.wire.io, opened: self.opened, dial_tag: self.dial_tag };
+            worker.idle().keep(endpoint, link, idle_max, clock::now());
         }
     }
 }

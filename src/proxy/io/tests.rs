@@ -133,7 +133,7 @@ async fn an_idle_connection_is_quiet_until_something_arrives_or_it_closes() {
     let mut near = Stream::Tcp(near);
     assert!(near.is_quiet() && near.is_quiet());
     far.write_all(b"!").await.expect("written");
-    std::future::poll_fn(|cx| near.poll_readable(cx)).await.expect("readable");
+    readable(&near).await;
     assert!(!near.is_quiet(), "a byte nobody asked for");
     for abort in [false, true] {
         let (near, far) = UnixStream::pair().expect("a pair");
@@ -144,7 +144,7 @@ async fn an_idle_connection_is_quiet_until_something_arrives_or_it_closes() {
             far.shutdown().await.expect("closed");
         }
         drop(far);
-        std::future::poll_fn(|cx| near.poll_readable(cx)).await.expect("readable");
+        readable(&near).await;
         assert!(!near.is_quiet());
     }
 }
@@ -163,4 +163,26 @@ async fn slices_leave_in_order_and_a_reset_is_one() {
     drop(near);
     let error = far.read(&mut got).await.expect_err("no clean end");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+async fn readable(io: &Stream) {
+    let ready = match io {
+        Stream::Tcp(socket) => socket.readable().await,
+        Stream::Unix(socket) => socket.readable().await,
+        _ => unreachable!("the tests use plain sockets"),
+    };
+    ready.expect("readable");
+}
+
+/// A task that has used up its budget still notices that a peer closed.
+#[tokio::test]
+async fn a_closed_peer_is_noticed_without_budget() {
+    let (near, far) = UnixStream::pair().expect("a pair");
+    drop(far);
+    near.readable().await.expect("readable");
+    let mut near = Stream::Unix(near);
+    while tokio::task::coop::has_budget_remaining() {
+        tokio::task::coop::consume_budget().await;
+    }
+    assert!(!near.is_quiet());
 }

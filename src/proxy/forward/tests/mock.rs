@@ -149,7 +149,11 @@ impl Downstream for Client {
         last
     }
 
-    fn reply(&mut self, _: &Reply, _: bool) {
+    fn arrived(&self) -> Instant {
+        clock::now()
+    }
+
+    fn reply(&mut self, _: &Reply, _: bool) -> bool {
         unreachable!("an attempt answers nothing itself");
     }
 
