@@ -150,6 +150,41 @@ async fn one_leading_crlf_is_tolerated() {
     assert_eq!(proxy.ask(format!("\r\n{GET}")).await.status, 200);
 }
 
+/// All requests at once and then the end, as a shell does it.
+#[tokio::test]
+async fn pipelined_requests_of_a_half_closed_client_are_all_answered() {
+    let (upstream, proxy) = pair(Behaviour::version("v1")).await;
+    let mut client = proxy.client().await;
+    client.send(GET.repeat(3)).await;
+    client.half_close().await;
+    for _ in 0..3 {
+        assert_eq!(client.response().await.version(), "v1");
+    }
+    client.expect_close().await;
+    assert_eq!(upstream.arrived(), 3);
+}
+
+/// An HTTP/1.0 client that wants to go on learns that an answer of our own is the last one.
+#[tokio::test]
+async fn our_own_answer_to_http_1_0_is_the_last() {
+    let (_upstream, proxy) = pair(Behaviour::version("v1")).await;
+    let mut client = proxy.client().await;
+    client.send("GET /../%00 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 400);
+    client.expect_close().await;
+}
+
+/// RFC 9110 section 6.6.1.
+#[tokio::test]
+async fn a_response_without_a_date_gets_one() {
+    let (_upstream, proxy) = pair(Behaviour::raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).await;
+    let response = proxy.ask(GET).await;
+    assert!(response.get("date").is_some_and(|date| date.ends_with(" GMT")), "{:?}", response.get("date"));
+    let dated = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
+    let (_upstream, proxy) = pair(Behaviour::raw(dated)).await;
+    assert_eq!(proxy.ask(GET).await.get("date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+}
+
 #[tokio::test]
 async fn a_half_closed_client_still_gets_its_answer() {
     let (_upstream, proxy) = pair(Behaviour::version("v1")).await;

@@ -168,12 +168,12 @@ fn push_forwarding(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits<'
     if !seen.forwarded_host && !head.authority.is_empty() {
         push_field(out, b"x-forwarded-host", head.get(head.authority));
     }
+    out.extend_from_slice(b"forwarded: ");
     if edits.trusted && seen.forwarded {
-        out.extend_from_slice(b"forwarded: ");
         push_list(out, head, Known::Forwarded);
-        push_forwarded(out, head, edits);
-        out.extend_from_slice(b"\r\n");
     }
+    push_forwarded(out, head, edits);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends all elements of the fields known as `known`, each with a comma behind it.

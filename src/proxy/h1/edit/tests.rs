@@ -52,6 +52,7 @@ fn forwarded(lines: &str) -> String {
         "x-forwarded-for: 192.0.2.1\r\n",
         "x-forwarded-proto: http\r\n",
         "x-forwarded-host: a\r\n",
+        "forwarded: for=192.0.2.1;host=a;proto=http\r\n",
         "x-request-id: id-1\r\n",
     ];
     let out = ours.iter().fold(out, |out, line| out.replacen(line, "", 1));
@@ -66,7 +67,8 @@ fn a_request_as_a_whole() {
     assert_eq!(
         written(&head, &edits(&head)),
         "GET /a?b HTTP/1.1\r\nhost: Shop:80\r\nUser-Agent: x\r\nAccept: */*\r\nX-Empty:\r\nCookie: c=d\r\n\
-         x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: Shop:80\r\nx-request-id: id-1\r\n\r\n"
+         x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: Shop:80\r\n\
+         forwarded: for=192.0.2.1;host=\"Shop:80\";proto=http\r\nx-request-id: id-1\r\n\r\n"
     );
 }
 
@@ -121,7 +123,7 @@ fn forwarding_fields_of_trusted_proxies_are_appended_to() {
     let plain = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let out = written(&plain, &RequestEdits { trusted: true, ..edits(&plain) });
     assert!(out.contains("x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\n"));
-    assert!(!out.contains("\r\nforwarded"));
+    assert!(out.contains("\r\nforwarded: for=192.0.2.1;host=a;proto=http\r\n"));
     let out = written(&plain, &RequestEdits { client_ip: b"", ..edits(&plain) });
     assert!(!out.contains("x-forwarded-for"));
 }
@@ -381,7 +383,7 @@ proptest! {
         prop_assert_eq!(second.get(second.authority), b"Shop:81");
         prop_assert_eq!(second.body, body);
         prop_assert!(second.keep_alive);
-        let ours = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "content-length", "transfer-encoding"];
+        let ours = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "content-length", "transfer-encoding"];
         let text = |span| String::from_utf8(second.get(span).to_vec()).unwrap();
         let left: Vec<_> = second.fields.iter().map(|field| (text(field.name), text(field.value)))
             .filter(|(name, _)| !ours.contains(&name.as_str())).collect();
