@@ -23,9 +23,15 @@ const DIRECTIVES_MAX: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct Log {
     lines: Option<Lines>,
-    filter: Option<reload::Handle<EnvFilter, Registry>>,
+    handles: Option<Handles>,
     /// [`OVERRIDE_ENV`] is in force: the level of the file is not.
     overridden: bool,
+}
+
+/// What a reload changes.
+struct Handles {
+    filter: reload::Handle<EnvFilter, Registry>,
+    layer: reload::Handle<BoxedLayer, Filtered>,
 }
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
@@ -48,16 +54,14 @@ impl Log {
             Ok(filter) => (filter, None),
             Err(complaint) => (None, Some(complaint)),
         };
-        let terminal = io::stderr().is_terminal();
-        let format = format.unwrap_or(if terminal { Format::Text } else { Format::Json });
         let sink = Sink::start("log", QUEUE_LINES_MAX, Some(Output::open(&Target::Stderr)?), None)?;
         let lines = Lines(Arc::new(sink));
         let overridden = overrides.is_some();
-        let (subscriber, handle) = subscriber(level, overrides, layer(format, terminal, lines.clone()));
+        let (subscriber, handles) = subscriber(level, overrides, to_stderr(format, &lines));
         if subscriber.try_init().is_err() {
-            return Ok(Self { lines: None, filter: None, overridden: false });
+            return Ok(Self { lines: None, handles: None, overridden: false });
         }
-        let log = Self { lines: Some(lines), filter: Some(handle), overridden };
+        let log = Self { lines: Some(lines), handles: Some(handles), overridden };
         let _overridden = log.set_level(level);
         if let Some(complaint) = complaint {
             tracing::warn!("{complaint}");
@@ -68,8 +72,14 @@ impl Log {
     /// Changes the level at a reload. `false` if [`OVERRIDE_ENV`] is in force, or another log.
     #[must_use]
     pub fn set_level(&self, level: LevelFilter) -> bool {
-        let Some(handle) = self.filter.as_ref().filter(|_| !self.overridden) else { return false };
-        handle.reload(filter(level)).is_ok()
+        let Some(handles) = self.handles.as_ref().filter(|_| !self.overridden) else { return false };
+        handles.filter.reload(filter(level)).is_ok()
+    }
+
+    /// Changes how lines look at a reload, as at [`Log::init`]. `false` with another log in force.
+    pub fn set_format(&self, format: Option<Format>) -> bool {
+        let (Some(handles), Some(lines)) = (&self.handles, &self.lines) else { return false };
+        handles.layer.reload(to_stderr(format, lines)).is_ok()
     }
 
     /// Lines lost because the writer was behind or could not write.
@@ -96,10 +106,12 @@ fn subscriber(
     level: LevelFilter,
     overrides: Option<EnvFilter>,
     layer: BoxedLayer,
-) -> (impl tracing::Subscriber + Send + Sync, reload::Handle<EnvFilter, Registry>) {
+) -> (impl tracing::Subscriber + Send + Sync, Handles) {
     let first = overrides.unwrap_or_else(|| filter(level.max(LevelFilter::WARN)));
-    let (filter, handle) = reload::Layer::new(first);
-    (tracing_subscriber::registry().with(filter).with(layer), handle)
+    let (filter, filter_handle) = reload::Layer::new(first);
+    let (layer, layer_handle) = reload::Layer::new(layer);
+    let handles = Handles { filter: filter_handle, layer: layer_handle };
+    (tracing_subscriber::registry().with(filter).with(layer), handles)
 }
 
 /// Ours at `level`, others at `warn` at most: their `debug` and `trace` show header fields. Pingora warns of what clients do every day.
@@ -120,11 +132,25 @@ fn overrides(text: Option<String>) -> Result<Option<EnvFilter>, String> {
     })
 }
 
+/// Without a `format`: text on a terminal, JSON otherwise.
+fn to_stderr(format: Option<Format>, lines: &Lines) -> BoxedLayer {
+    let terminal = io::stderr().is_terminal();
+    layer(format.unwrap_or(if terminal { Format::Text } else { Format::Json }), terminal, lines.clone())
+}
+
 fn layer(format: Format, color: bool, lines: Lines) -> BoxedLayer {
     let layer = tracing_subscriber::fmt::layer().with_writer(lines);
     match format {
         Format::Text => layer.with_ansi(color).boxed(),
         Format::Json => layer.json().flatten_event(true).with_ansi(false).boxed(),
+    }
+}
+
+// === Debug ===
+
+impl std::fmt::Debug for Handles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handles(..)")
     }
 }
 

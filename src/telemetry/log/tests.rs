@@ -16,8 +16,8 @@ fn shown(level: LevelFilter, overrides: Option<&str>, format: Format, say: impl 
     gate.go = None;
     let overrides = super::overrides(overrides.map(str::to_owned)).expect("good directives");
     let overridden = overrides.is_some();
-    let (subscriber, handle) = subscriber(level, overrides, layer(format, false, lines.clone()));
-    let log = Log { lines: Some(lines), filter: Some(handle), overridden };
+    let (subscriber, handles) = subscriber(level, overrides, layer(format, false, lines.clone()));
+    let log = Log { lines: Some(lines), handles: Some(handles), overridden };
     tracing::subscriber::with_default(subscriber, || {
         let _overridden = log.set_level(level);
         say(&log);
@@ -64,6 +64,17 @@ fn the_level_changes_at_a_reload() {
 }
 
 #[test]
+fn the_format_changes_at_a_reload() {
+    let log = shown(LevelFilter::INFO, None, Format::Text, |log| {
+        tracing::info!(target: "tidegate::x", "as text");
+        assert!(log.set_format(Some(Format::Json)));
+        tracing::info!(target: "tidegate::x", "as json");
+    });
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(!lines[0].starts_with('{') && lines[1].starts_with('{') && lines[1].contains("\"as json\""), "{log}");
+}
+
+#[test]
 fn the_environment_wins_over_the_file_and_its_reloads() {
     let log = shown(LevelFilter::ERROR, Some("warn,pingora_core=info"), Format::Text, |log| {
         assert!(!log.set_level(LevelFilter::TRACE));
@@ -101,7 +112,7 @@ fn a_stuck_writer_costs_lines_and_no_time() {
     for _ in 0..QUEUE_LINES_MAX + 7 {
         out.write_all(b"more\n").expect("never fails");
     }
-    let log = Log { lines: Some(lines.clone()), filter: None, overridden: false };
+    let log = Log { lines: Some(lines.clone()), handles: None, overridden: false };
     assert_eq!(log.dropped(), 7);
     gate.go = None;
     assert!(log.close());
@@ -114,7 +125,7 @@ fn initialising_twice_keeps_the_first() {
     let _guard = ONE_AT_A_TIME.lock().expect("lock");
     let first = Log::init(LevelFilter::ERROR, Some(Format::Text)).expect("starts");
     let second = Log::init(LevelFilter::TRACE, None).expect("starts");
-    assert!(first.filter.is_some() && second.filter.is_none());
+    assert!(first.handles.is_some() && second.handles.is_none());
     assert!(!second.set_level(LevelFilter::TRACE));
     assert_eq!((second.dropped(), second.close()), (0, true));
 }
