@@ -9,16 +9,21 @@ use pingora_core::connectors::TransportConnector;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::net::TcpStream;
 
+/// Addresses dialled in turn, so that the ports closed connections occupy for a minute do not run out.
+const ADDRESSES: u8 = 250;
+
 pub(crate) fn benches(criterion: &mut Criterion) {
-    let address = closing_server();
+    let port = closing_server();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     let connector = TransportConnector::new(None);
-    let peer = HttpPeer::new(address, false, String::new());
+    let addresses = (1..=ADDRESSES).map(|n| SocketAddr::from(([127, 0, 0, n], port)));
+    let peers: Vec<_> = addresses.map(|address| (address, HttpPeer::new(address, false, String::new()))).collect();
+    let mut turns = peers.iter().cycle();
     let mut group = criterion.benchmark_group("dial");
-    // Every turn is a connection: bounded, so that loopback ports last.
     group.sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
     group.bench_function("direct", |bencher| {
         bencher.iter(|| {
+            let (address, _) = turns.next().expect("endless");
             runtime.block_on(async {
                 let stream = TcpStream::connect(address).await.expect("a listener");
                 stream.set_nodelay(true).expect("a socket");
@@ -28,20 +33,17 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     });
     group.bench_function("pingora", |bencher| {
         bencher.iter(|| {
-            runtime.block_on(async { black_box(connector.new_stream(&peer).await.expect("a listener")) });
+            let (_, peer) = turns.next().expect("endless");
+            runtime.block_on(async { black_box(connector.new_stream(peer).await.expect("a listener")) });
         });
     });
     group.finish();
 }
 
-/// Accepts and resets, so that no port waits after its connection.
-fn closing_server() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
-        }
-    });
-    address
+/// Accepts and closes.
+fn closing_server() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    port
 }
