@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::config;
 use crate::config::settings::{Listener, Settings};
+use crate::core::id::Name;
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{Snapshot, UnknownService};
+use crate::state::current::Routing;
 
 use super::answer::{Problem, Refused, Reloaded};
 use super::journal::InForce;
@@ -46,6 +48,13 @@ pub(super) struct Ready {
     pub(super) prepared: Box<dyn Prepared>,
 }
 
+/// The routes in force, to be kept if a reload leaves them alone.
+pub(super) struct Indexed {
+    /// Names of the services the routes are indexed over, in order.
+    names: Vec<Name>,
+    routes: Arc<RouteTable>,
+}
+
 /// Who waits for a reload. Requests that come while another is under way share the next look and its answer.
 pub(super) struct Waiting {
     pub(super) actor: String,
@@ -75,19 +84,26 @@ pub fn file_loader(path: PathBuf, env: impl Fn(&str) -> Option<String> + Send + 
 }
 
 /// Looks at the file and binds what it asks for.
-pub(super) fn look(load: Loader, plane: Arc<dyn DataPlane>, in_force: InForce, waiting: Waiting) -> Work {
+pub(super) fn look(
+    load: Loader,
+    plane: Arc<dyn DataPlane>,
+    in_force: InForce,
+    indexed: Indexed,
+    waiting: Waiting,
+) -> Work {
     Box::pin(async move {
-        let blocking = tokio::task::spawn_blocking(move || prepare(&load, plane.as_ref(), &in_force));
+        let blocking = tokio::task::spawn_blocking(move || prepare(&load, plane.as_ref(), &in_force, indexed));
         let outcome = blocking.await.unwrap_or_else(|_| Err(Refused::Config(vec![ended()])));
         Stage::Looked(waiting, outcome)
     })
 }
 
-/// Accepts on the listeners of a configuration that was published, awaits the workers, answers.
+/// Accepts on the listeners of a configuration that was published, awaits the workers, answers. `replaced` is what was in force before.
 pub(super) fn finish(
     prepared: Box<dyn Prepared>,
     plane: Arc<dyn DataPlane>,
     tell: impl FnOnce() + Send + 'static,
+    replaced: Arc<Routing>,
     answer: Reloaded,
     waiting: Waiting,
 ) -> Work {
@@ -96,6 +112,8 @@ pub(super) fn finish(
         tell();
         let settled = plane.settled().await;
         waiting.answer(&Ok(Reloaded { settled, ..answer }));
+        // Whoever lets go last frees ten thousand routes: here nobody waits for it, on a worker requests would.
+        drop(replaced);
         Stage::Answered
     })
 }
@@ -118,19 +136,36 @@ pub(super) fn wanted(settings: &Settings) -> Vec<Arc<Listener>> {
     settings.listeners.iter().cloned().map(Arc::new).collect()
 }
 
-fn prepare(load: &Loader, plane: &dyn DataPlane, in_force: &InForce) -> Result<Look, Refused> {
+fn prepare(load: &Loader, plane: &dyn DataPlane, in_force: &InForce, indexed: Indexed) -> Result<Look, Refused> {
     let settings = load(Source::File).map_err(Refused::Config)?;
     // What the file refers to, certificates and secrets, is part of the settings; how it is written is not.
     if settings == *in_force.settings {
         return Ok(Look::Unchanged);
     }
-    let routes = index(&settings)?;
+    let routes = if indexed.is_of(&settings, in_force) { indexed.routes } else { index(&settings)? };
     let prepared = plane.prepare(&wanted(&settings)).map_err(Refused::Listeners)?;
     Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared })))
 }
 
 fn ended() -> Problem {
     Problem::of("reading the configuration ended unexpectedly; this is a defect, see the log".to_owned())
+}
+
+// === impl Indexed ===
+
+impl Indexed {
+    /// Those of `routing`.
+    pub(super) fn of(routing: &Routing) -> Self {
+        let names = routing.snapshot.services.iter().map(|active| active.service.name.clone());
+        Self { names: names.collect(), routes: Arc::clone(&routing.snapshot.routes) }
+    }
+
+    /// Whether `settings` would be indexed the same.
+    fn is_of(&self, settings: &Settings, in_force: &InForce) -> bool {
+        let mut names: Vec<&Name> = settings.services.iter().map(|service| &service.name).collect();
+        names.sort_unstable();
+        names.into_iter().eq(&self.names) && settings.routes == in_force.settings.routes
+    }
 }
 
 // === impl Waiting ===

@@ -22,7 +22,7 @@ use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::{DataPlane, Prepared};
-use super::reload::{self, Loader, Look, Ready, Stage, Waiting, Work};
+use super::reload::{self, Indexed, Loader, Look, Ready, Stage, Waiting, Work};
 use super::status::{self, State};
 
 /// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
@@ -241,7 +241,8 @@ impl Control {
             waiting.replies.push(more.reply);
         }
         let shared = &self.shared;
-        reload::look(Arc::clone(&shared.load), Arc::clone(&shared.plane), shared.journal.in_force(), waiting)
+        let (in_force, indexed) = (shared.journal.in_force(), Indexed::of(&self.current));
+        reload::look(Arc::clone(&shared.load), Arc::clone(&shared.plane), in_force, indexed, waiting)
     }
 
     /// Goes on with a reload after a stage of it; `None` when it is over.
@@ -261,10 +262,10 @@ impl Control {
             Err(refused) => Err(refused),
         };
         match applied {
-            Ok((answer, prepared)) => {
+            Ok((answer, prepared, replaced)) => {
                 let (listening, settings) = (Arc::clone(&self.listening), self.shared.journal.in_force().settings);
                 let tell = move || listening(&settings);
-                Some(reload::finish(prepared, Arc::clone(&self.shared.plane), tell, answer, waiting))
+                Some(reload::finish(prepared, Arc::clone(&self.shared.plane), tell, replaced, answer, waiting))
             }
             Err(refused) => {
                 self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
@@ -281,8 +282,8 @@ impl Control {
         Reloaded { outcome: Outcome::Unchanged, generation, changes: Vec::new(), needs_restart, settled: true }
     }
 
-    /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
-    fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
+    /// Puts a configuration in force; what it replaces comes back. Everything that can be refused is refused before anything is published.
+    fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>, Arc<Routing>), Refused> {
         let Ready { settings, routes, prepared } = ready;
         let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
@@ -291,7 +292,8 @@ impl Control {
         self.next_rollout = planned.next_rollout;
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
-        self.current = self.publisher.publish(Routing { snapshot, live });
+        let published = self.publisher.publish(Routing { snapshot, live });
+        let replaced = std::mem::replace(&mut self.current, published);
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);
@@ -300,7 +302,8 @@ impl Control {
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
         let changes = planned.changes;
-        Ok((Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false }, prepared))
+        let outcome = Outcome::Applied;
+        Ok((Reloaded { outcome, generation, changes, needs_restart, settled: false }, prepared, replaced))
     }
 
     /// Throws the switches of candidates that are gone, so that requests that began before start no attempt there either.
