@@ -274,11 +274,16 @@ async fn a_refused_reload_changes_nothing_and_is_remembered() {
     *lock(&bench.plane.prepare_error) = Some("listeners.public: address in use".to_owned());
     bench.write(settings(vec![service("other", 1, None)]));
     check("listener", "address in use").await;
+    *lock(&bench.plane.prepare_error) = None;
+    *lock(&bench.refusal) = Some("log.access.path: no such directory".to_owned());
+    check("access log", "log.access.path").await;
+    assert!(lock(&bench.told).is_empty(), "nobody takes over what is refused");
+    *lock(&bench.refusal) = None;
     // Back to what is in force: fine again, nothing to do.
     bench.write(web_and_api());
     assert_eq!(bench.handle.reload("file").await.expect("true").outcome, Outcome::Unchanged);
     assert!(bench.handle.last_reload().ok);
-    assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 4 });
+    assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 5 });
 }
 
 #[tokio::test]

@@ -21,12 +21,9 @@ use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
-use super::plane::{DataPlane, Prepared};
-use super::reload::{self, Indexed, Loader, Look, Ready, Stage, Waiting, Work};
+use super::plane::DataPlane;
+use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::status::{self, State};
-
-/// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
-pub type Listening = Arc<dyn Fn(&Arc<Settings>) + Send + Sync>;
 
 /// What control begins with.
 pub struct Setup {
@@ -34,7 +31,7 @@ pub struct Setup {
     pub settings: Settings,
     /// Reads it again.
     pub load: Loader,
-    /// Told about every configuration that took effect after the first.
+    /// Takes over, after the first, what is neither routing nor a listener.
     pub listening: Listening,
     /// Keeps endpoint state.
     pub registry: Arc<Registry>,
@@ -241,8 +238,14 @@ impl Control {
             waiting.replies.push(more.reply);
         }
         let shared = &self.shared;
-        let (in_force, indexed) = (shared.journal.in_force(), Indexed::of(&self.current));
-        reload::look(Arc::clone(&shared.load), Arc::clone(&shared.plane), in_force, indexed, waiting)
+        let with = With {
+            load: Arc::clone(&shared.load),
+            plane: Arc::clone(&shared.plane),
+            listening: Arc::clone(&self.listening),
+            in_force: shared.journal.in_force(),
+            indexed: Indexed::of(&self.current),
+        };
+        reload::look(with, waiting)
     }
 
     /// Goes on with a reload after a stage of it; `None` when it is over.
@@ -262,11 +265,7 @@ impl Control {
             Err(refused) => Err(refused),
         };
         match applied {
-            Ok((answer, prepared, replaced)) => {
-                let (listening, settings) = (Arc::clone(&self.listening), self.shared.journal.in_force().settings);
-                let tell = move || listening(&settings);
-                Some(reload::finish(prepared, Arc::clone(&self.shared.plane), tell, replaced, answer, waiting))
-            }
+            Ok(published) => Some(reload::finish(published, Arc::clone(&self.shared.plane), waiting)),
             Err(refused) => {
                 self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
                 waiting.answer(&Err(refused));
@@ -283,8 +282,8 @@ impl Control {
     }
 
     /// Puts a configuration in force; what it replaces comes back. Everything that can be refused is refused before anything is published.
-    fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>, Arc<Routing>), Refused> {
-        let Ready { settings, routes, prepared } = ready;
+    fn apply(&mut self, ready: Ready, actor: &str) -> Result<Published, Refused> {
+        let Ready { settings, routes, prepared, commit } = ready;
         let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
@@ -302,8 +301,8 @@ impl Control {
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
         let changes = planned.changes;
-        let outcome = Outcome::Applied;
-        Ok((Reloaded { outcome, generation, changes, needs_restart, settled: false }, prepared, replaced))
+        let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
+        Ok(Published { answer, prepared, commit, replaced })
     }
 
     /// Throws the switches of candidates that are gone, so that requests that began before start no attempt there either.
