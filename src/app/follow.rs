@@ -1,5 +1,6 @@
 //! Which files are followed, and what is known to be in them: whatever a reload has read is no news, whoever asked for it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -16,7 +17,8 @@ pub(super) struct Follow {
 #[derive(Default)]
 struct Inner {
     watch: Weak<FileWatch>,
-    files: Vec<PathBuf>,
+    /// What the configuration refers to. A digest is for the watch once: of what it has seen since, it knows better.
+    files: Vec<Watched>,
     read: Option<Digest>,
 }
 
@@ -54,8 +56,11 @@ impl Follow {
     fn loaded(&self, read: Option<Digest>, settings: Option<&Settings>) {
         let mut inner = self.locked();
         inner.read = read;
-        if let Some(settings) = settings {
-            inner.files = referred(settings);
+        match settings {
+            Some(settings) => inner.files = referred(settings),
+            // What was loaded of them is not known, so what the watch knows stays. The digests of the last good load would differ from a
+            // broken file at every look, and every difference is a reload.
+            None => inner.files.iter_mut().for_each(|file| file.read = None),
         }
         if let Some(watch) = inner.watch.upgrade() {
             watch.watch(inner.wanted(&self.config));
@@ -72,22 +77,124 @@ impl Follow {
 impl Inner {
     fn wanted(&self, config: &Path) -> Vec<Watched> {
         let config = Watched { path: config.to_owned(), read: self.read };
-        let others = self.files.iter().map(|path| Watched { path: path.clone(), read: None });
-        std::iter::once(config).chain(others).collect()
+        std::iter::once(config).chain(self.files.iter().cloned()).collect()
     }
 }
 
-/// The files a configuration refers to.
-fn referred(settings: &Settings) -> Vec<PathBuf> {
+/// The files a configuration refers to, with what was loaded of them.
+fn referred(settings: &Settings) -> Vec<Watched> {
     let listeners = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     let ours = listeners.flat_map(|tls| &tls.certificates).flat_map(|files| [&files.cert, &files.key]);
     let upstreams = settings.services.iter().filter_map(|service| service.upstream.tls.as_ref());
     let theirs = upstreams.flat_map(|tls| tls.ca.iter().chain(tls.client.iter().flat_map(|(cert, key)| [cert, key])));
-    let named = ours.chain(theirs).map(|file| PathBuf::from(&file.path));
+    let mut files: BTreeMap<PathBuf, Option<Digest>> = BTreeMap::new();
+    for file in ours.chain(theirs) {
+        let read = Digest::of(&file.pem);
+        // A file that is named twice and was changed between the two reads: nothing is in no PEM file, so that it is news in any case.
+        let known = files.entry(PathBuf::from(&file.path)).or_insert(Some(read));
+        if *known != Some(read) {
+            *known = Some(Digest::of(&[]));
+        }
+    }
+    // A secret is not kept as it was read.
     let secrets = settings.services.iter().filter_map(|service| service.affinity.secret.as_ref());
-    let secrets = secrets.map(|secret| PathBuf::from(&*secret.1));
-    let mut files: Vec<PathBuf> = named.chain(secrets).collect();
-    files.sort_unstable();
-    files.dedup();
-    files
+    for secret in secrets {
+        files.entry(PathBuf::from(&*secret.1)).or_insert(None);
+    }
+    files.into_iter().map(|(path, read)| Watched { path, read }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crate::config::settings::{CertificateFiles, ListenerTls};
+    use crate::control::answer::Problem;
+    use crate::control::fake;
+    use crate::core::service::PemFile;
+    use crate::watch::Timing;
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+
+    /// A file of a test's own; it goes with the value.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(contents: &str) -> Self {
+            let name = format!("tidegate-follow-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, contents).expect("writes");
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Settings with `cert` and `key` as they were read from `path`.
+    fn with_pem(path: &Path, cert: &str, key: &str) -> Settings {
+        let file = |pem: &str| PemFile { path: path.display().to_string(), pem: pem.as_bytes().into() };
+        let mut settings = fake::web_and_api();
+        let certificates = vec![CertificateFiles { cert: file(cert), key: file(key) }];
+        settings.listeners[0].tls = Some(ListenerTls { certificates });
+        settings
+    }
+
+    fn read_of(follow: &Follow, path: &Path) -> Option<Digest> {
+        follow.files().into_iter().find(|file| file.path == path).expect("followed").read
+    }
+
+    #[test]
+    fn a_file_that_is_referred_to_is_compared_with_what_was_loaded_of_it() {
+        let (config, pem) = (Scratch::new(""), Scratch::new("new"));
+        let follow = Follow::new(&config.0);
+        let settings = with_pem(&pem.0, "old", "old");
+        let load = follow.loader(Arc::new(move |_| Ok(settings.clone())));
+        load(Source::File).expect("loads");
+        assert_eq!(read_of(&follow, &pem.0), Some(Digest::of(b"old")), "whatever is in it by now");
+        assert_eq!(follow.files().len(), 2, "a file that is named twice is followed once");
+    }
+
+    #[test]
+    fn a_file_that_changed_while_it_was_read_is_none_of_both() {
+        let (config, pem) = (Scratch::new(""), Scratch::new("new"));
+        let follow = Follow::new(&config.0);
+        let settings = with_pem(&pem.0, "old", "new");
+        let load = follow.loader(Arc::new(move |_| Ok(settings.clone())));
+        load(Source::File).expect("loads");
+        let read = read_of(&follow, &pem.0).expect("known");
+        assert!(read != Digest::of(b"old") && read != Digest::of(b"new"));
+    }
+
+    #[test]
+    fn a_refused_file_leaves_what_is_known_of_the_others() {
+        let (config, pem) = (Scratch::new(""), Scratch::new("broken"));
+        let follow = Follow::new(&config.0);
+        let outcomes =
+            Mutex::new(vec![Err(vec![Problem::of("broken".to_owned())]), Ok(with_pem(&pem.0, "old", "old"))]);
+        let next = move |_| outcomes.lock().expect("lock").pop().expect("an outcome");
+        let load = follow.loader(Arc::new(next));
+        load(Source::File).expect("loads");
+        load(Source::File).expect_err("refused");
+        // With the digest of before, the watch would tell of the same broken contents again and again.
+        assert_eq!(read_of(&follow, &pem.0), None);
+    }
+
+    #[tokio::test]
+    async fn a_change_between_loading_and_watching_is_told() {
+        let (config, pem) = (Scratch::new(""), Scratch::new("new"));
+        let follow = Follow::new(&config.0);
+        let settings = with_pem(&pem.0, "old", "old");
+        let load = follow.loader(Arc::new(move |_| Ok(settings.clone())));
+        load(Source::File).expect("loads");
+        let (sender, mut changes) = tokio::sync::mpsc::channel(1);
+        let _watch = FileWatch::start(follow.files(), Timing::default(), sender).expect("watches");
+        let changed = tokio::time::timeout(std::time::Duration::from_secs(10), changes.recv()).await;
+        assert_eq!(changed.expect("in time").expect("watched").paths, std::slice::from_ref(&pem.0));
+    }
 }

@@ -5,22 +5,28 @@ use std::sync::Arc;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::settings::{AccessLog, Log as LogSettings, LogFormat, LogLevel};
-use crate::control::writer::Listening;
+use crate::control::answer::Problem;
+use crate::control::reload::Listening;
 use crate::telemetry::Format;
 use crate::telemetry::access::{self, AccessWriter};
 use crate::telemetry::log::Log;
 use crate::telemetry::sink::Target;
 
-/// Takes over what a reload changes beside routing and listeners.
+/// What a reload changes beside routing and listeners: opens the target of the access log, then takes it all over.
 pub(super) fn listening(log: Arc<Log>, access: Arc<AccessWriter>) -> Listening {
     Arc::new(move |settings| {
-        // TIDEGATE_LOG wins over the file.
-        let _ = log.set_level(log_level(&settings.log).0);
-        match access.prepare(access_log(&settings.log.access)) {
-            Ok(prepared) => access.commit(prepared),
-            Err(why) => tracing::error!("{why}; the access log stays as it was"),
-        }
+        let prepared = access.prepare(access_log(&settings.log.access)).map_err(|why| vec![target_problem(why)])?;
+        let (level, log, access) = (log_level(&settings.log).0, Arc::clone(&log), Arc::clone(&access));
+        Ok(Box::new(move || {
+            // TIDEGATE_LOG wins over the file.
+            let _ = log.set_level(level);
+            access.commit(prepared);
+        }))
     })
+}
+
+fn target_problem(why: String) -> Problem {
+    Problem { key: Some("log.access.path".to_owned()), ..Problem::of(why) }
 }
 
 pub(super) fn log_level(log: &LogSettings) -> (LevelFilter, Option<Format>) {

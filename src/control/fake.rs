@@ -54,7 +54,10 @@ pub(crate) struct Bench {
     pub(crate) file: File,
     pub(crate) current: Current,
     pub(crate) handle: ControlHandle,
+    /// Numbers of services that the other parts took over.
     pub(crate) told: Arc<Mutex<Vec<usize>>>,
+    /// Why the other parts refuse what is prepared next.
+    pub(crate) refusal: Arc<Mutex<Option<String>>>,
     pub(crate) registry: Arc<Registry>,
 }
 
@@ -70,7 +73,8 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
     let plane = FakePlane::new();
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
-    let tell = Arc::clone(&told);
+    let (tell, refusal) = (Arc::clone(&told), Arc::new(Mutex::new(None::<String>)));
+    let refuse = Arc::clone(&refusal);
     let registry = Arc::new(Registry::new(1, clock::now()));
     let opening = Opening::new(Setup {
         settings: first,
@@ -78,7 +82,13 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
             Source::File | Source::Check => lock(&read).clone(),
             Source::Text(text) => Err(vec![Problem { line: Some(1), ..Problem::of(format!("not a file: {text}")) }]),
         }),
-        listening: Arc::new(move |settings| lock(&tell).push(settings.services.len())),
+        listening: Arc::new(move |settings| {
+            if let Some(why) = lock(&refuse).clone() {
+                return Err(vec![Problem::of(why)]);
+            }
+            let (tell, services) = (Arc::clone(&tell), settings.services.len());
+            Ok(Box::new(move || lock(&tell).push(services)))
+        }),
         registry: Arc::clone(&registry),
         path: "tidegate.toml".to_owned(),
         began: clock::now(),
@@ -86,7 +96,7 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
     })?;
     let current = opening.current().clone();
     let (control, handle) = opening.open(Arc::new(Arc::clone(&plane))).await?;
-    Ok((Bench { plane, file, current, handle, told, registry }, control))
+    Ok((Bench { plane, file, current, handle, told, refusal, registry }, control))
 }
 
 /// Settings with one listener, a route per service, and `services`.

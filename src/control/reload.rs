@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::config;
 use crate::config::settings::{Listener, Settings};
+use crate::core::id::Name;
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{Snapshot, UnknownService};
+use crate::state::current::Routing;
 
 use super::answer::{Problem, Refused, Reloaded};
 use super::journal::InForce;
@@ -19,6 +21,16 @@ use super::plane::{DataPlane, Prepared};
 
 /// Reads, checks and resolves a configuration; called on a thread that may block.
 pub type Loader = Arc<dyn Fn(Source) -> Result<Settings, Vec<Problem>> + Send + Sync>;
+
+/// Prepares what settings change beside routing and listeners, such as the log; called on a thread that may block. Dropping what comes
+/// back changes nothing.
+///
+/// # Errors
+/// Everything that cannot be had; the reload is refused then.
+pub type Listening = Arc<dyn Fn(&Settings) -> Result<Commit, Vec<Problem>> + Send + Sync>;
+
+/// The half of a change that cannot fail; called once the settings are published. Blocks for nothing.
+pub type Commit = Box<dyn FnOnce() + Send>;
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +51,37 @@ pub(super) enum Look {
     Ready(Box<Ready>),
 }
 
+/// What a look needs.
+pub(super) struct With {
+    pub(super) load: Loader,
+    pub(super) plane: Arc<dyn DataPlane>,
+    pub(super) listening: Listening,
+    pub(super) in_force: InForce,
+    pub(super) indexed: Indexed,
+}
+
 /// A configuration ready to take effect. Dropping it lets its listeners go.
 pub(super) struct Ready {
     pub(super) settings: Arc<Settings>,
     pub(super) routes: Arc<RouteTable>,
     pub(super) prepared: Box<dyn Prepared>,
+    pub(super) commit: Commit,
+}
+
+/// A configuration that was published, and what is left to do about it.
+pub(super) struct Published {
+    pub(super) answer: Reloaded,
+    pub(super) prepared: Box<dyn Prepared>,
+    pub(super) commit: Commit,
+    /// What was in force before.
+    pub(super) replaced: Arc<Routing>,
+}
+
+/// The routes in force, to be kept if a reload leaves them alone.
+pub(super) struct Indexed {
+    /// Names of the services the routes are indexed over, in order.
+    names: Vec<Name>,
+    routes: Arc<RouteTable>,
 }
 
 /// Who waits for a reload. Requests that come while another is under way share the next look and its answer.
@@ -74,28 +112,25 @@ pub fn file_loader(path: PathBuf, env: impl Fn(&str) -> Option<String> + Send + 
     })
 }
 
-/// Looks at the file and binds what it asks for.
-pub(super) fn look(load: Loader, plane: Arc<dyn DataPlane>, in_force: InForce, waiting: Waiting) -> Work {
+/// Looks at the file and prepares everything it asks for.
+pub(super) fn look(with: With, waiting: Waiting) -> Work {
     Box::pin(async move {
-        let blocking = tokio::task::spawn_blocking(move || prepare(&load, plane.as_ref(), &in_force));
+        let blocking = tokio::task::spawn_blocking(move || prepare(with));
         let outcome = blocking.await.unwrap_or_else(|_| Err(Refused::Config(vec![ended()])));
         Stage::Looked(waiting, outcome)
     })
 }
 
-/// Accepts on the listeners of a configuration that was published, awaits the workers, answers.
-pub(super) fn finish(
-    prepared: Box<dyn Prepared>,
-    plane: Arc<dyn DataPlane>,
-    tell: impl FnOnce() + Send + 'static,
-    answer: Reloaded,
-    waiting: Waiting,
-) -> Work {
+/// Accepts on the listeners of a configuration that was published, has the rest take it over, awaits the workers, answers.
+pub(super) fn finish(published: Published, plane: Arc<dyn DataPlane>, waiting: Waiting) -> Work {
     Box::pin(async move {
+        let Published { answer, prepared, commit, replaced } = published;
         prepared.commit().await;
-        tell();
+        commit();
         let settled = plane.settled().await;
         waiting.answer(&Ok(Reloaded { settled, ..answer }));
+        // Whoever lets go last frees ten thousand routes: here nobody waits for it, on a worker requests would.
+        drop(replaced);
         Stage::Answered
     })
 }
@@ -118,19 +153,38 @@ pub(super) fn wanted(settings: &Settings) -> Vec<Arc<Listener>> {
     settings.listeners.iter().cloned().map(Arc::new).collect()
 }
 
-fn prepare(load: &Loader, plane: &dyn DataPlane, in_force: &InForce) -> Result<Look, Refused> {
+fn prepare(with: With) -> Result<Look, Refused> {
+    let With { load, plane, listening, in_force, indexed } = with;
     let settings = load(Source::File).map_err(Refused::Config)?;
     // What the file refers to, certificates and secrets, is part of the settings; how it is written is not.
     if settings == *in_force.settings {
         return Ok(Look::Unchanged);
     }
-    let routes = index(&settings)?;
+    let routes = if indexed.is_of(&settings, &in_force) { indexed.routes } else { index(&settings)? };
     let prepared = plane.prepare(&wanted(&settings)).map_err(Refused::Listeners)?;
-    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared })))
+    let commit = listening(&settings).map_err(Refused::Config)?;
+    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared, commit })))
 }
 
 fn ended() -> Problem {
     Problem::of("reading the configuration ended unexpectedly; this is a defect, see the log".to_owned())
+}
+
+// === impl Indexed ===
+
+impl Indexed {
+    /// Those of `routing`.
+    pub(super) fn of(routing: &Routing) -> Self {
+        let names = routing.snapshot.services.iter().map(|active| active.service.name.clone());
+        Self { names: names.collect(), routes: Arc::clone(&routing.snapshot.routes) }
+    }
+
+    /// Whether `settings` would be indexed the same.
+    fn is_of(&self, settings: &Settings, in_force: &InForce) -> bool {
+        let mut names: Vec<&Name> = settings.services.iter().map(|service| &service.name).collect();
+        names.sort_unstable();
+        names.into_iter().eq(&self.names) && settings.routes == in_force.settings.routes
+    }
 }
 
 // === impl Waiting ===

@@ -209,6 +209,45 @@ async fn a_reload_binds_publishes_accepts_settles_and_answers() {
 }
 
 #[tokio::test]
+async fn a_reload_that_leaves_routes_and_names_alone_indexes_nothing() {
+    let bench = start(web_and_api()).await;
+    let routes = || Arc::clone(&bench.current.load().snapshot.routes);
+    let first = routes();
+    let apply = async |wanted| {
+        bench.write(wanted);
+        assert_eq!(bench.handle.reload("file").await.expect("applied").outcome, Outcome::Applied);
+    };
+    apply(settings(vec![service("api", 2, None), service("web", 3, Some(("v3", 1)))])).await;
+    assert!(Arc::ptr_eq(&first, &routes()), "endpoints are no part of it");
+    // The same routes, but the indices of their services are others.
+    let mut more = web_and_api();
+    more.services.insert(1, service("more", 1, None));
+    apply(more).await;
+    let second = routes();
+    assert!(!Arc::ptr_eq(&first, &second));
+    let mut other = settings(vec![service("api", 1, None), service("more", 1, None), service("web", 1, None)]);
+    other.routes.truncate(1);
+    apply(other).await;
+    assert!(!Arc::ptr_eq(&second, &routes()));
+}
+
+#[tokio::test]
+async fn what_a_reload_replaced_is_held_until_the_workers_settled_and_no_longer() {
+    let bench = start(web_and_api()).await;
+    let replaced = Arc::downgrade(&bench.current.load());
+    bench.plane.settles.send_replace(false);
+    bench.write(settings(vec![service("web", 1, None)]));
+    let handle = bench.handle.clone();
+    let reload = tokio::spawn(async move { handle.reload("file").await });
+    bench.plane.settling.notified().await;
+    assert_eq!(bench.current.load().snapshot.generation, 2);
+    assert!(replaced.upgrade().is_some(), "a worker would be the one that frees it");
+    bench.plane.settles.send_replace(true);
+    assert!(reload.await.expect("no panic").expect("applied").settled);
+    assert!(replaced.upgrade().is_none());
+}
+
+#[tokio::test]
 async fn a_refused_reload_changes_nothing_and_is_remembered() {
     let bench = start(web_and_api()).await;
     let before = bench.current.load();
@@ -235,11 +274,16 @@ async fn a_refused_reload_changes_nothing_and_is_remembered() {
     *lock(&bench.plane.prepare_error) = Some("listeners.public: address in use".to_owned());
     bench.write(settings(vec![service("other", 1, None)]));
     check("listener", "address in use").await;
+    *lock(&bench.plane.prepare_error) = None;
+    *lock(&bench.refusal) = Some("log.access.path: no such directory".to_owned());
+    check("access log", "log.access.path").await;
+    assert!(lock(&bench.told).is_empty(), "nobody takes over what is refused");
+    *lock(&bench.refusal) = None;
     // Back to what is in force: fine again, nothing to do.
     bench.write(web_and_api());
     assert_eq!(bench.handle.reload("file").await.expect("true").outcome, Outcome::Unchanged);
     assert!(bench.handle.last_reload().ok);
-    assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 4 });
+    assert_eq!(bench.handle.reload_counts(), ReloadCounts { applied: 0, unchanged: 1, refused: 5 });
 }
 
 #[tokio::test]

@@ -21,12 +21,9 @@ use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::journal::{InForce, Journal, Note, What};
-use super::plane::{DataPlane, Prepared};
-use super::reload::{self, Loader, Look, Ready, Stage, Waiting, Work};
+use super::plane::DataPlane;
+use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::status::{self, State};
-
-/// Told about settings that took effect: for what is neither routing nor a listener, such as the log.
-pub type Listening = Arc<dyn Fn(&Arc<Settings>) + Send + Sync>;
 
 /// What control begins with.
 pub struct Setup {
@@ -34,7 +31,7 @@ pub struct Setup {
     pub settings: Settings,
     /// Reads it again.
     pub load: Loader,
-    /// Told about every configuration that took effect after the first.
+    /// Takes over, after the first, what is neither routing nor a listener.
     pub listening: Listening,
     /// Keeps endpoint state.
     pub registry: Arc<Registry>,
@@ -241,7 +238,14 @@ impl Control {
             waiting.replies.push(more.reply);
         }
         let shared = &self.shared;
-        reload::look(Arc::clone(&shared.load), Arc::clone(&shared.plane), shared.journal.in_force(), waiting)
+        let with = With {
+            load: Arc::clone(&shared.load),
+            plane: Arc::clone(&shared.plane),
+            listening: Arc::clone(&self.listening),
+            in_force: shared.journal.in_force(),
+            indexed: Indexed::of(&self.current),
+        };
+        reload::look(with, waiting)
     }
 
     /// Goes on with a reload after a stage of it; `None` when it is over.
@@ -261,11 +265,7 @@ impl Control {
             Err(refused) => Err(refused),
         };
         match applied {
-            Ok((answer, prepared)) => {
-                let (listening, settings) = (Arc::clone(&self.listening), self.shared.journal.in_force().settings);
-                let tell = move || listening(&settings);
-                Some(reload::finish(prepared, Arc::clone(&self.shared.plane), tell, answer, waiting))
-            }
+            Ok(published) => Some(reload::finish(published, Arc::clone(&self.shared.plane), waiting)),
             Err(refused) => {
                 self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
                 waiting.answer(&Err(refused));
@@ -281,9 +281,9 @@ impl Control {
         Reloaded { outcome: Outcome::Unchanged, generation, changes: Vec::new(), needs_restart, settled: true }
     }
 
-    /// Puts a configuration in force. Everything that can be refused is refused before anything is published.
-    fn apply(&mut self, ready: Ready, actor: &str) -> Result<(Reloaded, Box<dyn Prepared>), Refused> {
-        let Ready { settings, routes, prepared } = ready;
+    /// Puts a configuration in force; what it replaces comes back. Everything that can be refused is refused before anything is published.
+    fn apply(&mut self, ready: Ready, actor: &str) -> Result<Published, Refused> {
+        let Ready { settings, routes, prepared, commit } = ready;
         let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
@@ -291,7 +291,8 @@ impl Control {
         self.next_rollout = planned.next_rollout;
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
-        self.current = self.publisher.publish(Routing { snapshot, live });
+        let published = self.publisher.publish(Routing { snapshot, live });
+        let replaced = std::mem::replace(&mut self.current, published);
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);
@@ -300,7 +301,8 @@ impl Control {
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
         let changes = planned.changes;
-        Ok((Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false }, prepared))
+        let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
+        Ok(Published { answer, prepared, commit, replaced })
     }
 
     /// Throws the switches of candidates that are gone, so that requests that began before start no attempt there either.

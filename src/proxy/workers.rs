@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::config::settings::{ListenAddress, Listener};
@@ -18,7 +19,7 @@ use crate::net::tls::{self, CertPem};
 use super::listener::ListenerLive;
 use super::worker::{self, COMMANDS_MAX, Command, Parts};
 
-/// Longest wait for a worker to acknowledge a snapshot. A healthy one needs microseconds.
+/// Longest wait for a worker to acknowledge a snapshot, or to take commands. A healthy one needs microseconds.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// The workers of the process.
@@ -42,6 +43,9 @@ struct Entry {
     bound: ListenAddress,
     file: Option<SocketFile>,
 }
+
+/// A worker and what it is to be told.
+type Told = (mpsc::Sender<Command>, Vec<Command>);
 
 struct Change {
     workers: Workers,
@@ -84,13 +88,14 @@ impl Workers {
         Ok(Self(shared))
     }
 
-    /// Tells every worker to finish: accept until `accept_until`, keep idle client connections until `idle_until`.
+    /// Removes the files of unix sockets, then tells every worker to finish: accept until `accept_until`, keep idle client connections
+    /// until `idle_until`. Takes at most [`SETTLE_MAX`].
     pub async fn drain(&self, accept_until: Instant, idle_until: Instant) {
-        for sender in self.senders() {
-            // A worker that is gone has nothing to drain.
-            let _ = sender.send(Command::Drain { accept_until, idle_until }).await;
-        }
+        // First the files: no new client finds a socket then whose queue is being emptied.
         lock(&self.0.listeners).values_mut().for_each(|entry| drop(entry.file.take()));
+        let drain = || vec![Command::Drain { accept_until, idle_until }];
+        let commands = self.senders().into_iter().map(|sender| (sender, drain()));
+        tell(commands.collect(), "it goes on until the drain timeout is over").await;
     }
 
     /// Resolves when every worker has finished.
@@ -158,30 +163,22 @@ impl DataPlane for Workers {
 
     fn settled(&self) -> Pending<bool> {
         let senders = self.senders();
-        Box::pin(async move {
-            let all = async {
-                let mut answers = Vec::with_capacity(senders.len());
-                for sender in senders {
-                    let (done, answer) = oneshot::channel();
-                    if sender.send(Command::Settle(done)).await.is_ok() {
-                        answers.push(answer);
-                    }
-                }
-                for answer in answers {
-                    // A worker that ended meanwhile begins nothing any more.
-                    let _ = answer.await;
-                }
-            };
-            tokio::time::timeout(SETTLE_MAX, all).await.is_ok()
-        })
+        let ask = |sender: mpsc::Sender<Command>| async move {
+            let (done, answer) = oneshot::channel();
+            if sender.send(Command::Settle(done)).await.is_ok() {
+                // A worker that ended meanwhile begins nothing any more.
+                let _ = answer.await;
+            }
+        };
+        Box::pin(together(senders.into_iter().map(ask).collect(), "it may still begin requests by an older snapshot"))
     }
 }
 
 impl Prepared for Change {
     fn commit(self: Box<Self>) -> Pending<()> {
         Box::pin(async move {
-            let senders = self.workers.senders();
-            let mut commands: Vec<(usize, Command)> = Vec::new();
+            let mut commands: Vec<Told> =
+                self.workers.senders().into_iter().map(|sender| (sender, Vec::new())).collect();
             {
                 let mut listeners = lock(&self.workers.0.listeners);
                 let mut next = BTreeMap::new();
@@ -190,15 +187,12 @@ impl Prepared for Change {
                 }
                 for (_, mut gone) in std::mem::replace(&mut *listeners, next) {
                     drop(gone.file.take());
-                    commands.extend((0..senders.len()).map(|i| (i, Command::Close(Arc::clone(&gone.live)))));
+                    for (_, told) in &mut commands {
+                        told.push(Command::Close(Arc::clone(&gone.live)));
+                    }
                 }
             }
-            for (index, command) in commands {
-                if let Some(sender) = senders.get(index) {
-                    // A worker that is gone accepts nothing.
-                    let _ = sender.send(command).await;
-                }
-            }
+            tell(commands, "the listeners that came and went are not accepted on and not closed there").await;
         })
     }
 
@@ -216,12 +210,7 @@ impl Prepared for Change {
 // === impl Step ===
 
 impl Step {
-    fn apply(
-        self,
-        now: &mut BTreeMap<Key, Entry>,
-        next: &mut BTreeMap<Key, Entry>,
-        commands: &mut Vec<(usize, Command)>,
-    ) {
+    fn apply(self, now: &mut BTreeMap<Key, Entry>, next: &mut BTreeMap<Key, Entry>, commands: &mut [Told]) {
         match self {
             Self::Keep { key, settings, tls, .. } => {
                 if let Some(entry) = now.remove(&key) {
@@ -231,8 +220,9 @@ impl Step {
             }
             Self::Add { key, bound, settings, tls } => {
                 let live = Arc::new(ListenerLive::new(settings, tls));
-                let sockets = bound.sockets.into_iter().enumerate();
-                commands.extend(sockets.map(|(i, socket)| (i, Command::Listen(Arc::clone(&live), socket))));
+                for ((_, told), socket) in commands.iter_mut().zip(bound.sockets) {
+                    told.push(Command::Listen(Arc::clone(&live), socket));
+                }
                 next.insert(key, Entry { live, bound: listen_address(&bound.address), file: bound.file });
             }
         }
@@ -258,6 +248,38 @@ impl Drop for Gone {
     }
 }
 
+/// Gives every worker its commands, in order. One that is gone needs none; of one that hangs `otherwise` says what that means.
+async fn tell(commands: Vec<Told>, otherwise: &'static str) {
+    let give = |(sender, commands): Told| async move {
+        for command in commands {
+            if sender.send(command).await.is_err() {
+                return;
+            }
+        }
+    };
+    together(commands.into_iter().map(give).collect(), otherwise).await;
+}
+
+/// Does `work`, an element per worker, at the same time, so that a worker that hangs keeps none of the others waiting. Whether all of it was
+/// done within [`SETTLE_MAX`].
+async fn together<F: Future<Output = ()> + Send + 'static>(work: Vec<F>, otherwise: &'static str) -> bool {
+    let mut tasks = JoinSet::new();
+    for (worker, work) in work.into_iter().enumerate() {
+        tasks.spawn(async move {
+            let done = tokio::time::timeout(SETTLE_MAX, work).await.is_ok();
+            if !done {
+                tracing::error!(worker, wait = ?SETTLE_MAX, "a worker does not take its commands: {otherwise}");
+            }
+            done
+        });
+    }
+    let mut all = true;
+    while let Some(done) = tasks.join_next().await {
+        all &= done.unwrap_or(false);
+    }
+    all
+}
+
 fn listen_address(address: &Address) -> ListenAddress {
     match address {
         Address::Tcp(address) => ListenAddress::Tcp(*address),
@@ -281,3 +303,6 @@ fn tls_config(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, String> 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

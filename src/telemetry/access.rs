@@ -133,8 +133,9 @@ impl AccessWriter {
     /// Opens the target if the log is enabled, and starts the writer. `clock` is read when a write fails, nowhere else.
     ///
     /// # Errors
-    /// A sentence with the target and the reason.
+    /// A sentence with the key, the target and the reason.
     pub fn start(settings: Settings, clock: fn() -> Instant) -> Result<Self, String> {
+        let open = |target| open(target).map_err(|why| format!("log.access.path: {why}"));
         let output = if settings.enabled { Some(open(&settings.target)?) } else { None };
         Self::with_output(settings, output, clock).map_err(|error| format!("log.access: no writer thread: {error}"))
     }
@@ -202,9 +203,7 @@ impl AccessWriter {
 
 fn open(target: &Target) -> Result<Output, String> {
     Output::open(target).map_err(|error| {
-        format!(
-            "log.access.path: cannot append to {target}: {error}; allowed is \"-\" or a file this process may write"
-        )
+        format!("cannot append to {target}: {error}; allowed is \"-\" or a file this process may write")
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -114,6 +115,28 @@ async fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
     }
     assert_eq!(proxy.reload(&good).await.status, 200);
     assert!((proxy.admin.metric("tidegate_config_last_reload_successful", &[]).await - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn an_access_log_that_cannot_be_opened_refuses_the_whole_file() {
+    let (v1, v2) = pair().await;
+    let proxy = Proxy::start(|c| c.web(&[&v1.address()], &[])).await;
+    let wanted = |log: &Path| {
+        let path = format!("enabled = true\npath = \"{}\"", log.display());
+        proxy.base.clone().web(&[&v2.address()], &[]).set("log.access", &path)
+    };
+    let refused = proxy.reload(&wanted(&proxy.dir.path().join("none/access.log")).text()).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let problem: serde_json::Value = serde_json::from_str(refused.text()).unwrap();
+    assert_eq!(problem["errors"][0]["key"].as_str(), Some("log.access.path"), "{problem}");
+    assert_eq!(proxy.ask(GET).await.version(), "v1", "nothing of it is in force");
+    let log = proxy.dir.path().join("access.log");
+    proxy.reload_ok(&wanted(&log)).await;
+    assert_eq!(proxy.ask(GET).await.version(), "v2");
+    eventually(WAIT_MAX, "a line", || async {
+        fs::read_to_string(&log).is_ok_and(|t| t.contains("\"status\":200")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
