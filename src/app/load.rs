@@ -16,10 +16,10 @@ use crate::telemetry::sink::Target;
 pub(super) fn listening(log: Arc<Log>, access: Arc<AccessWriter>) -> Listening {
     Arc::new(move |settings| {
         let prepared = access.prepare(access_log(&settings.log.access)).map_err(|why| vec![target_problem(why)])?;
-        let (level, log, access) = (log_level(&settings.log).0, Arc::clone(&log), Arc::clone(&access));
+        let ((level, format), log, access) = (log_level(&settings.log), Arc::clone(&log), Arc::clone(&access));
         Ok(Box::new(move || {
-            // TIDEGATE_LOG wins over the file.
-            let _ = log.set_level(level);
+            // TIDEGATE_LOG wins over the file, and whoever embeds us may have a log of their own.
+            let _ = (log.set_level(level), log.set_format(format));
             access.commit(prepared);
         }))
     })
