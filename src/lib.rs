@@ -42,7 +42,7 @@
 //!
 //! # Decisions
 //!
-//! - An HTTP/1.1 codec of our own: lenient parsers cannot refuse what must be refused, and framing is never passed through but rebuilt.
+//! - An HTTP/1.1 codec of our own: lenient parsers (httparse too, the oracle of our tests) cannot refuse what must be refused, and framing is never passed through but rebuilt.
 //! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
 //! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.

@@ -1,13 +1,12 @@
 //! Where the admin API listens: loopback, or a unix socket only its owner may open.
 
-use std::fs::{self, Permissions};
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::settings::ListenAddress;
+use crate::net::socket::{Address, ListenSocket, ListenSpec, SocketFile, bind_all};
 
 /// Mode of the unix socket: its owner alone.
 const SOCKET_MODE: u32 = 0o600;
@@ -17,8 +16,8 @@ const SOCKET_MODE: u32 = 0o600;
 pub enum AdminListener {
     /// On loopback.
     Tcp(TcpListener),
-    /// On a unix socket.
-    Unix(UnixListener),
+    /// On a unix socket, whose file goes with it.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// Binds `address`.
@@ -31,35 +30,18 @@ pub async fn bind(address: &ListenAddress) -> Result<AdminListener> {
             Err(Error::new(ErrorKind::InvalidInput, "only a loopback address or unix:/path is allowed here"))
         }
         ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(AdminListener::Tcp),
-        ListenAddress::Unix(path) => bind_unix(path).await.map(AdminListener::Unix),
+        ListenAddress::Unix(path) => bind_unix(path),
     };
     bound.map_err(|error| Error::new(error.kind(), format!("admin.listen: {address}: {error}")))
 }
 
-/// Binds beside `path` and moves the socket there once its mode is right, so that at no time anyone else may open it.
-async fn bind_unix(path: &Path) -> Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "there is something that is not a socket"));
-        }
-        Ok(_) if UnixStream::connect(path).await.is_ok() => {
-            return Err(Error::new(ErrorKind::AddrInUse, "another process answers there"));
-        }
-        // Left behind by a process that is gone: the move below replaces it.
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+fn bind_unix(path: &Path) -> Result<AdminListener> {
+    let address = Address::Unix(path.to_owned());
+    let mut bound = bind_all(&ListenSpec { address, exclusive: true, mode: Some(SOCKET_MODE) }, 1)?;
+    match bound.sockets.pop() {
+        Some(ListenSocket::Unix(socket)) => Ok(AdminListener::Unix(UnixListener::from_std(socket)?, bound.file)),
+        _ => Err(Error::new(ErrorKind::InvalidInput, "not a unix socket")),
     }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
-    let _ = fs::remove_file(&beside);
-    let listener = UnixListener::bind(&beside)?;
-    let moved =
-        fs::set_permissions(&beside, Permissions::from_mode(SOCKET_MODE)).and_then(|()| fs::rename(&beside, path));
-    if moved.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    moved.map(|()| listener)
 }
 
 // === impl AdminListener ===
@@ -72,7 +54,7 @@ impl AdminListener {
     pub fn tcp_address(&self) -> Result<Option<std::net::SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
-            Self::Unix(_) => Ok(None),
+            Self::Unix(..) => Ok(None),
         }
     }
 }

@@ -107,6 +107,9 @@ impl From<Refused> for Problem {
             Refused::NoCandidate(_) => {
                 Self::new(StatusCode::CONFLICT, kind!("no-candidate"), "The service has no candidate", detail)
             }
+            Refused::Aborted { .. } => {
+                Self::new(StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted", detail)
+            }
             Refused::Config(_) => Self::new(unprocessable, kind!("bad-config"), "The configuration is wrong", detail),
             Refused::Plan(_) => {
                 let title = "What runs does not allow this configuration";
@@ -123,7 +126,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
             Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
-            Refused::NoCandidate(_) | Refused::Busy(_) | Refused::Stopping => {}
+            Refused::NoCandidate(_) | Refused::Aborted { .. } | Refused::Busy(_) | Refused::Stopping => {}
         }
         problem
     }

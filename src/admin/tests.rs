@@ -460,10 +460,12 @@ async fn binding_takes_over_what_is_left_behind_and_nothing_else() {
     let path = SocketPath::new("bound");
     let first = bind(&path.address()).await.expect("binds");
     let used = bind(&path.address()).await.expect_err("in use").to_string();
-    assert!(used.contains("another process answers there") && used.contains("admin.listen: unix:/"), "{used}");
+    assert!(used.contains("another process listens there") && used.contains("admin.listen: unix:/"), "{used}");
     drop(first);
+    assert!(!path.0.exists(), "the file goes with the listener");
+    drop(std::os::unix::net::UnixListener::bind(&path.0).expect("what a killed process leaves behind"));
     drop(bind(&path.address()).await.expect("the socket left behind is replaced"));
-    std::fs::remove_file(&path.0).and_then(|()| std::fs::write(&path.0, "precious")).expect("writes");
+    std::fs::write(&path.0, "precious").expect("writes");
     let file = bind(&path.address()).await.expect_err("a file").to_string();
     assert!(file.contains("not a socket"), "{file}");
     assert_eq!(std::fs::read_to_string(&path.0).expect("still there"), "precious");

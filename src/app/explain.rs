@@ -18,16 +18,16 @@ use crate::proxy::routing::{RouteScratch, Routed, route};
 use crate::proxy::sticky::{self, Reading, SessionSeal};
 use crate::state::current::{Current, Routing};
 
-/// Answers what would become of a request. Session cookies that are sealed with the key of this process count as unsealed.
-pub(super) fn explainer(current: Current, control: ControlHandle) -> Explainer {
+/// Answers what would become of a request. `session_secret` is the key of this process for session cookies.
+pub(super) fn explainer(current: Current, control: ControlHandle, session_secret: [u8; 32]) -> Explainer {
     Arc::new(move |question| {
         let settings = control.settings();
         let Some(listener) = settings.listeners.first() else { return Err("there is no listener".to_owned()) };
-        Ok(explain(&current.load(), &Arc::new(listener.clone()), question))
+        Ok(explain(&current.load(), &Arc::new(listener.clone()), &session_secret, question))
     })
 }
 
-fn explain(routing: &Routing, listener: &Arc<Listener>, question: &Question) -> Explained {
+fn explain(routing: &Routing, listener: &Arc<Listener>, session_secret: &[u8], question: &Question) -> Explained {
     let mut explained = Explained { generation: routing.snapshot.generation, ..Explained::default() };
     let head = match head(question, &listener.limits, listener.underscores) {
         Ok(head) => head,
@@ -56,7 +56,7 @@ fn explain(routing: &Routing, listener: &Arc<Listener>, question: &Question) -> 
     };
     let ip = client_ip(&head, &facts);
     let service = service(routing, index, &head, ip, &mut explained);
-    tell_variant(routing, service, &head, ip, &mut explained);
+    tell_variant(routing, service, &head, ip, session_secret, &mut explained);
     explained
 }
 
@@ -128,10 +128,17 @@ fn service(
     }
 }
 
-fn tell_variant(routing: &Routing, service: usize, head: &RequestHead, ip: Option<IpAddr>, explained: &mut Explained) {
+fn tell_variant(
+    routing: &Routing,
+    service: usize,
+    head: &RequestHead,
+    ip: Option<IpAddr>,
+    session_secret: &[u8],
+    explained: &mut Explained,
+) {
     let (active, live) = routing.service(service);
     let affinity = &active.service.affinity;
-    let secret = affinity.secret.as_ref().map_or(&[][..], |secret| &secret.0[..]);
+    let secret = affinity.secret.as_ref().map_or(session_secret, |secret| &secret.0[..]);
     let seal = SessionSeal { tag: active.session_tag, secret };
     let mut random = fastrand::Rng::new();
     let reading = sticky::read(head, ip, active.service.force.as_ref(), affinity, active.salt, seal, &mut random);

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::bind::{AdminListener, bind};
 use crate::admin::gather::{self, gather};
 use crate::admin::{AdminState, Bounds};
-use crate::config::settings::{ListenAddress, Settings};
+use crate::config::settings::{ListenAddress, Runtime, Settings};
 use crate::control::answer::Refused;
 use crate::control::handle::ControlHandle;
 use crate::control::reload::{Source, file_loader};
@@ -77,6 +77,8 @@ pub struct Handle {
 /// What has to end.
 struct Running {
     control: ControlHandle,
+    /// `[runtime]` as the process began with it: only a restart changes it.
+    runtime: Runtime,
     lifecycle: Lifecycle,
     workers: Workers,
     access: Arc<AccessWriter>,
@@ -103,8 +105,8 @@ struct Ground {
 /// Everything wrong with the file at once, or what the system refused. Nothing keeps running then.
 pub fn start(options: &Options) -> Result<Handle, StartError> {
     let ground = ground(options)?;
-    let settings = ground.settings;
-    let workers = Workers::start(parts(&ground.opening, &ground.registry, &ground.process, &ground.access)?)
+    let (settings, secret) = (ground.settings, session_secret()?);
+    let workers = Workers::start(parts(&ground.opening, &ground.registry, &ground.process, &ground.access, secret))
         .map_err(|error| StartError::System(format!("cannot start workers: {error}")))?;
     let lifecycle = Lifecycle::default();
     let (stop, stopped) = watch::channel(false);
@@ -118,6 +120,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     };
     let running = Running {
         control: control.clone(),
+        runtime: settings.runtime.clone(),
         lifecycle: lifecycle.clone(),
         workers: workers.clone(),
         access: Arc::clone(&ground.access),
@@ -133,7 +136,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
     let state = AdminState {
         metrics: Arc::new(sources.renderer(control.clone())),
-        explain: explain::explainer(control.current().clone(), control.clone()),
+        explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control,
         lifecycle: lifecycle.clone(),
         bounds: Bounds::default(),
@@ -171,15 +174,21 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     Ok(Ground { settings, opening, registry, process, access, log, follow })
 }
 
+/// Keys session cookies of services without a secret of their own, for the life of the process.
+fn session_secret() -> Result<[u8; 32], StartError> {
+    let mut secret = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut secret)
+        .map_err(|_| StartError::System("the system has no random numbers".to_owned()))?;
+    Ok(secret)
+}
+
 fn parts(
     opening: &Opening,
     registry: &Arc<Registry>,
     process: &Arc<ProcessCounters>,
     access: &AccessWriter,
-) -> Result<Vec<Parts>, StartError> {
-    let mut session_secret = [0; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut session_secret)
-        .map_err(|_| StartError::System("the system has no random numbers".to_owned()))?;
+    session_secret: [u8; 32],
+) -> Vec<Parts> {
     let connector = Arc::new(OnceLock::new());
     let part = |index| Parts {
         index,
@@ -190,7 +199,7 @@ fn parts(
         connector: Arc::clone(&connector),
         access: access.worker(),
     };
-    Ok((0..process.workers()).map(part).collect())
+    (0..process.workers()).map(part).collect()
 }
 
 /// Runs control on a thread of its own, from binding the listeners on.
@@ -395,7 +404,7 @@ impl Drop for Handle {
 impl Running {
     async fn drain(&self) {
         self.lifecycle.advance(Phase::Draining);
-        let runtime = self.control.settings().runtime.clone();
+        let runtime = &self.runtime;
         tracing::info!(timeout = ?runtime.drain_timeout, "draining");
         let all = async {
             tokio::time::sleep(runtime.accept_grace).await;

@@ -99,7 +99,8 @@ impl fmt::Display for Failure {
             detail.lines().try_for_each(|line| write!(f, "\n  {}", text::clean(line)))?;
         }
         // Not indented: editors find `file:line: ` at the start of a line.
-        said.iter().take(ERRORS_SHOWN_MAX).try_for_each(|line| write!(f, "\n{}", text::clean(line)))?;
+        let lines = said.iter().take(ERRORS_SHOWN_MAX).flat_map(|error| error.lines());
+        lines.into_iter().try_for_each(|line| write!(f, "\n{}", text::clean(line)))?;
         match said.len().saturating_sub(ERRORS_SHOWN_MAX) {
             0 => Ok(()),
             more => write!(f, "\nand {more} more; --json shows all of them"),

@@ -129,6 +129,13 @@ pub enum Refused {
     },
     /// A weight for a service without a candidate.
     NoCandidate(Name),
+    /// A weight above zero, without a reason, for a candidate that was aborted.
+    Aborted {
+        /// The service.
+        service: Name,
+        /// The candidate.
+        version: Version,
+    },
     /// The configuration is wrong; everything that is, at once.
     Config(Vec<Problem>),
     /// The configuration is right but asks for something what runs does not allow; a sentence each.
@@ -178,6 +185,10 @@ impl fmt::Display for Refused {
             Self::NoCandidate(service) => {
                 write!(f, "service \"{service}\" has no candidate, so there is nothing to weigh: ")?;
                 write!(f, "declare [services.{service}.candidate] and reload first")
+            }
+            Self::Aborted { service, version } => {
+                write!(f, "candidate {version} of service \"{service}\" was aborted; ")?;
+                write!(f, "to try it again all the same, give a reason with the weight")
             }
             Self::Config(problems) => listed(f, "", "\n", problems),
             Self::Plan(refusals) => listed(f, "", "\n", refusals),

@@ -22,19 +22,25 @@ pub(super) struct Accepted {
 
 /// What `weight` means for a service: `None` if it is so already. `open` is the switch of its candidate.
 ///
-/// An aborted candidate is reopened by an explicit weight above zero, as a rollout of its own with other users first.
+/// An aborted candidate is reopened by an explicit weight above zero that gives a reason, as a rollout of its own with other users
+/// first: a script that goes on with its steps must not undo what a person has stopped.
 pub(super) fn weight(
     active: &ActiveService,
     open: bool,
     weight: Weight,
+    reason: Option<&str>,
     next_rollout: &mut u64,
 ) -> Result<Option<Running>, Refused> {
-    if active.service.candidate.is_none() {
+    let Some(candidate) = &active.service.candidate else {
         return Err(Refused::NoCandidate(active.service.name.clone()));
-    }
+    };
     let running = &active.running;
     let closed = running.aborted || !open;
     if closed && weight > Weight::ZERO {
+        if reason.is_none_or(|reason| reason.trim().is_empty()) {
+            let (service, version) = (active.service.name.clone(), candidate.version.clone());
+            return Err(Refused::Aborted { service, version });
+        }
         let rollout = *next_rollout;
         *next_rollout += 1;
         return Ok(Some(Running { weight, aborted: false, retry: running.retry.saturating_add(1), rollout }));
@@ -74,12 +80,24 @@ mod tests {
         ActiveService::new(service("web", 1, candidate.then_some(("v2", 1))), running)
     }
 
+    const WHY: Option<&str> = Some("fixed by a restart of the database");
+
+    #[test]
+    fn an_aborted_candidate_is_not_reopened_without_a_reason() {
+        let aborted = active(true, Running { aborted: true, ..Running::idle(3) });
+        for reason in [None, Some(""), Some("  ")] {
+            let refused = weight(&aborted, false, percent("5%"), reason, &mut 9).expect_err("refused");
+            assert!(matches!(refused, Refused::Aborted { .. }), "{refused}");
+            assert_eq!(weight(&aborted, false, Weight::ZERO, reason, &mut 9), Ok(None), "no traffic needs no reason");
+        }
+    }
+
     #[test]
     fn a_weight_changes_nothing_but_the_weight() {
         let mut next = 9;
-        let decided = weight(&active(true, Running::idle(3)), true, percent("5%"), &mut next);
+        let decided = weight(&active(true, Running::idle(3)), true, percent("5%"), WHY, &mut next);
         assert_eq!(decided, Ok(Some(Running { weight: percent("5%"), ..Running::idle(3) })));
-        assert_eq!(weight(&active(true, Running::idle(3)), true, Weight::ZERO, &mut next), Ok(None));
+        assert_eq!(weight(&active(true, Running::idle(3)), true, Weight::ZERO, WHY, &mut next), Ok(None));
         assert_eq!(next, 9);
     }
 
@@ -87,19 +105,22 @@ mod tests {
     fn only_a_weight_above_zero_reopens_and_as_a_rollout_of_its_own() {
         let aborted = active(true, Running { aborted: true, ..Running::idle(3) });
         let mut next = 9;
-        assert_eq!(weight(&aborted, false, Weight::ZERO, &mut next), Ok(None));
+        assert_eq!(weight(&aborted, false, Weight::ZERO, WHY, &mut next), Ok(None));
         let expected = Running { weight: percent("5%"), aborted: false, retry: 1, rollout: 9 };
-        assert_eq!(weight(&aborted, false, percent("5%"), &mut next), Ok(Some(expected.clone())));
+        assert_eq!(weight(&aborted, false, percent("5%"), WHY, &mut next), Ok(Some(expected.clone())));
         assert_eq!(next, 10);
         // The switch was thrown but the abort itself never arrived.
         let thrown = active(true, Running { weight: percent("5%"), ..Running::idle(3) });
-        assert_eq!(weight(&thrown, false, percent("5%"), &mut next), Ok(Some(Running { rollout: 10, ..expected })));
+        assert_eq!(
+            weight(&thrown, false, percent("5%"), WHY, &mut next),
+            Ok(Some(Running { rollout: 10, ..expected }))
+        );
     }
 
     #[test]
     fn a_weight_without_a_candidate_is_refused_and_an_abort_is_not() {
         let idle = active(false, Running::idle(0));
-        let refused = weight(&idle, false, percent("5%"), &mut 1).expect_err("refused").to_string();
+        let refused = weight(&idle, false, percent("5%"), WHY, &mut 1).expect_err("refused").to_string();
         assert!(refused.contains("\"web\" has no candidate"), "{refused}");
         assert_eq!(abort(&idle), None);
     }

@@ -58,6 +58,22 @@ pub enum What {
     ReloadRefused,
 }
 
+// === impl What ===
+
+impl What {
+    /// The word used in the API and the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Weight => "weight",
+            Self::Abort => "abort",
+            Self::Reload => "reload",
+            Self::ReloadRefused => "reload_refused",
+        }
+    }
+}
+
 /// An event before it has a number and a time.
 #[derive(Clone, Debug)]
 pub(super) struct Note {
@@ -163,10 +179,12 @@ impl Journal {
     pub(super) fn note(&self, note: Note) {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
-        tracing::info!(
-            actor = note.actor, what = ?note.what, service = note.service, from, to, detail, generation = note.generation,
-            "control event"
-        );
+        let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
+        if matches!(note.what, What::ReloadRefused | What::Abort) {
+            tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
+        } else {
+            tracing::info!(actor, what, service, from, to, detail, generation, "control event");
+        }
         let mut inner = self.inner();
         let seq = inner.next_seq;
         inner.next_seq += 1;

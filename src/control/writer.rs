@@ -199,7 +199,8 @@ impl Control {
     ) -> Result<Applied, Refused> {
         let index = self.find(service)?;
         let (active, live) = self.current.service(index);
-        let decided = decide::weight(active, live.is_candidate_open(), weight, &mut self.next_rollout)?;
+        let decided =
+            decide::weight(active, live.is_candidate_open(), weight, reason.as_deref(), &mut self.next_rollout)?;
         self.put(index, decided, What::Weight, actor, reason);
         Ok(self.applied(index))
     }

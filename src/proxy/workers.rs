@@ -22,6 +22,9 @@ use super::worker::{self, COMMANDS_MAX, Command, Parts};
 /// Longest wait for a worker to acknowledge a snapshot, or to take commands. A healthy one needs microseconds.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
 
+/// Mode of a listener's unix socket: whoever may enter its folder may connect, whatever the umask, like a port on loopback.
+const UNIX_MODE: u32 = 0o666;
+
 /// The workers of the process.
 #[derive(Clone)]
 pub struct Workers(Arc<Shared>);
@@ -148,7 +151,7 @@ impl Workers {
             ListenAddress::Unix(path) => Address::Unix(path.clone()),
         };
         let tls = tls_config(wanted)?;
-        let spec = ListenSpec { address, exclusive: true, mode: None };
+        let spec = ListenSpec { address, exclusive: true, mode: Some(UNIX_MODE) };
         let bound = socket::bind_all(&spec, lock(&self.0.senders).len())
             .map_err(|error| format!("listener \"{}\": {error}", wanted.name))?;
         Ok(Step::Add { key, bound, settings, tls })

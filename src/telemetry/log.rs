@@ -77,6 +77,7 @@ impl Log {
     }
 
     /// Changes how lines look at a reload, as at [`Log::init`]. `false` with another log in force.
+    #[must_use]
     pub fn set_format(&self, format: Option<Format>) -> bool {
         let (Some(handles), Some(lines)) = (&self.handles, &self.lines) else { return false };
         handles.layer.reload(to_stderr(format, lines)).is_ok()

@@ -92,12 +92,21 @@ async fn traefik_8157_weight_zero_sends_everyone_to_stable() {
 async fn argo_4642_no_glitch_while_the_weight_is_set_again_and_again() {
     let (_v1, v2, proxy) = site(|c| c).await;
     let load = Load::start(&proxy.address(), &Plan::default());
-    for turn in 0..200 {
-        proxy.admin.weight("web", if turn % 2 == 0 { "0%" } else { "0.00%" }).await;
+    for turn in 0..1_000 {
+        proxy.admin.weight("web", if turn % 2 == 0 { "5%" } else { "10%" }).await;
     }
-    load.progress(50).await;
-    load.stop().await.assert_clean();
-    assert_eq!(v2.arrived(), 0);
+    load.progress(200).await;
+    let tally = load.stop().await;
+    tally.assert_clean();
+    assert!(proxy.admin.status().await["generation"].as_u64() > Some(1_000), "every change was one");
+    // Never more than the larger weight allows, with room for five sigma: a glitch to another pool or to everyone is far above.
+    let n = f64::from(u32::try_from(tally.responses).unwrap());
+    let most = n * 0.10 + 5.0 * (n * 0.10 * 0.90).sqrt();
+    assert!(tally.of("v2") > 0 && f64::from(u32::try_from(tally.of("v2")).unwrap()) <= most, "{tally:?}");
+    proxy.admin.weight("web", "0%").await;
+    let before = v2.arrived();
+    Load::run(&proxy.address(), &Plan::of(4, 500)).await.assert_clean();
+    assert_eq!(v2.arrived(), before, "nothing at 0%");
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use rules::{
     file_size, first_line, forbidden_in_core, forbidden_modules, function_size, ignored_tests, layers, sleeping_tests,
     unreasoned_todos,
 };
+use tidegate::telemetry::termination::Termination;
+
 use source::{Source, root};
 use tables::{config_keys, in_table, metric_names, route_paths, strings_after, top_level};
 
@@ -180,30 +182,22 @@ fn the_top_level_is_what_the_architecture_says() {
     assert_eq!(top_level(&strange, "/target\n"), ["scripts", "NOTES.md"]);
 }
 
-/// Whether the parts this branch of the history may still lack have to be there.
-fn complete() -> bool {
-    root().join("src/app.rs").exists()
-}
-
-fn read(path: &str) -> Option<String> {
-    let text = std::fs::read_to_string(root().join(path)).ok();
-    assert!(text.is_some() || !complete(), "{path} is missing");
-    text
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
 #[test]
 fn every_admin_route_is_in_the_readme() {
-    let readme = read("README.md").unwrap();
-    let routes: Vec<String> =
-        if complete() { Source::below("src/admin").iter().flat_map(route_paths).collect() } else { Vec::new() };
-    assert!(!complete() || !routes.is_empty(), "no routes found in src/admin");
+    let readme = read("README.md");
+    let routes: Vec<String> = Source::below("src/admin").iter().flat_map(route_paths).collect();
+    assert!(!routes.is_empty(), "no routes found in src/admin");
     assert_eq!(in_table(&readme, "admin-routes", &routes), Vec::<String>::new());
 }
 
 #[test]
 fn every_metric_is_in_the_readme() {
-    let readme = read("README.md").unwrap();
-    let Some(catalog) = read("src/telemetry/catalog.rs") else { return };
+    let readme = read("README.md");
+    let catalog = read("src/telemetry/catalog.rs");
     let names = metric_names(&Source::snippet("src/telemetry/catalog.rs", &catalog));
     assert!(!names.is_empty(), "no metrics found in the catalog");
     assert_eq!(in_table(&readme, "metrics", &names), Vec::<String>::new());
@@ -211,7 +205,7 @@ fn every_metric_is_in_the_readme() {
 
 #[test]
 fn every_config_key_is_in_the_reference() {
-    let (Some(file), Some(reference)) = (read("src/config/keys.rs"), read("config/reference.toml")) else { return };
+    let (file, reference) = (read("src/config/keys.rs"), read("config/reference.toml"));
     let keys = config_keys(&Source::snippet("src/config/keys.rs", &file));
     assert!(keys.len() > 20, "only {} keys found in src/config/keys.rs", keys.len());
     let missing: Vec<&String> = keys.iter().filter(|key| !tables::mentions_key(&reference, key)).collect();
@@ -220,19 +214,21 @@ fn every_config_key_is_in_the_reference() {
 
 #[test]
 fn the_minimal_file_of_the_readme_is_config_minimal() {
-    let readme = read("README.md").unwrap();
+    let readme = read("README.md");
     let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
     let block = block.expect("a TOML block in the README");
     assert!(block.parse::<toml::Table>().is_ok(), "the README's configuration is not TOML");
-    if let Some(minimal) = read("config/minimal.toml") {
-        let bare = |text: &str| -> Vec<String> {
-            text.lines()
-                .map(|line| line.trim_end().to_owned())
-                .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                .collect()
-        };
-        assert_eq!(bare(block), bare(&minimal), "README.md and config/minimal.toml differ");
-    }
+    let bare = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.trim_end().to_owned());
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    };
+    assert_eq!(bare(block), bare(&read("config/minimal.toml")), "README.md and config/minimal.toml differ");
+}
+
+#[test]
+fn every_termination_code_is_in_the_readme() {
+    let codes: Vec<String> = Termination::ALL.iter().map(|t| t.code().to_owned()).collect();
+    assert_eq!(in_table(&read("README.md"), "termination-codes", &codes), Vec::<String>::new());
 }
 
 #[test]

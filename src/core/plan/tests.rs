@@ -105,13 +105,13 @@ fn refusals_name_the_service_the_versions_and_the_way_out() {
             "web A B",
             "web B",
             "services.web: B cannot be made stable here, it is the running candidate (at 25%); put stable back to A in the \
-             file and promote B instead: `tidegate weight web 100%` gives it all traffic",
+             file and give it all traffic with `tidegate weight web 100%`",
         ),
         (
             "web A B",
             "web B A",
             "services.web: B cannot be made stable here, it is the running candidate (at 25%); put stable back to A in the \
-             file and promote B instead: `tidegate weight web 100%` gives it all traffic",
+             file and give it all traffic with `tidegate weight web 100%`",
         ),
         (
             "web A B",

@@ -67,12 +67,13 @@ impl fmt::Display for Refusal {
             Reason::StableIsCandidate { stable, candidate, weight: Weight::FULL, aborted: false } => write!(
                 f,
                 "{candidate} cannot be made stable here, it is the running candidate and has all traffic already; put \
-                 stable back to {stable} in the file: a candidate becomes stable by being promoted"
+                 stable back to {stable} in the file. Making it stable without a restart comes with promotion; until then change the file and \
+                 restart when it suits"
             ),
             Reason::StableIsCandidate { stable, candidate, weight, aborted: false } => write!(
                 f,
                 "{candidate} cannot be made stable here, it is the running candidate (at {weight}); put stable back to \
-                 {stable} in the file and promote {candidate} instead: `tidegate weight {name} 100%` gives it all traffic"
+                 {stable} in the file and give it all traffic with `tidegate weight {name} 100%`"
             ),
             Reason::StableIsCandidate { stable, candidate, aborted: true, .. } => write!(
                 f,
