@@ -96,7 +96,6 @@ fn blank(facts: &ConnFacts, termination: crate::telemetry::termination::Terminat
         request_bytes: 0,
         response_bytes: 0,
         duration: std::time::Duration::ZERO,
-        queue: None,
         connect: None,
         upstream_head: None,
     }

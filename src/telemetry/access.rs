@@ -94,8 +94,6 @@ pub struct Record<'a> {
     pub response_bytes: u64,
     /// From the first byte of the request to the last byte of the response.
     pub duration: Duration,
-    /// Time spent waiting for a slot or a backoff.
-    pub queue: Option<Duration>,
     /// Time spent opening the connection of the last attempt.
     pub connect: Option<Duration>,
     /// From the request fully written to the response head, last attempt.

@@ -69,7 +69,7 @@ fn what_changes_and_what_becomes_of_the_weight() {
         ("web A B", "web A B", &[], at(25)),
         ("web A=1,2 B=3,4", "web A=2,1 B=4,3", &[], at(25)),
         ("web A", "web A B", &["candidate B added at 0%"], begun.clone()),
-        ("web A B", "web A C", &["candidate B superseded by C, at 0%"], begun.clone()),
+        ("web A B", "web A C", &["candidate B superseded by C, at 0%; all traffic to stable"], begun.clone()),
         ("web A B", "web A", &["candidate B removed, all traffic to stable"], Running::idle(7)),
         ("web A B", "web X B", &["stable changed from A to X"], at(25)),
         ("web A", "web X", &["stable changed from A to X"], at(25)),

@@ -35,7 +35,9 @@ impl fmt::Display for Change {
                 list(f, "removed", removed)
             }
             Self::CandidateAdded { version } => write!(f, "candidate {version} added at 0%"),
-            Self::CandidateReplaced { from, to } => write!(f, "candidate {from} superseded by {to}, at 0%"),
+            Self::CandidateReplaced { from, to } => {
+                write!(f, "candidate {from} superseded by {to}, at 0%; all traffic to stable")
+            }
             Self::CandidateRemoved { version } => write!(f, "candidate {version} removed, all traffic to stable"),
             Self::StableChanged { from, to } => write!(f, "stable changed from {from} to {to}"),
         }

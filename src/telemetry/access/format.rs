@@ -90,8 +90,8 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(b'\n');
 }
 
-fn timings(record: &Record<'_>) -> [(&'static str, Option<std::time::Duration>); 3] {
-    [("queue_ms", record.queue), ("connect_ms", record.connect), ("upstream_head_ms", record.upstream_head)]
+fn timings(record: &Record<'_>) -> [(&'static str, Option<std::time::Duration>); 2] {
+    [("connect_ms", record.connect), ("upstream_head_ms", record.upstream_head)]
 }
 
 /// Queries may carry secrets and are never logged, whatever the caller passes.

@@ -35,7 +35,6 @@ pub(in crate::telemetry::access) fn record() -> Record<'static> {
         request_bytes: 0,
         response_bytes: 5_120,
         duration: Duration::from_micros(12_345),
-        queue: Some(Duration::from_micros(7)),
         connect: None,
         upstream_head: Some(Duration::from_micros(11_900)),
     }
@@ -67,7 +66,6 @@ fn bare() -> Record<'static> {
         request_bytes: 0,
         response_bytes: 0,
         duration: Duration::from_secs(10),
-        queue: None,
         connect: None,
         upstream_head: None,
     }
@@ -88,7 +86,7 @@ fn json_is_exactly_this() {
             r#""client":"203.0.113.7","method":"GET","host":"shop.example.com","path":"/cart/42","protocol":"HTTP/1.1","#,
             r#""status":200,"termination":"--","route":"routes[0]","service":"web","version":"v2","variant":"candidate","#,
             r#""assignment":"bucket","endpoint":"[2001:db8::1]:8080","attempts":2,"retries":1,"reused":true,"#,
-            r#""request_bytes":0,"response_bytes":5120,"duration_ms":12.345,"queue_ms":0.007,"connect_ms":null,"#,
+            r#""request_bytes":0,"response_bytes":5120,"duration_ms":12.345,"connect_ms":null,"#,
             r#""upstream_head_ms":11.900}"#,
             "\n"
         )
@@ -99,7 +97,7 @@ fn json_is_exactly_this() {
             r#"{"time":"1970-01-01T00:00:00.000Z","request_id":null,"listener":"public","tls":false,"client":null,"#,
             r#""method":null,"host":null,"path":null,"protocol":null,"status":0,"termination":"CT","route":null,"#,
             r#""service":null,"version":null,"variant":null,"assignment":null,"endpoint":null,"attempts":0,"retries":0,"#,
-            r#""reused":false,"request_bytes":0,"response_bytes":0,"duration_ms":10000.000,"queue_ms":null,"#,
+            r#""reused":false,"request_bytes":0,"response_bytes":0,"duration_ms":10000.000,"#,
             r#""connect_ms":null,"upstream_head_ms":null}"#,
             "\n"
         )
@@ -112,13 +110,13 @@ fn text_is_exactly_this() {
         shown(text, &record()),
         "2026-01-02T03:04:05.678Z public 203.0.113.7 GET shop.example.com /cart/42 HTTP/1.1 200 -- 12.345ms \
          route=routes[0] service=web version=v2 variant=candidate assignment=bucket endpoint=[2001:db8::1]:8080 tls=1 \
-         attempts=2 retries=1 reused=1 request_bytes=0 response_bytes=5120 queue_ms=0.007 connect_ms=- \
+         attempts=2 retries=1 reused=1 request_bytes=0 response_bytes=5120 connect_ms=- \
          upstream_head_ms=11.900 id=0123-abcd\n"
     );
     assert_eq!(
         shown(text, &bare()),
         "1970-01-01T00:00:00.000Z public - - - - - 0 CT 10000.000ms route=- service=- version=- variant=- assignment=- \
-         endpoint=- tls=0 attempts=0 retries=0 reused=0 request_bytes=0 response_bytes=0 queue_ms=- connect_ms=- \
+         endpoint=- tls=0 attempts=0 retries=0 reused=0 request_bytes=0 response_bytes=0 connect_ms=- \
          upstream_head_ms=- id=-\n"
     );
 }
@@ -212,9 +210,9 @@ proptest! {
         let body = line.strip_suffix('\n').expect("a line feed");
         prop_assert!(body.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{}", body);
         let words: Vec<_> = body.split(' ').collect();
-        prop_assert_eq!(words.len(), 26);
-        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (25, &id)] {
-            let word = words[at].strip_prefix("id=").filter(|_| at == 25).unwrap_or(words[at]);
+        prop_assert_eq!(words.len(), 25);
+        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (24, &id)] {
+            let word = words[at].strip_prefix("id=").filter(|_| at == 24).unwrap_or(words[at]);
             let expected = if bytes.is_empty() { b"-" } else { bytes };
             prop_assert_eq!(unescape(word), expected);
         }
