@@ -70,8 +70,8 @@ async fn traefik_9436_integer_weights_over_uneven_pools() {
     proxy.admin.weight("web", "10%").await;
     let tally = Load::run(&proxy.address(), &Plan::of(4, 2_000)).await;
     tally.assert_clean();
-    // Three sigma around 200.
-    assert!((160..=240).contains(&tally.of("v2")), "{:?}", tally.by_version);
+    // Users are drawn anew each time: five sigma around 200, where a share bent by the sizes of the pools would be 500.
+    assert!((133..=267).contains(&tally.of("v2")), "{:?}", tally.by_version);
     assert!([&a, &b, &c].iter().all(|upstream| upstream.arrived() > 300), "and the pool shares its part");
 }
 

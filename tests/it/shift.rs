@@ -193,13 +193,27 @@ async fn a_candidate_that_is_not_there_costs_no_request() {
 
 #[tokio::test]
 async fn a_fixed_split_over_services_is_independent_of_the_variants() {
-    let (us, eu) = (Upstream::start(Behaviour::version("us")).await, Upstream::start(Behaviour::version("eu")).await);
-    let split = "services = [{ service = \"us\", weight = \"70%\" }, { service = \"eu\", weight = \"30%\" }]";
+    let up = async |name| Upstream::start(Behaviour::version(name)).await;
+    let (us, us2, eu, eu2) = (up("us").await, up("us2").await, up("eu").await, up("eu2").await);
+    // The same key for both draws, and the same users every time: what holds once holds in every run.
+    let split = "services = [{ service = \"us\", weight = \"70%\" }, { service = \"eu\", weight = \"30%\" }]\n\
+                 affinity = { key = [\"header:x-user\"] }";
     let proxy = Proxy::start(|c| {
-        c.route(split).pools("us", ("1", &[&us.address()]), ("2", &[])).pools("eu", ("1", &[&eu.address()]), ("2", &[]))
+        let key = "key = [\"header:x-user\"]";
+        let pools = c.route(split).pools("us", ("1", &[&us.address()]), ("2", &[&us2.address()]));
+        let pools = pools.pools("eu", ("1", &[&eu.address()]), ("2", &[&eu2.address()]));
+        unlimited(pools.set("services.us.affinity", key).set("services.eu.affinity", key))
     })
     .await;
-    let tally = Load::run(&proxy.address(), &Plan::of(4, 4_000)).await;
-    tally.assert_clean();
-    assert!((1_110..=1_290).contains(&tally.of("eu")), "{:?}", tally.by_version);
+    proxy.admin.weight("us", "50%").await;
+    proxy.admin.weight("eu", "10%").await;
+    let versions = versions(&proxy, 10_000).await;
+    let of = |name: &str| f64::from(u32::try_from(versions.iter().filter(|version| *version == name).count()).unwrap());
+    let (us, eu) = (of("us") + of("us2"), of("eu") + of("eu2"));
+    for (what, n, seen, share) in
+        [("eu", 10_000.0, eu, 0.3), ("candidate of us", us, of("us2"), 0.5), ("candidate of eu", eu, of("eu2"), 0.1)]
+    {
+        let sigma = (n * share * (1.0_f64 - share)).sqrt();
+        assert!((seen - n * share).abs() <= 3.0 * sigma, "{what}: {seen} of {n}, sigma {sigma}");
+    }
 }
