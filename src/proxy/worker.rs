@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::clock;
@@ -98,18 +98,19 @@ pub struct Draining {
     pub idle_until: Instant,
 }
 
-/// Runs a worker until it is told to drain and nothing is left, or `commands` closes.
-pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>) {
+/// Runs a worker until it is told to drain and nothing is left, or `stopped` says so.
+pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>, stopped: watch::Receiver<bool>) {
     let local = LocalSet::new();
-    local.run_until(serve(Worker::new(parts), commands)).await;
+    local.run_until(serve(Worker::new(parts), commands, stopped)).await;
 }
 
-async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
     tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
     loop {
         tokio::select! {
             biased;
+            _ = stopped.wait_for(|stop| *stop) => break,
             command = commands.recv() => match command {
                 Some(command) => worker.obey(command),
                 None => break,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ServerConfig;
 
@@ -35,6 +35,8 @@ struct Shared {
     running: Arc<AtomicUsize>,
     listeners: Mutex<BTreeMap<Key, Entry>>,
     finished: tokio::sync::Notify,
+    /// Ends the workers at once. Not by closing their queues: a command on its way may hold one open.
+    stop: watch::Sender<bool>,
 }
 
 /// What makes a listener the same one: its address, and its name where the address is any free port.
@@ -74,15 +76,16 @@ impl Workers {
             running: Arc::new(AtomicUsize::new(parts.len())),
             listeners: Mutex::default(),
             finished: tokio::sync::Notify::new(),
+            stop: watch::Sender::new(false),
         });
         for parts in parts {
             let (sender, commands) = mpsc::channel(COMMANDS_MAX);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let shared_too = Arc::clone(&shared);
+            let (shared_too, stopped) = (Arc::clone(&shared), shared.stop.subscribe());
             let name = format!("worker-{}", parts.index);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let gone = Gone(shared_too);
-                runtime.block_on(worker::run(parts, commands));
+                runtime.block_on(worker::run(parts, commands, stopped));
                 drop(gone);
             })?;
             lock(&shared.senders).push(sender);
@@ -114,6 +117,7 @@ impl Workers {
 
     /// Ends every worker at once; what is in flight is cut.
     pub fn stop(&self) {
+        self.0.stop.send_replace(true);
         lock(&self.0.senders).clear();
     }
 

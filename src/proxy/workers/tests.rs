@@ -28,6 +28,7 @@ fn two() -> (Workers, Queue, Queue) {
         running: Arc::new(AtomicUsize::new(2)),
         listeners: Mutex::default(),
         finished: tokio::sync::Notify::new(),
+        stop: watch::Sender::new(false),
     };
     (Workers(Arc::new(shared)), one, two)
 }
