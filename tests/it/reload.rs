@@ -236,7 +236,8 @@ async fn envoy_3928_a_config_map_swap_is_seen() {
     served_by(&proxy.address(), "v2").await;
 }
 
-/// The bounds of the issue hold for an optimised build (`make soak`); an unoptimised one gets twenty times as long.
+/// The bounds of 100 ms and 50 ms hold for an optimised build (`make soak`); an unoptimised one gets twenty times as long. The time
+/// of a reload is the median of five, since the load shares the processors with it.
 #[tokio::test]
 async fn ten_thousand_routes_are_reloaded_without_a_slow_request() {
     let factor = if cfg!(debug_assertions) { 20 } else { 1 };
@@ -247,15 +248,19 @@ async fn ten_thousand_routes_are_reloaded_without_a_slow_request() {
         routes.fold(base.web(&[&v1.address()], &[]), |config, route| config.route(&route))
     };
     let proxy = Proxy::start(|c| with_routes(c, 0)).await;
-    let more = with_routes(proxy.base.clone(), 1);
     let load = Load::start(&proxy.address(), &Plan { sessions: 2, ..Plan::default() });
     load.progress(50).await;
-    let began = clock::now();
-    proxy.reload_ok(&more).await;
-    let took = began.elapsed();
-    load.progress(50).await;
+    let mut took = Vec::new();
+    for more in 1..=if cfg!(debug_assertions) { 1 } else { 5 } {
+        let file = with_routes(proxy.base.clone(), more);
+        let began = clock::now();
+        proxy.reload_ok(&file).await;
+        took.push(began.elapsed());
+        load.progress(50).await;
+    }
     let tally = load.stop().await;
     tally.assert_clean();
-    assert!(took <= factor * Duration::from_millis(100), "the reload took {took:?}");
+    took.sort();
+    assert!(took[took.len() / 2] <= factor * Duration::from_millis(100), "the reloads took {took:?}");
     assert!(tally.slowest <= factor * Duration::from_millis(50), "a request took {:?}", tally.slowest);
 }
