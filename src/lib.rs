@@ -16,6 +16,7 @@
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
 //!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
+//! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
@@ -55,6 +56,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod health;
 pub mod net;
 pub mod proxy;
 pub mod state;

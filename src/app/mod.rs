@@ -33,14 +33,14 @@ use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
 use crate::watch::{Changed, FileWatch, Timing};
-use crate::{admin, clock};
+use crate::{admin, clock, health};
 
 use follow::Follow;
 
 /// Changes waiting for control.
 const CHANGES_MAX: usize = 4;
 /// Descriptors the process needs beside two per client connection.
-const DESCRIPTORS_SPARE: u64 = 256;
+const DESCRIPTORS_SPARE: u64 = 256 + health::PROBES_MAX as u64;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -99,7 +99,8 @@ struct Ground {
     follow: Arc<Follow>,
 }
 
-/// Starts a proxy: everything bound, the first snapshot published, the admin API answering.
+/// Starts a proxy: everything bound, the first snapshot published, the admin API answering, the first probes under way. `/readyz` says when
+/// they are over.
 ///
 /// # Errors
 /// Everything wrong with the file at once, or what the system refused. Nothing keeps running then.
@@ -137,15 +138,15 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     let state = AdminState {
         metrics: Arc::new(sources.renderer(control.clone())),
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
-        control,
+        control: control.clone(),
         lifecycle: lifecycle.clone(),
         bounds: Bounds::default(),
     };
     // An error drops the handle, which ends everything.
-    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped)?;
+    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped.clone())?;
     lock(&handle.running.threads).push(admin_thread);
     handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
-    lifecycle.advance(Phase::Ready);
+    lock(&handle.running.threads).push(probe(control, lifecycle, stopped)?);
     Ok(handle)
 }
 
@@ -258,6 +259,21 @@ fn serve_admin(
         Ok(Err(error)) => Err(StartError::System(error.to_string())),
         Err(_) => Err(StartError::System("the admin API ended before it began; see the log".to_owned())),
     }
+}
+
+/// Probes endpoints on a thread of its own, so that no command waits for a handshake. Ready once all were asked.
+fn probe(
+    control: ControlHandle,
+    lifecycle: Lifecycle,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, StartError> {
+    thread("health", move |runtime| {
+        let ready = move || {
+            lifecycle.advance(Phase::Ready);
+            tracing::info!("the first round of probes is over");
+        };
+        runtime.block_on(health::run(control, ready, stopped));
+    })
 }
 
 fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {

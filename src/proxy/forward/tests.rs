@@ -48,6 +48,7 @@ fn world(waits: Waits) -> World {
     let snapshot = Snapshot::build(1, &[route("/", "web")], services).expect("a known service");
     let registry = Arc::new(Registry::new(1, clock::now()));
     let live = registry.resolve(&snapshot, &HashMap::new());
+    crate::state::fixture::all_ready(&live);
     let settings = access::Settings {
         enabled: false,
         sample: Weight::ZERO,
