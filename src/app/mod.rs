@@ -86,6 +86,8 @@ struct Running {
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     watch: Mutex<Option<Arc<FileWatch>>>,
+    /// Closed once the first round of probes is over.
+    first_round: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
 
 /// Everything that exists before the listeners do.
@@ -129,6 +131,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         stop,
         threads: Mutex::new(vec![control_thread]),
         watch: Mutex::new(None),
+        first_round: Mutex::new(None),
     };
     let mut handle =
         Handle { addresses: Addresses { admin: String::new(), listeners: Vec::new() }, running: Arc::new(running) };
@@ -146,7 +149,9 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped.clone())?;
     lock(&handle.running.threads).push(admin_thread);
     handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
-    lock(&handle.running.threads).push(probe(control, lifecycle, stopped)?);
+    let (asked, first_round) = std::sync::mpsc::sync_channel(0);
+    *lock(&handle.running.first_round) = Some(first_round);
+    lock(&handle.running.threads).push(probe(control, lifecycle, asked, stopped)?);
     Ok(handle)
 }
 
@@ -265,12 +270,14 @@ fn serve_admin(
 fn probe(
     control: ControlHandle,
     lifecycle: Lifecycle,
+    asked: std::sync::mpsc::SyncSender<()>,
     stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
     thread("health", move |runtime| {
         let ready = move || {
             lifecycle.advance(Phase::Ready);
-            tracing::info!("the first round of probes is over");
+            drop(asked);
+            tracing::info!("ready");
         };
         runtime.block_on(health::run(control, ready, stopped));
     })
@@ -370,6 +377,14 @@ impl Handle {
     #[must_use]
     pub fn control(&self) -> &ControlHandle {
         &self.running.control
+    }
+
+    /// Blocks until the first round of probes is over, which `/readyz` tells, too.
+    pub fn wait_ready(&self) {
+        if let Some(first_round) = lock(&self.running.first_round).take() {
+            // Nothing is ever sent: the sender goes when the round is over, or the thread ends.
+            let _ = first_round.recv();
+        }
     }
 
     /// Lets log files go and opens their names anew.

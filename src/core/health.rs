@@ -193,17 +193,17 @@ impl Probing {
         }
         let patience = startup.map_or(Duration::ZERO, |startup| startup.timeout);
         let over = now.saturating_duration_since(self.began) >= patience;
-        if over && self.readiness == Readiness::Unknown { self.settle(Readiness::NotReady) } else { None }
+        (over && self.readiness == Readiness::Unknown).then(|| self.settle(Readiness::NotReady))
     }
 
     fn ready(&mut self, passed: bool, pace: &Pace) -> Option<Effect> {
         let streak = self.streak.take(passed);
         let rise = if self.at_boot && self.readiness == Readiness::Unknown { 1 } else { pace.rise };
         match self.readiness {
-            Readiness::Ready if !passed && streak >= pace.fall => self.settle(Readiness::Lost),
-            Readiness::Unknown if !passed && streak >= pace.fall => self.settle(Readiness::NotReady),
+            Readiness::Ready if !passed && streak >= pace.fall => Some(self.settle(Readiness::Lost)),
+            Readiness::Unknown if !passed && streak >= pace.fall => Some(self.settle(Readiness::NotReady)),
             Readiness::Unknown | Readiness::NotReady | Readiness::Lost if passed && streak >= rise => {
-                self.settle(Readiness::Ready)
+                Some(self.settle(Readiness::Ready))
             }
             _ => None,
         }
@@ -223,9 +223,9 @@ impl Probing {
         Some(Effect::Liveness { alive: passed })
     }
 
-    fn settle(&mut self, to: Readiness) -> Option<Effect> {
+    fn settle(&mut self, to: Readiness) -> Effect {
         let from = std::mem::replace(&mut self.readiness, to);
-        Some(Effect::Became { from, to })
+        Effect::Became { from, to }
     }
 }
 

@@ -237,12 +237,15 @@ impl<F: FnOnce()> Prober<F> {
     async fn ended(&mut self, ended: Result<(Id, Probed), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(asked) = self.under_way.remove(&id) else { return };
-        let probed = ended.map(|(_, probed)| probed).unwrap_or_else(|error| {
-            tracing::error!(%error, "a probe ended unexpectedly; this is a defect");
-            let error = Some("the probe ended unexpectedly; see the log".to_owned());
-            let (latency, at) = (Duration::ZERO, clock::unix_time());
-            Probed { probe: asked.probe, error, status: None, latency, body: None, at }
-        });
+        let probed = match ended {
+            Ok((_, probed)) => probed,
+            Err(error) => {
+                tracing::error!(%error, "a probe ended unexpectedly; this is a defect");
+                let error = Some("the probe ended unexpectedly; see the log".to_owned());
+                let (latency, at) = (Duration::ZERO, clock::unix_time());
+                Probed { probe: asked.probe, error, status: None, latency, body: None, at }
+            }
+        };
         self.done(asked, probed).await;
     }
 

@@ -105,19 +105,19 @@ pub(super) struct Endpoint {
     /// It stays only until another endpoint is ready.
     pub(super) leaving: bool,
     /// The last probe that decides about traffic.
-    pub(super) probe: Option<Probe>,
+    pub(super) probe: Option<LastProbe>,
     /// Whether its liveness probes pass.
     pub(super) alive: Option<bool>,
     /// The last liveness probe.
-    pub(super) liveness: Option<Probe>,
+    pub(super) liveness: Option<LastProbe>,
     /// The last deep probe.
-    pub(super) deep: Option<Probe>,
+    pub(super) deep: Option<LastProbe>,
 }
 
 /// The result of a probe.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Probe {
+pub(super) struct LastProbe {
     /// `startup`, `readiness`, `liveness`, `deep`
     pub(super) probe: String,
     /// Whether it passed.

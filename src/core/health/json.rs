@@ -98,7 +98,10 @@ impl Scalar {
         match self {
             Self::Text(text) => value.as_str() == Some(text),
             // 1.0 is the same number as 1 in JSON.
-            Self::Number(number) => value.as_i64() == Some(*number) || value.to_string() == format!("{number}.0"),
+            Self::Number(number) => {
+                let whole = || value.to_string().strip_suffix(".0").and_then(|whole| whole.parse().ok());
+                value.as_i64().or_else(whole) == Some(*number)
+            }
             Self::Bool(expected) => value.as_bool() == Some(*expected),
         }
     }
