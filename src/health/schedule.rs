@@ -159,6 +159,8 @@ impl<F: FnOnce()> Prober<F> {
             let first = now + first_wait(count, self.random.u32(..));
             self.add(Target { live, asker, probing }, first);
         }
+        // What is void goes at once: otherwise reloads could fill the queue. It holds at most three entries per endpoint.
+        self.queue.retain(|Reverse(due)| self.targets.contains_key(&due.number));
     }
 
     /// Prepares how each service is asked, unless that stays the same.
