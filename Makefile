@@ -22,7 +22,7 @@ bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PE
 	@.ci/tools peers
 	$(CARGO) bench --bench micro
 	$(CARGO) build --release
-	$(CARGO) test --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	$(CARGO) test --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers --lib --bin peers
 	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
 	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools $(PEERS)
 

@@ -1,13 +1,14 @@
 //! That every proxy does the same work, tried before it is measured: the right body, both pools in their shares, a cookie that keeps a user
 //! where he is, and the added fields at the origin.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::load::{Kind, Load, Protocol};
 use crate::origin::Origin;
 use crate::peer::{Instance, Places};
 use crate::probe::{Answer, ask};
+use crate::process::pause;
 use crate::tool::{Extra, Running};
 
 /// Requests of one user, who has to stay where he is.
@@ -19,6 +20,8 @@ const SHARE_OFF: f64 = 0.005;
 /// Requests to judge the share by, and how many seconds are spent on getting them.
 const SHARE_REQUESTS_MIN: u64 = 2_000;
 const SHARE_SECONDS_MAX: u32 = 10;
+/// Longest until lines of the access log are written.
+const LOG_DELAY_MAX: Duration = Duration::from_secs(15);
 /// Fields that the origin has to see.
 const FIELDS: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id"];
 
@@ -42,10 +45,22 @@ pub fn check(load: &Load, instance: &mut Instance, places: &Places, origin: &Ori
     fields(load, instance, places)?;
     share(load, instance, places, origin)?;
     let cookie = affinity(load, instance, places)?;
-    if load.kind == Kind::Logged && instance.truncate_log() == 0 {
-        return Err(Failure("the access log is empty".into()));
+    if load.kind == Kind::Logged {
+        logged(instance)?;
     }
     Ok(Checked { cookie: Some(cookie) })
+}
+
+/// Lines in the access log, at once or when its buffer is written.
+fn logged(instance: &Instance) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while instance.truncate_log() == 0 {
+        if begun.elapsed() > LOG_DELAY_MAX {
+            return Err(Failure("the access log is empty".into()));
+        }
+        pause(Duration::from_millis(100))?;
+    }
+    Ok(())
 }
 
 /// The answer of the load itself: its status, and its length.
@@ -60,10 +75,11 @@ fn body(load: &Load, instance: &Instance, places: &Places) -> Result<(), Failure
     let answer = ask(load, instance, places, load.path, 1, &arguments)?;
     good(&answer, 1)?;
     if load.protocol == Protocol::Grpc {
-        return match answer.values("grpc-status").as_slice() {
-            ["0"] => Ok(()),
-            _ => Err(Failure(format!("no trailer grpc-status: 0 in: {}", answer.start()))),
-        };
+        // curl writes trailers right behind the body.
+        if answer.text.trim_end().ends_with("grpc-status: 0") {
+            return Ok(());
+        }
+        return Err(Failure(format!("no trailer grpc-status: 0 in: {}", answer.start())));
     }
     let body = answer.text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let right = if load.kind == Kind::Upload { body == "65536" } else { body.len() as u64 == load.answer };
@@ -128,10 +144,10 @@ fn affinity(load: &Load, instance: &Instance, places: &Places) -> Result<String,
 /// A cookie that was issued together with an answer of `pool`.
 fn user_of(pool: &str, load: &Load, instance: &Instance, places: &Places) -> Result<String, Failure> {
     // With 5 % for the candidate, 400 users without one have a chance of one in a billion.
-    for _ in 0..20 {
-        let answers = ask(load, instance, places, small(load), 20, &[])?;
+    for _ in 0..40 {
+        let answers = ask(load, instance, places, small(load), 10, &[])?;
         for text in answers.text.split("HTTP/").skip(1) {
-            let answer = Answer { text: text.into() };
+            let answer = Answer { text: text.into(), version: answers.version };
             if answer.values("x-pool") == [pool] {
                 return answer.cookie().ok_or_else(|| Failure(format!("no cookie is issued: {}", answer.start())));
             }
@@ -148,5 +164,10 @@ fn good(answer: &Answer, wanted: usize) -> Result<(), Failure> {
     if answer.good() == wanted {
         return Ok(());
     }
-    Err(Failure(format!("{} of {wanted} answers with status 200: {}", answer.good(), answer.start())))
+    Err(Failure(format!(
+        "{} of {wanted} answers in HTTP/{} with status 200: {}",
+        answer.good(),
+        answer.version,
+        answer.start()
+    )))
 }

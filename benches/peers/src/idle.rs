@@ -1,8 +1,8 @@
 //! Memory of a connection that does nothing: many are opened, each asks once, and each is asked again afterwards.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, While};
 use crate::load::Load;
@@ -12,6 +12,10 @@ use crate::tool::{Extra, Running};
 
 /// Longest for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest for all of it.
+const ALL: Duration = Duration::from_secs(120);
+/// Connections that ask at once.
+const BATCH: usize = 64;
 /// How long the connections do nothing.
 const REST: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"GET /64 HTTP/1.1\r\nHost: bench\r\n\r\n";
@@ -23,30 +27,49 @@ const BODY: &[u8] = &[b'x'; 64];
 /// # Errors
 /// When a connection is refused or not served, before or after the rest.
 pub fn bytes_per_connection(load: &Load, instance: &Instance, places: &Places, number: u32) -> Result<f64, Failure> {
+    let begun = Instant::now();
     // So that what the first requests set up is there before.
     Running::start(load, instance, places, &Extra::default(), Duration::from_secs(1))?.finish()?;
     pause(Duration::from_millis(500))?;
     let before = instance.child.memory()?.anonymous;
-    let mut connections = Vec::new();
-    for n in 0..number {
-        let connection = TcpStream::connect(instance.plain()).doing(&format!("opening connection {n}"))?;
-        connection.set_read_timeout(Some(ANSWER)).doing("setting a time limit")?;
-        connections.push(connection);
-        ask(&mut connections[n as usize]).doing(&format!("first request on connection {n}"))?;
+    let mut connections: Vec<TcpStream> = Vec::new();
+    while connections.len() < number as usize {
+        let (first, more) = (connections.len(), BATCH.min(number as usize - connections.len()));
+        for n in first..first + more {
+            connections.push(open(instance).doing(&format!("opening connection {n}"))?);
+        }
+        ask(&mut connections[first..], begun).doing("the first request of each connection")?;
     }
     pause(REST)?;
     let after = instance.child.memory()?.anonymous;
-    for (n, connection) in connections.iter_mut().enumerate() {
-        ask(connection).doing(&format!("second request on connection {n}, after the rest"))?;
+    for batch in connections.chunks_mut(BATCH) {
+        ask(batch, begun).doing("the second request of each connection, after the rest")?;
     }
     Ok(after.saturating_sub(before) as f64 / f64::from(number))
 }
 
-fn ask(connection: &mut TcpStream) -> Result<(), Failure> {
+fn open(instance: &Instance) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect(instance.plain())?;
+    connection.set_read_timeout(Some(ANSWER))?;
+    connection.set_nodelay(true)?;
+    Ok(connection)
+}
+
+/// One request on each, and its answer.
+fn ask(connections: &mut [TcpStream], begun: Instant) -> Result<(), Failure> {
     if interrupted() {
         return Err(Failure("interrupted".into()));
     }
-    connection.write_all(REQUEST)?;
+    if begun.elapsed() > ALL {
+        return Err(Failure(format!("not done after {} s", ALL.as_secs())));
+    }
+    for connection in connections.iter_mut() {
+        connection.write_all(REQUEST)?;
+    }
+    connections.iter_mut().try_for_each(answer)
+}
+
+fn answer(connection: &mut TcpStream) -> Result<(), Failure> {
     let mut answer = Vec::new();
     let mut buffer = [0; 2_048];
     while !answer.ends_with(BODY) {

@@ -100,6 +100,16 @@ pub struct Load {
     pub measure: Measure,
 }
 
+// === impl Protocol ===
+
+impl Protocol {
+    /// Whether clients speak HTTP/2.
+    #[must_use]
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2 | Self::H2c | Self::Grpc)
+    }
+}
+
 // === impl Kind ===
 
 impl Kind {

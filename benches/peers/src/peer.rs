@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::failure::{Failure, While};
 use crate::load::Protocol;
 use crate::origin::Origin;
-use crate::process::{Child, Program, pause};
+use crate::process::{Child, Program, files, pause};
 
 /// Longest until a proxy listens.
 const START: Duration = Duration::from_secs(20);
@@ -310,6 +310,7 @@ fn blanks(
         ("stable_port", stable.port().to_string()),
         ("candidate_port", candidate.port().to_string()),
         ("server", server.to_owned()),
+        ("files", files().to_string()),
     ]
 }
 

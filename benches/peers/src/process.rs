@@ -236,6 +236,12 @@ pub fn raise_files() {
     }
 }
 
+/// How many files we and our children may open.
+#[must_use]
+pub fn files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(FILES)
+}
+
 /// From now on SIGINT, SIGTERM and SIGHUP make [`pause`] fail, so that everything is dropped on the way out.
 ///
 /// # Errors

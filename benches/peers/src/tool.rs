@@ -200,7 +200,10 @@ fn read_h2load(text: &str, log: &str) -> Result<Found, Failure> {
         let found = line.split([',', ':']).find(|part| part.trim_end().ends_with(name));
         found.and_then(|part| part.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     };
-    let (requests, codes) = (line("requests:"), line("status codes:"));
+    let (requests, codes, protocol) = (line("requests:"), line("status codes:"), line("Application protocol:"));
+    if !protocol.contains("h2") {
+        return Err(Failure(format!("h2load: not HTTP/2: {protocol}")));
+    }
     let answers = number(codes, "2xx");
     let failed = number(requests, "failed") + number(requests, "errored") + number(requests, "timeout");
     let other = number(codes, "3xx") + number(codes, "4xx") + number(codes, "5xx");
@@ -243,7 +246,7 @@ mod tests {
     fn h2load_is_read_and_its_errors_are_failures() {
         let text = |errored: u32| {
             format!(
-                "finished in 1s\nrequests: 300 total, 310 started, 300 done, {} succeeded, 0 failed, {errored} errored, 0 timeout\nstatus codes: 300 2xx, 0 3xx, 0 4xx, 0 5xx\n",
+                "Application protocol: h2\nfinished in 1s\nrequests: 300 total, 310 started, 300 done, {} succeeded, 0 failed, {errored} errored, 0 timeout\nstatus codes: 300 2xx, 0 3xx, 0 4xx, 0 5xx\n",
                 300 - errored
             )
         };

@@ -115,8 +115,6 @@ fn certificate(dir: &Path) -> Result<(), Failure> {
 
 fn head(args: &Args, places: &Places, cores: usize) -> Results {
     let kernel = said(Path::new("uname"), &["-srm"]);
-    let cores =
-        std::thread::available_parallelism().map_or(0, usize::from).max(process::cores().map_or(0, |c| c.len()));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Results {
         date: said(Path::new("date"), &["-u", "+%F"]),
