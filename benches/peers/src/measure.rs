@@ -53,12 +53,16 @@ impl Bench<'_> {
         let mut lanes: Vec<Lane> = self.args.field().into_iter().map(|peer| self.enter(peer, &load)).collect();
         self.set_rate(&load, &mut lanes);
         if kind == Kind::Idle {
-            lanes.iter_mut().for_each(|lane| self.idle(&load, lane));
+            for lane in &mut lanes {
+                self.idle(&load, lane);
+            }
         } else {
             for round in 0..self.args.pairs {
                 self.round(round, &load, &mut lanes);
             }
-            lanes.iter_mut().for_each(|lane| self.afterwards(&load, lane));
+            for lane in &mut lanes {
+                self.afterwards(&load, lane);
+            }
         }
         if interrupted() {
             return Err(Failure("interrupted".into()));
@@ -103,16 +107,19 @@ impl Bench<'_> {
             Some((instance, _)) => self.run(0, load, instance, &Extra::default()),
             None => Err(Failure("HAProxy does not take part, and its peak rate is needed".into())),
         };
-        let rate = peak.map(|run| (run.requests as f64 / run.seconds / 2.0) as u64);
+        let rate = peak.map(|run| (run.requests as f64 / run.seconds / 2.0) as u64).and_then(|rate| {
+            if rate >= RATE_MIN { Ok(rate) } else { Err(Failure(format!("a peak of only {rate} requests/s"))) }
+        });
         match rate {
-            Ok(rate) if rate >= RATE_MIN => {
-                eprintln!("   {rate} requests/s");
-                lanes.iter_mut().filter_map(|lane| lane.entry.as_mut()).for_each(|(_, extra)| extra.rate = Some(rate));
+            Ok(rate) => eprintln!("   {rate} requests/s"),
+            Err(ref failure) => eprintln!("   no rate: {failure}"),
+        }
+        for lane in lanes {
+            match (&rate, &mut lane.entry) {
+                (Ok(rate), Some((_, extra))) => extra.rate = Some(*rate),
+                (Ok(_), None) => {}
+                (Err(failure), _) => lane.fail(failure),
             }
-            Ok(rate) => {
-                lanes.iter_mut().for_each(|lane| lane.fail(&Failure(format!("a peak of only {rate} requests/s"))))
-            }
-            Err(failure) => lanes.iter_mut().for_each(|lane| lane.fail(&failure)),
         }
     }
 

@@ -82,7 +82,9 @@ pub fn markdown(results: &Results) -> String {
     out.push_str("is cheaper. The last two only forward: no split, no cookie, no added fields.\n\n");
     let peers = peers(results);
     out.push_str("| load | Tidegate |");
-    peers.iter().for_each(|peer| out.push_str(&format!(" {} |", peer.title())));
+    for peer in &peers {
+        let _ = write!(out, " {} |", peer.title());
+    }
     out.push_str("\n|---|---|");
     out.push_str(&"---|".repeat(peers.len()));
     out.push('\n');

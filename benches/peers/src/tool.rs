@@ -250,7 +250,7 @@ mod tests {
                 300 - errored
             )
         };
-        let log: String = (1..=100).map(|micros| format!("1700000000\t200\t{micros}\n")).collect();
+        let log = (1..=100).map(|micros| format!("1700000000\t200\t{micros}")).collect::<Vec<_>>().join("\n");
         assert_eq!(read_h2load(&text(0), &log).unwrap(), Found { answers: 300, p50: 51.0, p99: 100.0 });
         assert!(read_h2load(&text(2), &log).is_err());
         assert!(read_h2load("", "").is_err());
