@@ -24,7 +24,8 @@ bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PE
 	$(CARGO) build --release
 	$(CARGO) test --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers --lib --bin peers
 	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
-	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools $(PEERS)
+	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools \
+		--command 'make bench$(if $(PEERS), PEERS="$(PEERS)")' $(PEERS)
 
 soak: tools ## Run the long versions of the integration tests, optimised
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1

@@ -43,6 +43,9 @@ pub struct Args {
     /// The processor of load and origin; default: the second we may use.
     #[arg(long)]
     pub load_core: Option<usize>,
+    /// How this run was started, for the page; default: this command line.
+    #[arg(long)]
+    pub command: Option<String>,
     /// The page with the markers between which the results go.
     #[arg(long, default_value = "README.md")]
     pub readme: PathBuf,

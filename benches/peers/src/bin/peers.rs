@@ -118,7 +118,7 @@ fn head(args: &Args, places: &Places, cores: usize) -> Results {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Results {
         date: said(Path::new("date"), &["-u", "+%F"]),
-        command: if arguments.is_empty() { "make bench".into() } else { format!("peers {}", arguments.join(" ")) },
+        command: args.command.clone().unwrap_or_else(|| format!("peers {}", arguments.join(" "))),
         machine: format!("{cores} processors, {kernel}"),
         versions: versions(places),
         interval: "order statistics of the sign test, at least 95 %",
