@@ -5,6 +5,7 @@ pub mod balance;
 pub mod endpoint;
 pub mod fields;
 pub mod id;
+pub mod outlier;
 pub mod plan;
 pub mod route;
 pub mod service;
