@@ -7,6 +7,7 @@ pub mod fields;
 pub mod id;
 pub mod outlier;
 pub mod plan;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod snapshot;
