@@ -9,7 +9,7 @@ use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::id::{Name, Version};
 use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SaltMode, SameSite, Service, Upstream,
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
@@ -77,6 +77,7 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
         stable: pool("v1", stable),
         candidate: candidate.map(|addresses| pool("v2", addresses)),
         upstream: Upstream {
+            protocol: Protocol::Http1,
             tls: None,
             host: HostMode::Preserve,
             connect_timeout: Duration::from_secs(1),

@@ -18,9 +18,9 @@ use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
 use crate::proxy::body::{Fill, Sink, Source};
+use crate::proxy::edits::RequestEdits;
 use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, REPLAY_MAX, Replay};
 use crate::proxy::facts::ConnFacts;
-use crate::proxy::h1::edit::RequestEdits;
 use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::headers::{RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
