@@ -175,6 +175,8 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
             (&shard.tls_failures, 4),
             (&shard.tunnels, 1),
             (&shard.idle, 6),
+            (&shard.sessions, 5),
+            (&shard.streams, 9),
             (&shard.log_dropped, 7),
             (&shard.terminations[Termination::NoRoute as usize], 8),
         ] {
@@ -261,6 +263,8 @@ fn services_workers_configuration_and_process_are_reported() {
         ("tidegate_tls_handshake_failures_total", "8"),
         ("tidegate_tunnels_open", "2"),
         ("tidegate_upstream_idle_connections", "12"),
+        ("tidegate_upstream_h2_sessions", "10"),
+        ("tidegate_upstream_h2_streams", "18"),
         ("tidegate_config_reloads_total{result=\"success\"}", "4"),
         ("tidegate_config_reloads_total{result=\"failure\"}", "1"),
         ("tidegate_config_last_reload_successful", "0"),

@@ -60,6 +60,8 @@ impl H1Upstream {
 }
 
 impl Upstream for H1Upstream {
+    const MAY_REFUSE: bool = false;
+
     fn begin(&mut self, head: &RequestHead, edits: &RequestEdits<'_>) {
         self.head_request = head.get(head.method) == b"HEAD";
         write_request(&mut self.wire.out, head, edits);
