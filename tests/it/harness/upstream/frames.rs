@@ -11,7 +11,6 @@ use super::super::wait::within;
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 /// Flags.
 pub(crate) const END_STREAM: u8 = 1;
@@ -95,6 +94,20 @@ impl Frames {
                 return Some(frame);
             }
         }
+    }
+
+    /// Reads on until `count` requests came whole; their streams.
+    pub(crate) async fn requests(&mut self, count: usize) -> Vec<u32> {
+        let mut streams = Vec::new();
+        while streams.len() < count {
+            let frame = within("a frame", self.read()).await.expect("a frame before the end");
+            match frame.kind {
+                SETTINGS if frame.flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
+                HEADERS | DATA if frame.flags & END_STREAM != 0 => streams.push(frame.stream),
+                _ => {}
+            }
+        }
+        streams
     }
 
     /// Answers 200 with `body` on `stream`.

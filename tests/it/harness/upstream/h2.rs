@@ -270,6 +270,7 @@ async fn answer(
         "early" => {
             let mut sending = respond.send_response(head(200, &[]), false)?;
             send(&mut sending, b"early", true).await?;
+            until_sent(&mut sending).await;
             respond.send_reset(Reason::NO_ERROR);
             return Ok(());
         }
@@ -300,6 +301,10 @@ async fn answer(
     read(body, seen).await?;
     if verb == "hold" {
         let _ = shared.release.subscribe().wait_for(|go| *go).await;
+    }
+    if seen.method == "HEAD" {
+        respond.send_response(head(200, &[("content-length", "5")]), true)?;
+        return Ok(());
     }
     reply(verb, argument, respond).await
 }
