@@ -5,6 +5,7 @@ mod bodies;
 mod forwarding;
 mod h2_upstream;
 mod harness;
+mod pairs;
 mod peers;
 mod refusals;
 mod reload;
