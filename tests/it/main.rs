@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod h2;
 mod harness;
 mod peers;
 mod refusals;
