@@ -42,14 +42,16 @@ fn table() -> Vec<(Fate, Request<()>)> {
         (MALFORMED, field("content-length", "5")),
         (MALFORMED, field("content-length", "+0")),
     ];
-    let two = |a, b| request("POST", "/").header("content-length", a).header("content-length", b).body(()).unwrap();
+    let two = |a, b| {
+        request("POST", "/").header("content-length", a).header("content-length", b).body(()).expect("a request")
+    };
     table.push((Fate::Answer(400), two("0", "0")));
     table.push((MALFORMED, two("0", "1")));
     let mut many = request("GET", "/");
     for n in 0..128 {
         many = many.header(format!("x-{n}"), "y");
     }
-    table.push((Fate::Answer(431), many.header("x-more", "y").body(()).unwrap()));
+    table.push((Fate::Answer(431), many.header("x-more", "y").body(()).expect("a request")));
     table
 }
 

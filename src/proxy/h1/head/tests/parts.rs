@@ -54,7 +54,7 @@ proptest! {
         }
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in &fields {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
         text.push_str("\r\n");
         let split = Parts { ended: length.is_none(), ..parts(&method, &path, Some(&host)) };
