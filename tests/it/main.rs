@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod h2;
 mod h2_upstream;
 mod harness;
 mod pairs;

@@ -282,3 +282,6 @@ fn write_trailers(trailers: &Trailers) -> HeaderMap {
     }
     map
 }
+
+#[cfg(test)]
+mod tests;
