@@ -6,6 +6,7 @@ pub mod endpoint;
 pub mod fields;
 pub mod id;
 pub mod plan;
+pub mod rollout;
 pub mod route;
 pub mod service;
 pub mod snapshot;
