@@ -3,7 +3,10 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod h2;
+mod h2_upstream;
 mod harness;
+mod pairs;
 mod peers;
 mod refusals;
 mod reload;
