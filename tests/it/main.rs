@@ -3,8 +3,11 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod h2;
+mod h2_upstream;
 mod harness;
 mod health;
+mod pairs;
 mod peers;
 mod refusals;
 mod reload;
