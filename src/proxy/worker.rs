@@ -17,11 +17,11 @@ use crate::state::live::{EndpointLive, Registry};
 use crate::telemetry::access::AccessLog;
 
 use super::dial::{Dialer, SharedConnector};
-use super::exchange::{Exchange, Failure, Next, Observation, Policy, Replay};
+use super::exchange::{Budgets, Exchange, Failure, Next, Observation, Policy, Replay, Verdict};
 use super::facts::ConnFacts;
 use super::forward::Volume;
 use super::h2::up::sessions::Sessions;
-use super::headers::RequestHead;
+use super::headers::{RequestHead, ResponseHead};
 use super::idle::Idle;
 use super::io::Buffers;
 use super::listener::{self, ListenerLive, Sockets};
@@ -142,7 +142,12 @@ async fn sweeping(worker: Rc<Worker>) {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Rc<Self> {
-        let policy = Policy { worker: parts.index, process: parts.process, session_secret: parts.session_secret };
+        let policy = Policy {
+            worker: parts.index,
+            process: parts.process,
+            session_secret: parts.session_secret,
+            budgets: Budgets::new(clock::now()),
+        };
         Rc::new(Self {
             policy: Rc::new(policy),
             current: RefCell::new(parts.current.cached()),
@@ -181,6 +186,21 @@ impl Worker {
     /// Asks the exchange what to do after a failure.
     pub fn failed(&self, exchange: &mut Exchange, failure: Failure, replay: Replay) -> Next {
         exchange.failed(failure, replay, clock::now(), &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange what to do after a wait.
+    pub fn unpark(&self, exchange: &mut Exchange) -> Next {
+        exchange.unpark(clock::now(), &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange what to do with a response head.
+    pub fn respond(&self, exchange: &mut Exchange, head: &ResponseHead, replay: Replay, now: Instant) -> Verdict {
+        exchange.response(head, replay, now, &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange whether a response head was waited for long enough.
+    pub fn is_overdue(&self, exchange: &mut Exchange, replay: Replay, now: Instant) -> bool {
+        exchange.overdue(replay, now, &mut self.random.borrow_mut())
     }
 
     /// Writes the access log line of a request.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
@@ -85,6 +87,8 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
             response_timeout: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(30),
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             drain_timeout: Duration::from_secs(30),
             websocket_drain: Duration::from_secs(300),
@@ -161,7 +165,7 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
     for (cell, n) in [
         (&candidate.attempts, 11),
         (&candidate.bad, 12),
-        (&candidate.retries, 13),
+        (&candidate.retries[0], 13),
         (&candidate.stale_replays, 14),
         (&candidate.connects, 15),
         (&candidate.connect_failures, 16),
@@ -188,7 +192,7 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
             cell.add(n);
         }
     }
-    (registry, routing, process, InFlight::begin(stable))
+    (registry, routing, process, InFlight::begin(stable, &PoolLimits::default()).expect("below its limit"))
 }
 
 #[test]

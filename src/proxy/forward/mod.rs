@@ -19,12 +19,12 @@ use crate::telemetry::termination::Termination;
 
 use crate::proxy::body::{Fill, Sink, Source};
 use crate::proxy::edits::RequestEdits;
-use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, REPLAY_MAX, Replay};
+use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay, Verdict};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::h2::up::H2Upstream;
 use crate::proxy::h2::up::sessions::{Wanted, lease};
-use crate::proxy::headers::{RequestHead, ResponseHead};
+use crate::proxy::headers::{BodyLength, RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::respond::Reply;
@@ -106,6 +106,16 @@ struct Kept {
     bytes: Vec<u8>,
     taken: u64,
     max: usize,
+    /// The client has sent its whole request.
+    whole: bool,
+}
+
+/// Why a request does not wait any more.
+enum Wake {
+    /// It goes on.
+    Due,
+    /// Its client left.
+    Gone,
 }
 
 /// How an attempt came out.
@@ -114,6 +124,8 @@ enum Outcome {
     Complete(bool),
     /// No response head; the client has seen nothing.
     Failed(Failure),
+    /// The response was dropped; the client has seen nothing.
+    Again(Next),
     /// The request body failed before a response head was passed.
     BadBody(Reply),
     /// Over, with the response undelivered or incomplete.
@@ -135,20 +147,31 @@ pub struct Volume {
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
     let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
-    let mut kept = Kept::default();
+    let mut kept = Kept { whole: down.head().body == BodyLength::None, ..Kept::default() };
     let mut volume = Volume::default();
     let (termination, reusable) = loop {
         let attempt = match next {
             Next::Send(attempt) => attempt,
+            Next::Park { until } => match park(down, &exchange, &kept, until).await {
+                Wake::Due => {
+                    next = worker.unpark(&mut exchange);
+                    continue;
+                }
+                Wake::Gone => {
+                    down.cut(Termination::ClientAbort);
+                    break (Termination::ClientAbort, false);
+                }
+            },
             Next::Reply(reply) => {
                 let reply = exchange.worded(reply);
                 break answer(down, &reply, last, &mut volume).await;
             }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
-        match turn.attempt(down, &attempt).await {
+        match turn.attempt(down, attempt).await {
             Outcome::Complete(reusable) => break (Termination::Complete, reusable),
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
+            Outcome::Again(again) => next = again,
             Outcome::BadBody(reply) => {
                 let reply = exchange.worded(reply);
                 break answer(down, &reply, true, &mut volume).await;
@@ -165,6 +188,22 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     reusable
 }
 
+/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which can only be seen once it has sent
+/// everything).
+async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, until: Instant) -> Wake {
+    poll_fn(|cx| {
+        let now = clock::now();
+        if until <= now || exchange.is_shut_out() {
+            return Poll::Ready(Wake::Due);
+        }
+        if kept.whole && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Wake::Gone);
+        }
+        down.alarm().poll_until(cx, Some(until), now).map(|()| Wake::Due)
+    })
+    .await
+}
+
 /// What one request keeps through all its attempts.
 struct Serving<'a> {
     worker: &'a Rc<Worker>,
@@ -175,7 +214,8 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Outcome {
+    async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: Attempt) -> Outcome {
+        let attempt = &attempt;
         let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
         let served = match protocol {
             Some(Protocol::Http2) => match self.lease(down, attempt).await {
@@ -195,8 +235,7 @@ impl Serving<'_> {
         let Some(service) = self.exchange.settings().map(Arc::clone) else {
             return Outcome::Failed(Failure::Connect);
         };
-        // Only what dies on a connection that was open before, or is refused, is sent again.
-        self.kept.max = if self.exchange.is_reused() || U::MAY_REFUSE { REPLAY_MAX } else { 0 };
+        self.kept.allow(self.exchange.replay_max(U::MAY_REFUSE), down.head().body);
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
         let mut drive = Drive::new(self, endpoint, clock::now());
         let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
@@ -213,6 +252,14 @@ impl Serving<'_> {
                 outcome
             }
         }
+    }
+
+    fn respond(&mut self, head: &ResponseHead, now: Instant) -> Verdict {
+        self.worker.respond(self.exchange, head, self.kept.state(), now)
+    }
+
+    fn is_overdue(&mut self, now: Instant) -> bool {
+        self.worker.is_overdue(self.exchange, self.kept.state(), now)
     }
 
     /// An idle connection, or a new one within the connect timeout.
@@ -358,6 +405,12 @@ fn edits<'a>(
 // === impl Kept ===
 
 impl Kept {
+    /// Keeps what comes from now on of a body of this length, up to `max` bytes in all; nothing of one that is longer.
+    fn allow(&mut self, max: u64, length: BodyLength) {
+        let fits = !matches!(length, BodyLength::Exact(length) if length > max);
+        self.max = usize::try_from(max).ok().filter(|_| fits).unwrap_or(0);
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         self.taken += bytes.len() as u64;
         if self.bytes.len() + bytes.len() <= self.max {
