@@ -22,10 +22,11 @@ use super::facts::ConnFacts;
 use super::forward::Volume;
 use super::h2::up::sessions::Sessions;
 use super::headers::{RequestHead, ResponseHead};
-use super::idle::Idle;
+use super::idle::{Idle, Link};
 use super::io::Buffers;
 use super::listener::{self, ListenerLive, Sockets};
 use super::observe;
+use super::rooms::Rooms;
 use super::routing::RouteScratch;
 use super::timer::{Alarm, Timers};
 
@@ -76,6 +77,7 @@ pub struct Worker {
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
+    rooms: Rooms,
     sessions: RefCell<Sessions>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
@@ -109,6 +111,7 @@ pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>, stopped: watch
 async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
     tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
+    tokio::task::spawn_local(listening_to_bell(Rc::clone(&worker)));
     loop {
         tokio::select! {
             biased;
@@ -134,7 +137,18 @@ async fn sweeping(worker: Rc<Worker>) {
     loop {
         every.tick().await;
         worker.sweep(|_| true);
+        worker.rung();
+        worker.rooms.sweep();
         worker.access.borrow_mut().flush();
+    }
+}
+
+async fn listening_to_bell(worker: Rc<Worker>) {
+    let bells = Arc::clone(worker.registry.bells());
+    let Some(bell) = bells.get(worker.index()) else { return };
+    loop {
+        bell.notified().await;
+        worker.rung();
     }
 }
 
@@ -154,6 +168,7 @@ impl Worker {
             registry: parts.registry,
             timers: Timers::new(clock::now()),
             idle: RefCell::default(),
+            rooms: Rooms::default(),
             sessions: RefCell::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
@@ -231,6 +246,39 @@ impl Worker {
         self.idle.borrow_mut()
     }
 
+    /// Keeps a connection for the next request for at most `idle_max`, hands it to one that waits, or closes it for one that waits elsewhere.
+    pub fn give_back(&self, endpoint: &EndpointLive, link: Link, idle_max: Duration) {
+        if !endpoint.pool.is_waited_for() {
+            self.idle.borrow_mut().keep(endpoint, link, idle_max, clock::now());
+        } else if !endpoint.is_removed() {
+            drop(self.rooms.offer(endpoint, link));
+        }
+    }
+
+    /// Those that wait for a connection.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Its index.
+    pub fn index(&self) -> usize {
+        self.policy.worker
+    }
+
+    /// Has the worker look at what waits, soon.
+    pub fn ring(&self) {
+        if let Some(bell) = self.registry.bells().get(self.index()) {
+            bell.notify_one();
+        }
+    }
+
+    /// Makes room for requests that wait on other workers, and serves those that wait here.
+    fn rung(&self) {
+        self.idle.borrow_mut().yield_to_others(self.index());
+        self.sessions.borrow_mut().make_room();
+        self.rooms.serve(self.index());
+    }
+
     /// The HTTP/2 sessions with upstreams.
     pub fn sessions(&self) -> RefMut<'_, Sessions> {
         self.sessions.borrow_mut()
@@ -286,10 +334,11 @@ impl Worker {
         self.draining.get()
     }
 
-    /// Rings alarms from now on, as a running worker does.
+    /// Rings alarms and hears its bell from now on, as a running worker does.
     #[cfg(test)]
-    pub(super) fn run_timers(&self) {
+    pub(super) fn run_timers(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self.timers).drive());
+        tokio::task::spawn_local(listening_to_bell(Rc::clone(self)));
     }
 
     /// Resolves when listeners have to look at their state again.

@@ -154,10 +154,10 @@ impl Connection {
         Arc::ptr_eq(&self.0, pool)
     }
 
-    /// Whether any worker has requests that wait for it. One relaxed load.
+    /// The pool it belongs to.
     #[must_use]
-    pub fn is_waited_for(&self) -> bool {
-        self.0.is_waited_for()
+    pub fn pool(&self) -> &Arc<PoolLive> {
+        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where the next attempt of a request goes: an endpoint of its pool, another one, stable instead of the candidate, or nowhere.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
 use crate::core::balance::{Balance, Draw, Equals, pick};
@@ -160,6 +160,7 @@ impl Exchange {
         self.endpoint = Some(Arc::clone(&endpoint));
         self.attempt_began = now;
         self.connected = None;
+        self.queued = Duration::ZERO;
         self.reused = false;
         self.sent = None;
         self.status = 0;

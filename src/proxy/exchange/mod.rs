@@ -144,6 +144,8 @@ pub struct Exchange {
     began: Instant,
     attempt_began: Instant,
     connected: Option<Instant>,
+    /// How long the attempt waited for a slot.
+    queued: Duration,
     sent: Option<Instant>,
     deadline: Option<Instant>,
     head_at: Option<Instant>,
@@ -256,6 +258,7 @@ impl Exchange {
             began: now,
             attempt_began: now,
             connected: None,
+            queued: Duration::ZERO,
             sent: None,
             deadline: None,
             head_at: None,
@@ -291,6 +294,11 @@ impl Exchange {
         }
     }
 
+    /// The attempt waited so long for a connection or a stream because all were busy; that is part of how fast its pool is.
+    pub fn queued(&mut self, wait: Duration) {
+        self.queued = wait;
+    }
+
     /// The request is fully written: from here on the response head is waited for.
     pub fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
@@ -314,7 +322,7 @@ impl Exchange {
         random: &mut fastrand::Rng,
     ) -> Verdict {
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
-            shard.upstream.record(now.saturating_duration_since(sent));
+            shard.upstream.record(now.saturating_duration_since(sent) + self.queued);
         }
         if head.status >= 500 {
             self.mark_bad();

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::clock;
-use crate::core::service::{HostMode, Protocol};
+use crate::core::circuit::Limit;
+use crate::core::service::{HostMode, Protocol, Service};
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
@@ -23,11 +24,12 @@ use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay, Verdict};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::h2::up::H2Upstream;
-use crate::proxy::h2::up::sessions::{Wanted, lease};
+use crate::proxy::h2::up::sessions::{Limited, Wanted, lease};
 use crate::proxy::headers::{BodyLength, RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::respond::Reply;
+use crate::proxy::rooms::{Grant, Rooms};
 use crate::proxy::timer::Alarm;
 use crate::proxy::upgrade;
 use crate::proxy::worker::Worker;
@@ -217,17 +219,16 @@ impl Serving<'_> {
     async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: Attempt) -> Outcome {
         let attempt = &attempt;
         let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
-        let served = match protocol {
+        match protocol {
             Some(Protocol::Http2) => match self.lease(down, attempt).await {
-                Ok(up) => Ok(self.serve(down, up, attempt).await),
-                Err(failure) => Err(failure),
+                Ok(up) => self.serve(down, up, attempt).await,
+                Err(outcome) => outcome,
             },
             _ => match self.connect(down, attempt).await {
-                Ok(up) => Ok(self.serve(down, up, attempt).await),
-                Err(failure) => Err(failure),
+                Ok(up) => self.serve(down, up, attempt).await,
+                Err(outcome) => outcome,
             },
-        };
-        served.unwrap_or_else(Outcome::Failed)
+        }
     }
 
     async fn serve<D: Downstream, U: Upstream>(&mut self, down: &mut D, mut up: U, attempt: &Attempt) -> Outcome {
@@ -263,10 +264,10 @@ impl Serving<'_> {
     }
 
     /// An idle connection, or a new one within the connect timeout.
-    async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Failure> {
+    async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Outcome> {
         let endpoint = attempt.in_flight.endpoint();
         let now = clock::now();
-        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
+        let Some(active) = self.exchange.service() else { return Err(Failure::Connect.into()) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
         if attempt.may_reuse
             && let Some(link) = self.worker.idle().take(endpoint.slot, dial_tag, now)
@@ -274,43 +275,102 @@ impl Serving<'_> {
             self.exchange.connected(true, now);
             return Ok(H1Upstream::new(link, self.worker));
         }
-        let deadline = now + service.upstream.connect_timeout;
-        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
+        let room = match Rooms::take(endpoint, &service.upstream.limits) {
+            Some(room) => room,
+            None => match self.wait(down, endpoint, &service, dial_tag).await? {
+                Grant::Room(room) => room,
+                Grant::Link(link) => return self.connected(true).map(|_| H1Upstream::new(link, self.worker)),
+            },
+        };
+        let deadline = self.connect_deadline(&service);
         let dial = self.worker.dialer().dial(&service, attempt.address);
         match within(down.alarm(), Some(deadline), dial).await {
             Some(Ok(io)) => {
-                let now = clock::now();
-                self.exchange.connected(false, now);
-                if self.exchange.is_withdrawn() {
-                    return Err(Failure::Withdrawn);
-                }
-                Ok(H1Upstream::new(Link { io, opened: now, dial_tag }, self.worker))
+                let opened = self.connected(false)?;
+                Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
             }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
-            None => Err(Failure::ConnectTimeout),
+            Some(Err(error)) => Err(connect_failure(endpoint, &error).into()),
+            None => Err(Failure::ConnectTimeout.into()),
         }
     }
 
     /// A stream of a session there is, or of a new one within the connect timeout.
-    async fn lease<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H2Upstream, Failure> {
+    async fn lease<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H2Upstream, Outcome> {
         let endpoint = attempt.in_flight.endpoint();
-        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
+        let Some(active) = self.exchange.service() else { return Err(Failure::Connect.into()) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
-        let deadline = clock::now() + service.upstream.connect_timeout;
-        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
-        let wanted = Wanted { service: &service, endpoint, dial_tag };
-        match within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await {
-            Some(Ok((lease, reused))) => {
-                self.exchange.connected(reused, clock::now());
+        let deadline = self.connect_deadline(&service);
+        let limited = Limited::default();
+        let wanted = Wanted { service: &service, endpoint, dial_tag, limited: &limited };
+        let leased = within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await;
+        match (leased, limited.at.get()) {
+            (Some(Ok((lease, reused))), _) => {
+                self.exchange.queued(limited.waited.get());
                 // A stream may have taken a while to become free, and that of a replay comes after a failure.
-                if self.exchange.is_withdrawn() {
-                    return Err(Failure::Withdrawn);
-                }
-                Ok(H2Upstream::new(lease))
+                self.connected(reused).map(|_| H2Upstream::new(lease))
             }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
-            None => Err(Failure::ConnectTimeout),
+            (None, Some(limit)) => {
+                endpoint.pool.overflowed(limit);
+                Err(Failure::Full(limit).into())
+            }
+            (Some(Err(_)), Some(limit)) => Err(Failure::Full(limit).into()),
+            (Some(Err(error)), None) => Err(connect_failure(endpoint, &error).into()),
+            (None, None) => Err(Failure::ConnectTimeout.into()),
         }
+    }
+
+    fn connect_deadline(&self, service: &Service) -> Instant {
+        let deadline = clock::now() + service.upstream.connect_timeout;
+        self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline))
+    }
+
+    /// There is a connection, unless it must not be used any more. When that was.
+    fn connected(&mut self, reused: bool) -> Result<Instant, Outcome> {
+        let now = clock::now();
+        self.exchange.connected(reused, now);
+        if self.exchange.is_withdrawn() { Err(Failure::Withdrawn.into()) } else { Ok(now) }
+    }
+
+    /// Where there are as many connections as there may be: closes one that is idle on another endpoint, or waits for one.
+    async fn wait<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        endpoint: &EndpointLive,
+        service: &Service,
+        dial_tag: u64,
+    ) -> Result<Grant, Outcome> {
+        let limits = &service.upstream.limits;
+        self.worker.idle().make_room(&endpoint.pool);
+        if let Some(room) = Rooms::take(endpoint, limits) {
+            return Ok(Grant::Room(room));
+        }
+        let (began, deadline) = (clock::now(), self.connect_deadline(service));
+        let place = self.worker.rooms().queue(self.worker.index(), endpoint, limits, Some(dial_tag));
+        let place = place.ok_or(Failure::Full(Limit::Pending))?;
+        let (exchange, whole) = (&*self.exchange, self.kept.whole);
+        let granted = poll_fn(|cx| {
+            if let Poll::Ready(grant) = place.poll(cx) {
+                return Poll::Ready(Ok(grant));
+            }
+            if exchange.is_shut_out() {
+                return Poll::Ready(Err(Failure::Withdrawn.into()));
+            }
+            if whole && down.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Outcome::Cut(Termination::ClientAbort)));
+            }
+            std::task::ready!(down.alarm().poll_until(cx, Some(deadline), clock::now()));
+            endpoint.pool.overflowed(Limit::Connections);
+            Poll::Ready(Err(Failure::Full(Limit::Connections).into()))
+        });
+        let granted = granted.await;
+        self.exchange.queued(clock::now().saturating_duration_since(began));
+        granted
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

@@ -73,7 +73,9 @@ fn a_forced_request_does_not_fall_back_and_is_never_charged() {
 #[test]
 fn stable_has_nothing_to_fall_back_to() {
     let mut world = Setup { weight: Weight::ZERO, stable: 1, ..Setup::default() }.build();
-    let (mut exchange, _) = world.sent_off(&get(""));
+    let (mut exchange, first) = world.sent_off(&get(""));
+    let again = attempt(world.fail(&mut exchange, Failure::Connect));
+    assert_eq!(again.address, first.address, "better the same again than none");
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).status, 502);
     let seen = exchange.end(Termination::ConnectFailed, world.now);
     assert_eq!((seen.assignment, world.bad(Variant::Stable)), (Assignment::Bucket, 1));

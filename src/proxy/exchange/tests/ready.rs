@@ -32,8 +32,9 @@ fn only_the_ready_of_several_is_chosen() {
     for _ in 0..32 {
         assert_eq!(world.sent_off(&get("")).1.address, ready.key.address);
     }
-    // It fails, and there is nobody else to try.
+    // It fails, and there is nobody else to try: it is tried once more.
     let (mut exchange, _) = world.sent_off(&get(""));
+    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).address, ready.key.address);
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).termination, Termination::ConnectFailed);
 }
 
