@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod breakers;
 mod forwarding;
 mod h2;
 mod h2_upstream;
@@ -11,6 +12,7 @@ mod pairs;
 mod peers;
 mod refusals;
 mod reload;
+mod retries;
 mod shift;
 mod shutdown;
 mod tidy;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::core::id::Variant;
 use crate::core::retry::{Budget, Reason, RetryRules};
+use crate::telemetry::access::Failed;
 
 use super::{Exchange, Next, Outcome, Replay};
 
 /// Failed attempts of a request that are remembered for the access log; further ones are only counted.
-pub const FAILED_SHOWN_MAX: usize = 4;
+const FAILED_SHOWN_MAX: usize = 4;
 
 /// The retry budgets of one worker, by the number of the service.
 #[derive(Debug)]
@@ -20,13 +21,11 @@ pub struct Budgets {
 
 /// An attempt that failed, or whose response was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedAttempt {
-    /// In which pool.
-    pub variant: Variant,
-    /// Which endpoint of it.
-    pub index: u32,
-    /// What came of it.
-    pub outcome: Outcome,
+struct FailedAttempt {
+    variant: Variant,
+    /// Which endpoint of the pool.
+    index: u32,
+    outcome: Outcome,
 }
 
 /// What a request has behind it, and what it waits for.
@@ -108,9 +107,14 @@ impl Exchange {
         if stale || may_refuse || again { rules.max_body } else { 0 }
     }
 
-    /// The attempts that failed, oldest first, at most [`FAILED_SHOWN_MAX`].
-    pub fn failed_attempts(&self) -> impl Iterator<Item = &FailedAttempt> {
-        self.history.failed.iter().flatten()
+    /// The attempts that failed, oldest first, the first few of them.
+    pub fn failed_attempts(&self) -> impl Iterator<Item = Failed> {
+        let shown = |attempt: &FailedAttempt| {
+            let pool = self.routing.live[self.service?].pool(attempt.variant);
+            let endpoint = pool.get(usize::try_from(attempt.index).ok()?)?.key.address;
+            Some(Failed { variant: attempt.variant, endpoint, how: attempt.outcome.how() })
+        };
+        self.history.failed.iter().flatten().filter_map(shown)
     }
 
     pub(super) fn rules(&self) -> Option<&RetryRules> {

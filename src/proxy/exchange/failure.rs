@@ -2,6 +2,7 @@
 
 use crate::core::circuit::Limit;
 use crate::core::retry::Reason;
+use crate::telemetry::access::How;
 use crate::telemetry::termination::Termination;
 
 /// How an attempt failed before a response head was passed.
@@ -53,6 +54,19 @@ pub enum Outcome {
     Failed(Failure),
     /// Its response had this status and was dropped.
     Status(u16),
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// As the access log has it.
+    #[must_use]
+    pub fn how(self) -> How {
+        match self {
+            Self::Failed(failure) => How::Word(failure.as_str()),
+            Self::Status(status) => How::Status(status),
+        }
+    }
 }
 
 // === impl Failure ===

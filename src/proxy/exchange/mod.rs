@@ -33,7 +33,7 @@ use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
 use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
 
-pub use self::again::{Budgets, FAILED_SHOWN_MAX, FailedAttempt};
+pub use self::again::Budgets;
 pub use self::failure::{Failure, Outcome, Replay};
 
 use self::again::History;

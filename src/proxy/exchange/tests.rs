@@ -5,6 +5,7 @@ mod begin;
 mod calls;
 mod counting;
 mod ready;
+mod retries;
 mod withdrawn;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::proxy::fixture::{facts, get, listener, response};
 use crate::state::counters::Cell;
 use crate::state::fixture::{all_ready, route, service};
 use crate::state::live::{Registry, ServiceLive};
+use crate::telemetry::access::How;
 
 /// Which worker the exchanges run on, of two.
 const WORKER: usize = 1;
