@@ -103,7 +103,7 @@ pub struct RequestHead {
     pub fields: Vec<Field>,
     /// How long the body is.
     pub body: BodyLength,
-    /// Whether the connection may serve another request after this one (HTTP/1: `Connection`, version).
+    /// Whether the connection may serve another request after this one (HTTP/1: `Connection`, version); never when a WebSocket was asked for.
     pub keep_alive: bool,
     /// A complete WebSocket handshake (RFC 6455 section 4.1): the only upgrade there is.
     pub websocket: bool,

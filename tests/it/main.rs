@@ -9,6 +9,7 @@ mod refusals;
 mod reload;
 mod shift;
 mod shutdown;
+mod smuggling;
 mod tidy;
 mod tls;
 mod upstream_faults;

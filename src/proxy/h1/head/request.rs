@@ -28,7 +28,9 @@ pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) ->
     let facts = Facts::read(&head.bytes, &head.fields)?;
     head.authority = authority(head, form, facts.host)?;
     head.body = facts.length(&head.bytes, head.version)?.unwrap_or(BodyLength::None);
-    head.keep_alive = facts.persistent(head.version);
+    let asks_websocket = facts.connection_upgrade && facts.upgrade_websocket;
+    // Who asks and takes the answer for a tunnel, whatever it was, must not have the bytes that follow read as requests.
+    head.keep_alive = facts.persistent(head.version) && !asks_websocket;
     head.te_trailers = facts.te_trailers;
     if facts.expect == Some(false) {
         return Err(Refusal::new(417, "an expectation other than `100-continue`"));
@@ -37,7 +39,7 @@ pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) ->
     head.expect_continue =
         facts.expect == Some(true) && head.version == HttpVersion::Http11 && head.body != BodyLength::None;
     facts.mark_nominated(&head.bytes, &mut head.fields);
-    head.websocket = facts.connection_upgrade && facts.upgrade_websocket && is_handshake(head);
+    head.websocket = asks_websocket && is_handshake(head);
     Ok(())
 }
 
