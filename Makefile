@@ -15,12 +15,14 @@ demo: tools ## Watch traffic move from one release to the next
 	$(CARGO) run -- demo
 
 test: tools ## Run every test
+	@.ci/tools grpc
 	$(CARGO) test
 
 bench: tools ## Run the micro-benchmarks
 	$(CARGO) bench --bench micro
 
 soak: tools ## Run the long versions of the integration tests, optimised
+	@.ci/tools grpc
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
 
 lint: tools ## Check format, lints, documentation and duplicate dependencies

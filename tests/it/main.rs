@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod grpc;
 mod harness;
 mod peers;
 mod refusals;
