@@ -63,9 +63,10 @@ const ENDPOINT_COUNTERS: [EndpointCounter; 7] = [
     (catalog::UPSTREAM_REUSES, |s| s.reused.get()),
 ];
 
-const WORKER_COUNTERS: [WorkerCounter; 3] = [
+const WORKER_COUNTERS: [WorkerCounter; 4] = [
     (catalog::CONNECTIONS_ACCEPTED, |s| s.accepted.get()),
     (catalog::CONNECTIONS_SHED, |s| s.shed.get()),
+    (catalog::CONNECTIONS_HTTP2, |s| s.http2.get()),
     (catalog::TLS_FAILURES, |s| s.tls_failures.get()),
 ];
 

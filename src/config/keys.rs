@@ -52,8 +52,23 @@ pub(super) static LIMITS: Section = section(
         "max_line",
         "max_body",
         "websocket_idle",
+        "h2",
     ],
-    &["max_connections_per_client", "h2"],
+    &["max_connections_per_client"],
+);
+pub(super) static HTTP2: Section = section(
+    "listeners[].limits.h2",
+    &[
+        "enabled",
+        "max_streams",
+        "stream_window",
+        "connection_window",
+        "max_header_list",
+        "max_fields",
+        "max_pending_resets",
+        "max_error_resets",
+    ],
+    &[],
 );
 
 pub(super) static ROUTE: Section = section(
@@ -126,6 +141,7 @@ pub(super) static ALL: &[&Section] = &[
     &LISTENER_TLS,
     &CERTIFICATE,
     &LIMITS,
+    &HTTP2,
     &ROUTE,
     &ROUTE_HEADER,
     &ROUTE_QUERY,

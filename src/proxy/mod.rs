@@ -8,6 +8,7 @@ pub mod facts;
 pub(crate) mod fixture;
 pub mod forward;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod idle;
 pub mod io;

@@ -67,6 +67,8 @@ pub struct WorkerShard {
     pub open: Cell,
     /// Connections shed at a listener's limit.
     pub shed: Cell,
+    /// Downstream connections that speak HTTP/2.
+    pub http2: Cell,
     /// TLS handshakes that failed.
     pub tls_failures: Cell,
     /// Upgraded streams open now.

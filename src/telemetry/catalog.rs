@@ -101,6 +101,8 @@ catalog! {
         "Client connections open.";
     Counter CONNECTIONS_SHED "tidegate_connections_shed_total" []
         "Client connections closed at once because a listener was at its limit.";
+    Counter CONNECTIONS_HTTP2 "tidegate_connections_http2_total" []
+        "Client connections that speak HTTP/2.";
     Counter TLS_FAILURES "tidegate_tls_handshake_failures_total" []
         "TLS handshakes with clients that failed.";
     Gauge TUNNELS_OPEN "tidegate_tunnels_open" []

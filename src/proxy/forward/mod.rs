@@ -51,8 +51,8 @@ pub trait Downstream: Source + Sink {
     fn respond(&mut self, head: &ResponseHead, set_cookie: Option<&[u8]>, last: bool) -> bool;
     /// Buffers an answer of the proxy's own, body included. `last` and what is returned as in [`Downstream::respond`].
     fn reply(&mut self, reply: &Reply, last: bool) -> bool;
-    /// Makes the end of the connection one that nobody can take for the end of a message.
-    fn cut(&mut self);
+    /// Makes the end of the connection, or of the stream, one that nobody can take for the end of a message.
+    fn cut(&mut self, why: Termination);
     /// The bare connection, for an upgraded stream; `None` where the protocol has no such thing.
     fn raw(&mut self) -> Option<Raw<'_>>;
 }
@@ -141,7 +141,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
                 break answer(down, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {
-                down.cut();
+                down.cut(termination);
                 break (termination, false);
             }
             Outcome::Tunnelled(termination) => break (termination, false),

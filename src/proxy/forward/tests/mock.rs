@@ -157,7 +157,7 @@ impl Downstream for Client {
         unreachable!("an attempt answers nothing itself");
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, _: Termination) {
         unreachable!("an attempt cuts nothing itself");
     }
 
