@@ -168,7 +168,11 @@ fn build(base: Config, listener: &str, stable: &Server, candidate: &Server, turn
 /// A script of ours under the interpreter that has grpcio.
 fn python(script: &str, args: &[&str]) -> Child {
     let interpreter = interpreter();
-    assert!(interpreter.exists(), "{} is missing: `.ci/tools grpc` (or `make test`) installs it", interpreter.display());
+    assert!(
+        interpreter.exists(),
+        "{} is missing: `.ci/tools grpc` (or `make test`) installs it",
+        interpreter.display()
+    );
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/grpc").join(script);
     let mut command = Command::new(interpreter);
     command.arg(script).args(args).env_remove("http_proxy").env_remove("https_proxy");

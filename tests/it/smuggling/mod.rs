@@ -7,6 +7,7 @@
 mod chunks;
 mod early;
 mod framing;
+mod h2;
 mod heads;
 mod responses;
 mod targets;
