@@ -67,7 +67,7 @@ pub(super) fn name_length(bytes: &[u8]) -> (usize, bool) {
 }
 
 /// Whether `bytes` is a token: not empty, and nothing else in it.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(in crate::proxy) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && token_length(bytes) == bytes.len()
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::settings::Underscores;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
+use crate::proxy::h1::bytes::is_token;
 use crate::proxy::headers::{BodyLength, Field, Known, Span, Trailers};
 
 /// Most payload bytes one stream hands to the connection before the socket took them: what both builders' `max_send_buffer_size` is
@@ -246,6 +247,10 @@ fn read_trailers(map: &HeaderMap, bounds: Bounds) -> Result<Trailers, Fault> {
     let mut trailers = Trailers::default();
     for (name, value) in map {
         let name = name.as_str().as_bytes();
+        // The `http` crate takes `"` for part of a token.
+        if !is_token(name) {
+            return Err(Fault::Malformed("a trailer name with a character that may not be in one"));
+        }
         if name.contains(&b'_') {
             match bounds.underscores {
                 Underscores::Keep => {}

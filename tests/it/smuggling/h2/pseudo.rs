@@ -65,9 +65,6 @@ async fn paths() {
         b"/%00",
         b"/%2e%2e/b",
         b"/%2F..%2f",
-        b"/#",
-        b"/a#b",
-        b"/a?b#c",
     ] {
         cases.push(Case::refused(&pairs(&with(":path", path))));
     }
@@ -77,6 +74,11 @@ async fn paths() {
         ("/http://b/", "/http://b/"),
         ("/%0d%0aX:y", "/%0d%0aX:y"),
         ("/?a=/../", "/?a=/../"),
+        // The frame's reader takes a fragment off before anybody sees it: routed and forwarded by what is left.
+        ("/#", "/"),
+        ("/a#b", "/a"),
+        ("/a?b#c", "/a?b"),
+        ("/a#/../b", "/a"),
     ] {
         let head = format!("GET {seen} HTTP/1.1\nhost: a");
         cases.push(Case::passes(&pairs(&with(":path", path.as_bytes())), &head, ""));
