@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod dial;
+pub mod edits;
 pub mod exchange;
 pub mod facts;
 #[cfg(test)]

@@ -119,7 +119,8 @@ impl Between {
         let (lines, trust) = match over {
             Over::Plain => (String::new(), "-".to_owned()),
             Over::Tls => {
-                let tls = format!("tls = [{{ cert = \"{}\", key = \"{}\" }}]", cert.display(), key.display());
+                let entry = format!("{{ cert = \"{}\", key = \"{}\" }}", cert.display(), key.display());
+                let tls = format!("tls = {{ certificates = [{entry}] }}");
                 (tls, dir.write("ca.pem", &authority.pem()).display().to_string())
             }
         };

@@ -4,6 +4,7 @@ mod admin;
 mod bodies;
 mod forwarding;
 mod grpc;
+mod h2_upstream;
 mod harness;
 mod peers;
 mod refusals;

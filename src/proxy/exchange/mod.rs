@@ -30,6 +30,8 @@ use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
 
 /// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
 const CONNECTS_PER_POOL_MAX: u32 = 2;
+/// Times a request is sent again because an upstream refused to look at it.
+const REFUSALS_MAX: u32 = 3;
 /// Attempts one request may begin, whatever happens meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 /// Endpoints a request can have tried, over both pools and all retries.
@@ -80,6 +82,11 @@ pub enum Failure {
         /// Any byte of the request was taken.
         accepted: bool,
     },
+    /// The upstream said that nothing of it has looked at the request (RFC 9113 section 8.7), or its session was gone before any of it
+    /// was sent.
+    Refused,
+    /// The upstream gave this one request up, its session lives on.
+    Reset,
     /// Closed, reset or malformed within the response head.
     BadResponse,
     /// No response head in time.
@@ -156,6 +163,7 @@ pub struct Exchange {
     tried_len: usize,
     reused: bool,
     replayed: bool,
+    refusals: u32,
     bad: bool,
     status: u16,
     endpoint: Option<Arc<EndpointLive>>,
@@ -256,6 +264,7 @@ impl Exchange {
             tried_len: 0,
             reused: false,
             replayed: false,
+            refusals: 0,
             bad: false,
             status: 0,
             endpoint: None,
@@ -290,35 +299,6 @@ impl Exchange {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.filter(|_| self.head_at.is_none())
-    }
-
-    /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
-    pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
-        if let Failure::Closed { accepted } = failure
-            && self.reused
-            && !self.replayed
-            && replay != Replay::Truncated
-            && (self.idempotent || !accepted)
-        {
-            return self.replay(now, random);
-        }
-        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
-            self.mark_bad();
-        }
-        match failure {
-            Failure::Connect | Failure::ConnectTimeout => {
-                if let Some(shard) = self.shard() {
-                    shard.connect_failures.add(1);
-                }
-                self.elsewhere(failure, now, random)
-            }
-            Failure::Closed { .. } => Next::Reply(self.reply(Termination::UpstreamReset)),
-            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
-            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
-            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
-            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
-            Failure::Withdrawn => self.send(now, random),
-        }
     }
 
     /// Judges a final response head; the value of a `Set-Cookie` to add to it.

@@ -175,6 +175,12 @@ impl Drive<'_, '_> {
         }
         loop {
             let failure = match std::task::ready!(up.poll_head(cx)) {
+                Err(HeadFault::Refused) => Failure::Refused,
+                Err(HeadFault::Reset) => Failure::Reset,
+                Err(HeadFault::Unsendable) => {
+                    let reply = Reply::refused(414, "the target is too long for the protocol of the upstream");
+                    return over(Outcome::BadBody(reply));
+                }
                 Err(HeadFault::Closed) => Failure::Closed { accepted: up.accepted() },
                 Err(HeadFault::Malformed(cause)) => {
                     tracing::debug!(endpoint = %self.endpoint.key, cause, "malformed response");
