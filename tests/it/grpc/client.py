@@ -49,7 +49,7 @@ def metadata(pairs):
 def check_metadata(call, received):
     check(metadata(call.initial_metadata()).get("x-version"), "no x-version in", call.initial_metadata())
     trailers = metadata(call.trailing_metadata())
-    check(trailers.get("x-checksum-bytes") == str(received), received, "bytes were sent, the trailers say", trailers)
+    check(trailers.get("consumed-bytes") == str(received), received, "bytes were sent, the trailers say", trailers)
     check(call.code() == grpc.StatusCode.OK, call.code(), call.details())
 
 
@@ -117,7 +117,8 @@ def errors(to):
         error = expect_error(grpc.StatusCode[code], lambda: fail(request, timeout=CALL_SECONDS))
         check(error.details() == text, error.details(), "instead of", text)
         trailers = metadata(error.trailing_metadata())
-        check(trailers.get("x-checksum-bytes") == str(len(request)), trailers)
+        check(trailers.get("consumed-bytes") == str(len(request)), trailers)
+        check(trailers.get("cause-bin") == b"\x00\xff", trailers)
     late = to.unary_stream(SERVICE + "FailLate")(b"", timeout=CALL_SECONDS)
     seen = []
     error = expect_error(grpc.StatusCode.DATA_LOSS, lambda: seen.extend(late))

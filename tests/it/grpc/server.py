@@ -3,7 +3,7 @@
     server.py VERSION
 
 Says `PORT n` once it listens on 127.0.0.1, and ends when its standard input does. Every answer carries the version in its initial
-metadata (`x-version`) and a trailer (`x-checksum-bytes`: how many bytes of messages came).
+metadata (`x-version`) and a trailer (`consumed-bytes`: how many bytes of messages came).
 """
 
 import sys
@@ -33,7 +33,7 @@ class Service:
         context.send_initial_metadata((("x-version", self.version),))
 
     def end(self, context, received):
-        context.set_trailing_metadata((("x-checksum-bytes", str(received)),))
+        context.set_trailing_metadata((("consumed-bytes", str(received)),))
 
     def echo(self, request, context):
         self.begin(context)
@@ -65,7 +65,7 @@ class Service:
     def fail(self, request, context):
         """`CODE text`: an error before any message, which travels as trailers only."""
         code, text = request.decode().split(" ", 1)
-        context.set_trailing_metadata((("x-checksum-bytes", str(len(request))), ("grpc-tidegate-bin", b"\x00\xff")))
+        context.set_trailing_metadata((("consumed-bytes", str(len(request))), ("cause-bin", b"\x00\xff")))
         context.abort(grpc.StatusCode[code], text)
 
     def fail_late(self, request, context):

@@ -172,7 +172,7 @@ async fn targets_that_pass_mean_one_thing() {
 }
 
 #[tokio::test]
-async fn hosts() {
+async fn host_fields() {
     let mut cases = Vec::new();
     for lines in [
         "",
@@ -193,6 +193,18 @@ async fn hosts() {
     ] {
         cases.push(Case::refused(400, format!("GET / HTTP/1.1\r\n{lines}\r\n{SMUGGLED}")));
     }
+    // Other fields that name a host name none to us.
+    let lines = "X-Host: b\r\nX-Original-Host: b\r\n";
+    let seen = "GET / HTTP/1.1\nhost: a\nX-Host: b\nX-Original-Host: b";
+    cases.push(Case::passes(get(lines), &[(seen, ""), SMUGGLED_SEEN]));
+    let lines = "X-Forwarded-Host: b\r\nX-Forwarded-Server: b\r\nForwarded: host=b\r\n";
+    cases.push(Case::passes(get(lines), &[("GET / HTTP/1.1\nhost: a", ""), SMUGGLED_SEEN]));
+    run(&cases).await;
+}
+
+#[tokio::test]
+async fn hosts() {
+    let mut cases = Vec::new();
     for host in [
         "a b",
         "a\tb",
@@ -246,13 +258,5 @@ async fn hosts() {
         let seen = format!("GET / HTTP/1.1\nhost: {host}");
         cases.push(Case::passes(raw, &[(&seen, ""), SMUGGLED_SEEN]));
     }
-    // Other fields that name a host name none to us.
-    let lines = "X-Host: b\r\nX-Original-Host: b\r\n";
-    let seen = "GET / HTTP/1.1\nhost: a\nX-Host: b\nX-Original-Host: b";
-    cases.push(Case::passes(get(lines), &[(seen, ""), SMUGGLED_SEEN]));
-    cases.push(Case::passes(
-        get("X-Forwarded-Host: b\r\nX-Forwarded-Server: b\r\nForwarded: host=b\r\n"),
-        &[("GET / HTTP/1.1\nhost: a", ""), SMUGGLED_SEEN],
-    ));
     run(&cases).await;
 }
