@@ -75,7 +75,14 @@ fn copy_fields(writer: &mut impl FieldWriter, head: &RequestHead, edits: &Reques
             continue;
         }
         let keep = match field.known {
-            Known::Other | Known::Date | Known::SetCookie | Known::CacheControl | Known::SecWebSocketAccept => true,
+            Known::Other
+            | Known::Date
+            | Known::SetCookie
+            | Known::CacheControl
+            | Known::ContentType
+            | Known::GrpcStatus
+            | Known::GrpcTimeout
+            | Known::SecWebSocketAccept => true,
             Known::Cookie => {
                 let first = !std::mem::replace(&mut seen.cookie, true);
                 let rewrite = first && must_rewrite_cookies(head, edits);

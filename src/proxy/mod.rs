@@ -8,6 +8,7 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod forward;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod headers;

@@ -266,6 +266,12 @@ impl Worker {
         self.draining.get()
     }
 
+    /// Rings alarms from now on, as a running worker does.
+    #[cfg(test)]
+    pub(super) fn run_timers(&self) {
+        tokio::task::spawn_local(Rc::clone(&self.timers).drive());
+    }
+
     /// Resolves when listeners have to look at their state again.
     pub fn changed(&self) -> Rc<Notify> {
         Rc::clone(&self.changed)

@@ -428,3 +428,17 @@ async fn lies_about_the_length_are_seen() {
     assert_eq!(proxy.ask(get("/")).await.text(), "hello");
     assert_eq!(proxy.admin.metric("tidegate_bad_attempts_total", &[]).await as u64, 2);
 }
+
+/// What a call's status says of the server counts, in the trailers and in a head that is all there is.
+#[tokio::test]
+async fn failed_calls_count_for_the_gate() {
+    let (_server, proxy) = pair(Options::default()).await;
+    let call = |path: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n")
+    };
+    for (path, bad) in [("/grpc/0", 0), ("/grpc/5", 0), ("/only/0", 0), ("/grpc/14", 1), ("/only/13", 2), ("/", 2)] {
+        let response = proxy.ask(call(path)).await;
+        assert_eq!(response.status, 200, "{path}");
+        assert_eq!(proxy.admin.metric("tidegate_bad_attempts_total", &[]).await as u64, bad, "{path}");
+    }
+}

@@ -6,6 +6,7 @@ mod forwarding;
 mod grpc;
 mod h2_upstream;
 mod harness;
+mod pairs;
 mod peers;
 mod refusals;
 mod reload;

@@ -14,6 +14,7 @@ use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Nex
 impl Exchange {
     /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
+        let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
         if replay != Replay::Truncated && self.is_free(failure) {
             return self.replay(now, random);
         }

@@ -23,7 +23,8 @@ use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
 use crate::proxy::facts::{ConnFacts, client_ip};
-use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead};
+use crate::proxy::grpc;
+use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead, Trailers};
 use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
 use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
@@ -151,6 +152,12 @@ pub struct Exchange {
     idempotent: bool,
     secure: bool,
     timeout: Duration,
+    /// The call is gRPC.
+    grpc: bool,
+    /// When a gRPC call has taken as long as its client allows.
+    call_until: Option<Instant>,
+    /// A gRPC response whose status is still to come.
+    status_due: bool,
     began: Instant,
     attempt_began: Instant,
     connected: Option<Instant>,
@@ -203,6 +210,9 @@ impl Exchange {
         exchange.route = Some(found.index);
         exchange.target = found.target;
         exchange.client = ip;
+        if exchange.grpc {
+            exchange.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
+        }
         exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
         let openness = active.openness(live.is_candidate_open());
         // Where everything goes to stable anyway, nobody needs a key.
@@ -252,6 +262,9 @@ impl Exchange {
             idempotent: is_idempotent(head.get(head.method)),
             secure: facts.secure,
             timeout: Duration::ZERO,
+            grpc: head.known(Known::ContentType).is_some_and(grpc::is_grpc),
+            call_until: None,
+            status_due: false,
             began: now,
             attempt_began: now,
             connected: None,
@@ -295,10 +308,12 @@ impl Exchange {
         self.deadline.get_or_insert(now + self.timeout);
     }
 
-    /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written.
+    /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written. That of a gRPC
+    /// call starts with it and ends with the last byte of the response.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.filter(|_| self.head_at.is_none())
+        let head = self.deadline.filter(|_| self.head_at.is_none());
+        [head, self.call_until].into_iter().flatten().min()
     }
 
     /// Judges a final response head; the value of a `Set-Cookie` to add to it.
@@ -308,10 +323,30 @@ impl Exchange {
         if head.status >= 500 {
             self.mark_bad();
         }
+        if head.known(Known::ContentType).is_some_and(grpc::is_grpc) {
+            self.status_due = true;
+            if let Some(status) = head.known(Known::GrpcStatus) {
+                self.judge_call(Some(status));
+            }
+        }
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
             shard.upstream.record(now.saturating_duration_since(sent));
         }
         self.cookie_for(head)
+    }
+
+    /// Judges what came behind a response that is complete.
+    pub fn trailers(&mut self, trailers: Option<&Trailers>) {
+        if self.status_due {
+            self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)));
+        }
+    }
+
+    fn judge_call(&mut self, status: Option<&[u8]>) {
+        self.status_due = false;
+        if grpc::is_bad(status) {
+            self.mark_bad();
+        }
     }
 
     /// The request is over. Counts it; call it once.
@@ -349,9 +384,12 @@ impl Exchange {
         reply
     }
 
-    /// Notes the status of an answer that was decided outside (a body that turned out malformed or too large).
-    pub fn replied(&mut self, status: u16) {
-        self.status = status;
+    /// An answer of the proxy as this client understands it, also one that was decided outside (a body that turned out malformed or too
+    /// large); its status is what the client sees.
+    pub fn worded(&mut self, reply: Reply) -> Reply {
+        let reply = if self.grpc { reply.for_grpc() } else { reply };
+        self.status = reply.status;
+        reply
     }
 
     /// The service the request goes to.

@@ -244,6 +244,7 @@ impl Drive<'_, '_> {
             self.download_waits = waits;
             return Poll::Pending;
         }
+        self.serving.exchange.trailers(up.trailers());
         let clean = self.upload == Pump::Done && !self.upload_broken;
         Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
     }

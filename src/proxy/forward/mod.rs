@@ -140,14 +140,17 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     let (termination, reusable) = loop {
         let attempt = match next {
             Next::Send(attempt) => attempt,
-            Next::Reply(reply) => break answer(down, &reply, last, &mut volume).await,
+            Next::Reply(reply) => {
+                let reply = exchange.worded(reply);
+                break answer(down, &reply, last, &mut volume).await;
+            }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
         match turn.attempt(down, &attempt).await {
             Outcome::Complete(reusable) => break (Termination::Complete, reusable),
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
             Outcome::BadBody(reply) => {
-                exchange.replied(reply.status);
+                let reply = exchange.worded(reply);
                 break answer(down, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {

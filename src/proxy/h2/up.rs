@@ -189,3 +189,6 @@ impl Sink for H2Upstream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,12 @@ impl Trailers {
         self.selected(move |known, name| is_forwarded_trailer(name) || (known == Known::Other && !withheld(name)))
     }
 
+    /// The value of the first field known as `known`.
+    #[must_use]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.known == known).map(|field| field.value.of(&self.bytes))
+    }
+
     fn selected(&self, choose: impl Fn(Known, &[u8]) -> bool) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields
             .iter()
