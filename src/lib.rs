@@ -14,7 +14,7 @@
 //!   - [`proxy::workers`], [`proxy::worker`], [`proxy::listener`]: threads, accepting, TLS, draining
 //!   - [`proxy::exchange`]: THE policy of one request, without I/O
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
-//!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
+//!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`control`]: the single writer; file, people and signals are events into one queue
@@ -25,7 +25,8 @@
 //!
 //! # The life of a request
 //!
-//! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions. `Exchange::begin`
+//! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions; `h2::down` does so for
+//! every stream of a connection that begins with the preface of HTTP/2, or agreed on it by ALPN. `Exchange::begin`
 //! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
 //! `forward` takes an idle connection or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
 //! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
@@ -34,7 +35,7 @@
 //! # What is deliberately absent
 //!
 //! - A lock, a formatted string or a metric looked up by name on the request path; an allocation that depends on the client.
-//! - A task or a channel per request: one future moves both directions.
+//! - A task or a channel per direction: one future moves both. Only the streams of HTTP/2, of which many share a connection, have a task each.
 //! - Two sources of truth: whatever a request decides by hangs off one snapshot, except whether the candidate is still open and how busy
 //!   endpoints are, which is read again before every attempt.
 //! - An unbounded queue, list, wait or retry; every bound is a named constant with its unit.

@@ -4,6 +4,7 @@ mod admin;
 mod bodies;
 mod forwarding;
 mod grpc;
+mod h2;
 mod h2_upstream;
 mod harness;
 mod pairs;

@@ -300,3 +300,6 @@ fn write_trailers(trailers: &Trailers, grpc: bool) -> HeaderMap {
     }
     map
 }
+
+#[cfg(test)]
+mod tests;

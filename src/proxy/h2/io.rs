@@ -165,3 +165,6 @@ impl AsyncWrite for Io {
         inner.stream.poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
