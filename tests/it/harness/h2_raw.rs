@@ -1,5 +1,5 @@
-//! An HTTP/2 client made of bare frames (RFC 9113 section 4.1): it sends what client libraries refuse to. Heads are written without
-//! compression; of those that come back only the status is read.
+//! An HTTP/2 client, and the beginnings of a server, made of bare frames (RFC 9113 section 4.1): they send what libraries refuse to. Heads
+//! are written without compression; of those that come back only the status is read.
 
 use std::collections::BTreeMap;
 
@@ -75,6 +75,29 @@ impl RawH2 {
         connection
     }
 
+    /// The other side of it: a server that has read the hello of a client. `None` if that was none.
+    pub(crate) async fn accept(io: TcpStream) -> Option<Self> {
+        let (responses, ends) = (BTreeMap::new(), BTreeMap::new());
+        let mut connection = Self { io, buffer: Vec::new(), responses, ends, gone: None };
+        connection.fill(PREFACE.len()).await?;
+        let rest = connection.buffer.split_off(PREFACE.len());
+        (std::mem::replace(&mut connection.buffer, rest) == PREFACE).then_some(())?;
+        connection.frame(SETTINGS, 0, 0, &[]).await;
+        Some(connection)
+    }
+
+    /// The stream of the next request; `None` at the end of the connection.
+    pub(crate) async fn request(&mut self) -> Option<u32> {
+        loop {
+            let (kind, flags, stream, payload) = self.next_frame().await?;
+            match kind {
+                HEADERS => return Some(stream),
+                SETTINGS | PING if flags & END_STREAM == 0 => self.acknowledge(kind, payload).await,
+                _ => {}
+            }
+        }
+    }
+
     /// Writes bytes as they are. The peer may have closed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.io.write_all(bytes).await;
@@ -135,10 +158,7 @@ impl RawH2 {
             GOAWAY if number(&payload[4..]) != 0 => {
                 self.gone.get_or_insert(End::Gone(number(&payload[4..])));
             }
-            SETTINGS | PING if flags & END_STREAM == 0 => {
-                let answer = if kind == PING { payload } else { Vec::new() };
-                self.frame(kind, END_STREAM, 0, &answer).await;
-            }
+            SETTINGS | PING if flags & END_STREAM == 0 => self.acknowledge(kind, payload).await,
             _ => {}
         }
         if matches!(kind, HEADERS | DATA)
@@ -147,6 +167,11 @@ impl RawH2 {
         {
             self.ends.insert(stream, End::Response(status, body));
         }
+    }
+
+    async fn acknowledge(&mut self, kind: u8, payload: Vec<u8>) {
+        let answer = if kind == PING { payload } else { Vec::new() };
+        self.frame(kind, END_STREAM, 0, &answer).await;
     }
 
     /// Type, flags, stream and payload; `None` at the end of the connection, however it comes.

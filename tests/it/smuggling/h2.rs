@@ -4,6 +4,7 @@
 mod bodies;
 mod fields;
 mod pseudo;
+mod responses;
 
 use super::{SMUGGLED, shape};
 use crate::harness::h2_raw::{DATA, END_STREAM, End, Pair, RawH2};
