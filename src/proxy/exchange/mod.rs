@@ -5,6 +5,7 @@
 //! [`Exchange::end`]; a dropped exchange counts itself.
 
 mod attempt;
+mod call;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ use crate::telemetry::termination::Termination;
 use crate::core::weight::Weight;
 use crate::proxy::facts::{ConnFacts, client_ip};
 use crate::proxy::grpc;
-use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead, Trailers};
+use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead};
 use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
 use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
@@ -323,30 +324,11 @@ impl Exchange {
         if head.status >= 500 {
             self.mark_bad();
         }
-        if head.known(Known::ContentType).is_some_and(grpc::is_grpc) {
-            self.status_due = true;
-            if let Some(status) = head.known(Known::GrpcStatus) {
-                self.judge_call(Some(status));
-            }
-        }
+        self.answered(head);
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
             shard.upstream.record(now.saturating_duration_since(sent));
         }
         self.cookie_for(head)
-    }
-
-    /// Judges what came behind a response that is complete.
-    pub fn trailers(&mut self, trailers: Option<&Trailers>) {
-        if self.status_due {
-            self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)));
-        }
-    }
-
-    fn judge_call(&mut self, status: Option<&[u8]>) {
-        self.status_due = false;
-        if grpc::is_bad(status) {
-            self.mark_bad();
-        }
     }
 
     /// The request is over. Counts it; call it once.
@@ -380,14 +362,6 @@ impl Exchange {
     /// The proxy answers itself: remembers the status the client sees.
     fn reply(&mut self, termination: Termination) -> Reply {
         let reply = Reply::of(termination);
-        self.status = reply.status;
-        reply
-    }
-
-    /// An answer of the proxy as this client understands it, also one that was decided outside (a body that turned out malformed or too
-    /// large); its status is what the client sees.
-    pub fn worded(&mut self, reply: Reply) -> Reply {
-        let reply = if self.grpc { reply.for_grpc() } else { reply };
         self.status = reply.status;
         reply
     }
