@@ -294,9 +294,9 @@ fn write_trailers(trailers: &Trailers, grpc: bool) -> HeaderMap {
         }
     };
     if grpc {
-        trailers.metadata().for_each(&mut append)
+        trailers.metadata().for_each(&mut append);
     } else {
-        trailers.forwarded().for_each(&mut append)
+        trailers.forwarded().for_each(&mut append);
     }
     map
 }
