@@ -44,9 +44,9 @@ pub(crate) type Pair<'a> = (&'a [u8], &'a [u8]);
 pub(crate) enum End {
     /// A whole response: its status and its body.
     Response(u16, Vec<u8>),
-    /// RST_STREAM with this code.
+    /// `RST_STREAM` with this code.
     Reset(u32),
-    /// GOAWAY with this code, and the end of the connection.
+    /// `GOAWAY` with this code, and the end of the connection.
     Gone(u32),
     /// The end of the connection without a word.
     Closed,
@@ -270,7 +270,7 @@ mod tests {
     fn heads_are_literals() {
         assert_eq!(block(&[(b"a", b"bc")]), [0, 1, b'a', 2, b'b', b'c']);
         let long = block(&[(b"a", &[b'x'; 300])]);
-        assert_eq!(long[..5], [0, 1, b'a', 127, 0x80 | 45]);
+        assert_eq!(long[..5], [0, 1, b'a', 127, 0x80 + 45]);
         assert_eq!((long[5], long.len()), (1, 306));
         assert_eq!(frame(SETTINGS, 1, 3, b"x"), [0, 0, 1, 4, 1, 0, 0, 0, 3, b'x']);
     }

@@ -28,7 +28,8 @@ async fn requests_behind_a_refused_one() {
     cases.push(Case::passes(format!("{first}{long}{SMUGGLED}"), &[FIRST]).then(414));
     // Many at once, each in its place.
     let many: Vec<_> = (0..20).map(|n| (format!("POST /{n} HTTP/1.1\nhost: a\ncontent-length: 1"), "x")).collect();
-    let raw: String = (0..20).map(|n| format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")).collect();
+    let raw = (0..20)
+        .fold(String::new(), |raw, n| raw + &format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"));
     let seen: Vec<_> = many.iter().map(|(head, body)| (head.as_str(), *body)).collect();
     cases.push(Case::passes(raw, &seen));
     run(&cases).await;
@@ -107,7 +108,7 @@ async fn bytes_behind_an_upgrade_that_is_ignored() {
         Case::passes(raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0"), &[FIRST]).then(505),
         Case::passes(raw("\0\0\0\u{4}\0\0\0\0\0"), &[FIRST]).then(400),
         Case::passes(
-            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n\u{16}\u{3}\u{1}"),
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n\u{16}\u{3}\u{1}",
             &[FIRST],
         )
         .then(400),

@@ -5,6 +5,9 @@ use crate::harness::h2_raw::{CONTINUATION, DATA, END_HEADERS, END_STREAM, End, H
 use crate::harness::proxy::Proxy;
 use crate::harness::upstream::{Behaviour, Upstream};
 
+/// A frame: type, flags, stream and payload.
+type Frame<'a> = (u8, u8, u32, &'a [u8]);
+
 const HEAD: &str = "POST / HTTP/1.1\nhost: a";
 
 fn post(fields: &[Pair<'_>]) -> Vec<Pair<'static>> {
@@ -118,7 +121,7 @@ async fn frames_out_of_place() {
     let head = block(&GET);
     let whole = END_HEADERS | END_STREAM;
     let (first, second) = head.split_at(10);
-    let sequences: [&[(u8, u8, u32, &[u8])]; 9] = [
+    let sequences: [&[Frame<'_>]; 9] = [
         &[(DATA, END_STREAM, 1, SMUGGLED.as_bytes())],
         &[(CONTINUATION, END_HEADERS, 1, &head)],
         &[(HEADERS, whole, 0, &head)],
