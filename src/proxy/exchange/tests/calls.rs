@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::proxy::fixture::request;
-use crate::proxy::headers::{Field, Span};
+use crate::proxy::headers::{Field, Span, Trailers};
 
 const GRPC: &str = "Content-Type: application/grpc+proto\r\n";
 

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::proxy::fixture;
 
-    fn edits<'a>(head: &'a RequestHead) -> RequestEdits<'a> {
+    fn edits(head: &RequestHead) -> RequestEdits<'_> {
         RequestEdits {
             target: None,
             host: head.get(head.authority),

@@ -260,8 +260,14 @@ async fn answer(
     let verb = words.next().unwrap_or_default();
     let argument = words.next().unwrap_or_default();
     match verb {
-        "reset" => return Ok(respond.send_reset(Reason::INTERNAL_ERROR)),
-        "refuse" if take_one(&shared.refuse) => return Ok(respond.send_reset(Reason::REFUSED_STREAM)),
+        "reset" => {
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            return Ok(());
+        }
+        "refuse" if take_one(&shared.refuse) => {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return Ok(());
+        }
         "hang" => {
             read(body, seen).await?;
             return std::future::pending().await;
