@@ -28,6 +28,7 @@ pub(super) fn read_request(
         Some("https") => 443,
         Some(_) => return Err(Refusal::bad("a :scheme other than http and https")),
     };
+    // The crate has cut off a fragment already, so a `#` is not refused here; what goes on is the target without it.
     let parts = Parts {
         method: request.method().as_str().as_bytes(),
         target: uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes()),
