@@ -20,6 +20,7 @@
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
+//! - [`store`]: what outlives the process: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
 //! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot
 //!
@@ -59,5 +60,6 @@ pub mod core;
 pub mod net;
 pub mod proxy;
 pub mod state;
+pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::assign::Assignment;
-use crate::core::balance::{Balance, pick};
+use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::id::Variant;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
@@ -27,9 +27,10 @@ impl Exchange {
         let load = |i: usize| pool[i].in_flight();
         let balance = active.service.upstream.balance;
         let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let picked = pick(balance, pool.len(), cursor, draw, staying, load)
+        let draw = Draw { random: draw, cursor, hashed: None };
+        let picked = pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
             // One that is leaving finishes what it has begun, and that is better than losing the request.
-            .or_else(|| pick(balance, pool.len(), cursor, draw, fresh, load))
+            .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
             .filter(|_| self.attempts < ATTEMPTS_MAX);
         let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
         let endpoint = Arc::clone(&pool[index]);
