@@ -15,6 +15,7 @@
 //!   - [`proxy::exchange`]: THE policy of one request, without I/O
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
 //!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
+//!   - [`proxy::edits`], [`proxy::grpc`]: which fields go on to an upstream; what calls say of themselves
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`control`]: the single writer; file, people and signals are events into one queue
@@ -29,7 +30,7 @@
 //! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions; `h2::down` does so for
 //! every stream of a connection that begins with the preface of HTTP/2, or agreed on it by ALPN. `Exchange::begin`
 //! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
-//! `forward` takes an idle connection or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
+//! `forward` takes an idle connection, a stream of an HTTP/2 session, or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
 //! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
 //! answer of our own.
 //!
@@ -47,6 +48,7 @@
 //! - An HTTP/1.1 codec of our own: lenient parsers (httparse too, the oracle of our tests) cannot refuse what must be refused, and framing is never passed through but rebuilt.
 //! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
 //! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
+//! - HTTP/2 sessions with upstreams are ours on the h2 crate: pingora's drop interim responses and cannot be closed with their endpoint.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
 //! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 

@@ -70,10 +70,12 @@ const WORKER_COUNTERS: [WorkerCounter; 4] = [
     (catalog::TLS_FAILURES, |s| s.tls_failures.get()),
 ];
 
-const WORKER_GAUGES: [WorkerGauge; 3] = [
+const WORKER_GAUGES: [WorkerGauge; 5] = [
     (catalog::CONNECTIONS_OPEN, |s| s.open.get()),
     (catalog::TUNNELS_OPEN, |s| s.tunnels.get()),
     (catalog::UPSTREAM_IDLE, |s| s.idle.get()),
+    (catalog::UPSTREAM_SESSIONS, |s| s.sessions.get()),
+    (catalog::UPSTREAM_STREAMS, |s| s.streams.get()),
 ];
 
 /// All metrics as text. Endpoints out of service keep their series until nobody uses them any more. Counters that are still zero are

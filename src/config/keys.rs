@@ -107,6 +107,7 @@ pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]
 pub(super) static UPSTREAM: Section = section(
     "services.*.upstream",
     &[
+        "protocol",
         "tls",
         "host",
         "connect_timeout",
@@ -117,7 +118,7 @@ pub(super) static UPSTREAM: Section = section(
         "drain_timeout",
         "websocket_drain",
     ],
-    &["protocol", "max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+    &["max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
 );
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);

@@ -176,6 +176,7 @@ fn service(out: &mut Out, service: &Service) {
 
 fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.header(&format!("[{path}.upstream]"));
+    out.text("protocol", words::PROTOCOL.word(upstream.protocol));
     match &upstream.host {
         HostMode::Preserve => out.text("host", "preserve"),
         HostMode::Endpoint => out.text("host", "endpoint"),

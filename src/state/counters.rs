@@ -75,6 +75,10 @@ pub struct WorkerShard {
     pub tunnels: Cell,
     /// Idle upstream connections kept now.
     pub idle: Cell,
+    /// HTTP/2 sessions with upstreams open now.
+    pub sessions: Cell,
+    /// Requests on them now.
+    pub streams: Cell,
     /// Requests answered by the proxy itself, by termination cause index.
     pub terminations: [Cell; TERMINATIONS_MAX],
     /// Access log lines dropped because the writer was behind.

@@ -85,6 +85,10 @@ catalog! {
         "Attempts sent on a connection that was already open.";
     Gauge UPSTREAM_IDLE "tidegate_upstream_idle_connections" []
         "Idle connections to endpoints kept for reuse.";
+    Gauge UPSTREAM_SESSIONS "tidegate_upstream_h2_sessions" []
+        "HTTP/2 connections to endpoints open.";
+    Gauge UPSTREAM_STREAMS "tidegate_upstream_h2_streams" []
+        "Requests on them at this moment.";
     // Decisions, per service.
     Gauge CANDIDATE_WEIGHT "tidegate_candidate_weight_ratio" ["service"]
         "Share of the requests assigned to the candidate, 0 to 1.";

@@ -22,8 +22,8 @@ use crate::core::id::{Name, Version};
 use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{
-    Affinity, AffinityCookie, Force, HostMode, KeySource, OnIncrease, PemFile, SaltMode, SameSite, Secret, Service,
-    Upstream, UpstreamTls,
+    Affinity, AffinityCookie, Force, HostMode, KeySource, OnIncrease, PemFile, Protocol, SaltMode, SameSite, Secret,
+    Service, Upstream, UpstreamTls,
 };
 use crate::core::weight::{GRAINS, Split, Weight};
 
@@ -252,7 +252,9 @@ fn upstream() -> impl Strategy<Value = Upstream> {
     });
     let balance = select(vec![Balance::LeastRequest, Balance::RoundRobin]);
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
-    (tls, host, balance, waits).prop_map(|(tls, host, balance, w)| Upstream {
+    let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
+    (protocol, tls, host, balance, waits).prop_map(|(protocol, tls, host, balance, w)| Upstream {
+        protocol,
         tls,
         host,
         connect_timeout: w.0,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::*;
 use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::endpoint::{Endpoint, Pool};
-use crate::core::service::{Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SameSite, Service, Upstream};
+use crate::core::service::{
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SameSite, Service, Upstream,
+};
 use crate::core::snapshot::{ActiveService, Running};
 
 /// A service with so many endpoints in each pool and its candidate at `weight`.
@@ -24,6 +26,7 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
         stable: pool("v1", stable),
         candidate: Some(pool("v2", candidate)),
         upstream: Upstream {
+            protocol: Protocol::Http1,
             tls: None,
             host: HostMode::Preserve,
             connect_timeout: second,

@@ -41,7 +41,7 @@ impl Rollout {
             return self.complain(reason);
         }
         if self.pause.is_some() {
-            return self.wait(plan, facts, passed);
+            return self.wait(plan, passed);
         }
         if matches!(self.stage, Stage::Verifying | Stage::Progressing) && !plan.steps.is_empty() && !self.by_hand {
             self.spent += passed;
@@ -89,7 +89,7 @@ impl Rollout {
     }
 
     /// A pause whose cause is gone for a whole hold ends by itself, if it is of that kind.
-    fn wait(&mut self, plan: &Plan, facts: &Facts, passed: Duration) -> Vec<Effect> {
+    fn wait(&mut self, plan: &Plan, passed: Duration) -> Vec<Effect> {
         let hold = self.hold(plan);
         let Some(pause) = &mut self.pause else { return Vec::new() };
         if !pause.reason.clears() {

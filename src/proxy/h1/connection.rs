@@ -208,18 +208,19 @@ impl Connection {
 
     fn write_reply(&mut self, reply: &Reply, last: bool, bodyless: bool) {
         let date = self.worker.http_date();
+        let (fields, (text, end)) = (reply.fields(), reply.body());
         let head = ReplyHead {
             status: reply.status,
-            content_type: b"text/plain",
-            content_length: reply.detail.len() as u64 + 1,
+            content_type: reply.content_type(),
+            content_length: (text.len() + end.len()) as u64,
             close: last,
             date: Some(date.as_bytes()),
-            extra: &[],
+            extra: &fields,
         };
         write_reply(&mut self.wire.out, &head);
         if !bodyless {
-            self.wire.out.extend_from_slice(reply.detail.as_bytes());
-            self.wire.out.push(b'\n');
+            self.wire.out.extend_from_slice(text.as_bytes());
+            self.wire.out.extend_from_slice(end.as_bytes());
         }
         self.wire.announce(BodyLength::None);
     }

@@ -3,3 +3,4 @@
 pub mod body;
 pub mod down;
 pub mod io;
+pub mod up;

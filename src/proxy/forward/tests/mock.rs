@@ -180,6 +180,8 @@ impl Server {
 }
 
 impl Upstream for Server {
+    const MAY_REFUSE: bool = false;
+
     fn begin(&mut self, _: &RequestHead, _: &RequestEdits<'_>) {}
 
     fn poll_head(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HeadFault>> {

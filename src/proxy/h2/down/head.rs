@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use crate::proxy::h1::edit::{ResponseEdits, is_forwarded};
 use crate::proxy::h1::head::{HeadLimits, Parts, Refusal, parse_parts};
 use crate::proxy::headers::{Field, HttpVersion, Known, RequestHead, ResponseHead};
+use crate::proxy::respond::Reply;
 
 /// Fields a response gets beside those of the upstream.
 const ADDED: usize = 4;
@@ -69,15 +70,25 @@ pub(super) fn write_interim(head: &ResponseHead) -> Response<()> {
     respond(head.status, copy_fields(head, is_forwarded))
 }
 
-/// The head of an answer of the proxy's own, with a text of `length` bytes.
-pub(super) fn write_reply(status: u16, length: u64, date: &[u8]) -> Response<()> {
+/// The head of an answer of the proxy's own.
+pub(super) fn write_reply(reply: &Reply, date: &[u8]) -> Response<()> {
     let mut map = HeaderMap::with_capacity(ADDED);
     if let Ok(date) = HeaderValue::from_bytes(date) {
         map.insert(header::DATE, date);
     }
-    map.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    map.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    respond(status, map)
+    let (text, end) = reply.body();
+    if let Ok(value) = HeaderValue::from_bytes(reply.content_type()) {
+        map.insert(header::CONTENT_TYPE, value);
+    }
+    if reply.grpc.is_none() {
+        map.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len() + end.len()));
+    }
+    for (name, value) in reply.fields() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            map.insert(name, value);
+        }
+    }
+    respond(reply.status, map)
 }
 
 /// The upstream's fields that go further. All values are parts of one copy of its head.

@@ -51,15 +51,13 @@ impl Stream {
         date: &str,
         bodyless: bool,
     ) -> Option<Outbound> {
-        let text = reply.detail;
-        let response = write_reply(reply.status, text.len() as u64 + 1, date.as_bytes());
+        let (text, end) = reply.body();
+        let bodyless = bodyless || text.is_empty();
+        let response = write_reply(reply, date.as_bytes());
         // It fails only when the client is gone already.
         let mut stream = respond.send_response(response, bodyless).ok()?;
         if !bodyless {
-            let mut body = Vec::with_capacity(text.len() + 1);
-            body.extend_from_slice(text.as_bytes());
-            body.push(b'\n');
-            stream.send_data(body.into(), true).ok()?;
+            stream.send_data([text, end].concat().into(), true).ok()?;
         }
         Some(Outbound::new(stream, BodyLength::None, false))
     }
