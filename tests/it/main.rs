@@ -7,6 +7,7 @@ mod grpc;
 mod h2;
 mod h2_upstream;
 mod harness;
+mod health;
 mod pairs;
 mod peers;
 mod refusals;
