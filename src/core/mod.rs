@@ -4,6 +4,7 @@ pub mod assign;
 pub mod balance;
 pub mod endpoint;
 pub mod fields;
+pub mod gate;
 pub mod id;
 pub mod plan;
 pub mod route;
