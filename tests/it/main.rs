@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod gate;
 mod harness;
 mod peers;
 mod refusals;

@@ -1,0 +1,7 @@
+//! The gate by simulation: the times of its documentation, its promise about false rollbacks in every shape of traffic, and what it does
+//! beside condemning. Virtual time, fixed seeds; `TIDEGATE_SOAK=1` runs five times as many rollouts.
+
+mod behaviour;
+mod shapes;
+mod tables;
+mod world;
