@@ -145,8 +145,12 @@ impl Ring {
         if self.open.candidate >= 1 && enough { Some(self.seal(now)) } else { None }
     }
 
-    /// Closes the open block at the end of `now` as it is: one block has one weight.
-    pub(super) fn seal(&mut self, now: Tick) -> (Block, Vec<Count>) {
+    /// Closes the open block before `now` as it is, if it began before: one block has one weight.
+    pub(super) fn seal_before(&mut self, now: Tick) -> Option<(Block, Vec<Count>)> {
+        if self.open.first < now { Some(self.seal(now - 1)) } else { None }
+    }
+
+    fn seal(&mut self, now: Tick) -> (Block, Vec<Count>) {
         let series = self.counts.len();
         let last = now.max(self.open.first);
         let mut block = std::mem::replace(&mut self.open, Block::new(last + 1, series));
@@ -162,14 +166,17 @@ impl Ring {
     /// Merges what is older than three seconds, forgets what is older than `reach`, and returns what was merged.
     pub(super) fn age(&mut self, now: Tick, reach: Tick) -> Vec<Block> {
         let mut settled = Vec::new();
-        while let Some(block) = self.fine.pop_front_if(|block| block.last + FINE_TICKS < now) {
+        while self.fine.front().is_some_and(|block| block.last + FINE_TICKS < now) {
+            let Some(block) = self.fine.pop_front() else { break };
             match self.coarse.back_mut() {
                 Some(second) if block.last < second.first + TICKS_PER_SECOND => second.merge(&block),
                 _ => self.coarse.push_back(Block { tally: Vec::new(), ..block.clone() }),
             }
             settled.push(block);
         }
-        while self.coarse.pop_front_if(|block| block.last + reach < now).is_some() {}
+        while self.coarse.front().is_some_and(|block| block.last + reach < now) {
+            self.coarse.pop_front();
+        }
         settled
     }
 
@@ -233,7 +240,7 @@ mod tests {
         for now in 0..200 {
             ring.expose(Cell::STABLE, 3);
             ring.expose(Cell::candidate(17), 1);
-            let _ = ring.seal(now);
+            let _ = ring.seal_before(now + 1);
             ring.age(now, 1_200);
         }
         let Place::Closed { block, settled: true } = ring.place(45) else { panic!("merged") };

@@ -22,8 +22,7 @@ pub(super) struct Tests {
 struct Shapes<'a> {
     family: &'a Family,
     block: &'a Block,
-    full: Option<Option<Shape>>,
-    without: Vec<(u8, Option<Shape>)>,
+    made: Vec<(View, Option<Shape>)>,
 }
 
 // === impl Tests ===
@@ -100,7 +99,7 @@ impl Tests {
     }
 
     /// Scores exposures with the ceilings of their channel: those need no blocks.
-    pub(super) fn exposures(&mut self, layout: &Layout, exposures: &Exposures) {
+    pub(super) fn exposures(&mut self, layout: &Layout, exposures: Exposures) {
         let Some(group) = group_of(exposures.cell) else { return };
         for (test, sequence) in layout.tests.iter().zip(&mut self.sequences) {
             let Kind::Ceiling(ceiling) = &test.kind else { continue };
@@ -207,21 +206,19 @@ fn score_block(shapes: &mut Shapes<'_>, count: &Count, view: View, step: &mut Ra
 
 impl<'a> Shapes<'a> {
     fn new(family: &'a Family, block: &'a Block) -> Self {
-        Self { family, block, full: None, without: Vec::new() }
+        Self { family, block, made: Vec::new() }
     }
 
     fn of(&mut self, view: View) -> Option<Shape> {
-        let (family, block) = (self.family, self.block);
-        match view {
-            View::Full => *self.full.get_or_insert_with(|| family.shape(block.candidate, block.stable)),
-            View::Without(group) => {
-                if let Some((_, shape)) = self.without.iter().find(|(g, _)| *g == group) {
-                    return *shape;
-                }
-                let shape = family.shape(block.without(group), block.stable);
-                self.without.push((group, shape));
-                shape
-            }
+        if let Some((_, shape)) = self.made.iter().find(|(made, _)| *made == view) {
+            return *shape;
         }
+        let candidate = match view {
+            View::Full => self.block.candidate,
+            View::Without(group) => self.block.without(group),
+        };
+        let shape = self.family.shape(candidate, self.block.stable);
+        self.made.push((view, shape));
+        shape
     }
 }

@@ -1,7 +1,7 @@
 //! The likelihood ratios of one block: T1 (relative harm, also mirrored) and T2 (an absolute ceiling).
 //!
 //! T1 tests `p_c <= r0 * p_s + f` at every instant. With `a = (r/r0)(r0 n_c + n_s)/(r n_c + n_s)` and `b = (r0 n_c + n_s)/(r n_c + n_s)`,
-//! `a^S b^B e^(-f n_c (a-1))` has an expectation of at most one under it, for any rates, also changing ones (Lindon & Malek, NeurIPS
+//! `a^S b^B e^(-f n_c (a-1))` has an expectation of at most one under it, for any rates, also changing ones (Lindon & Malek, `NeurIPS`
 //! 2022; Howard et al., Ann. Stat. 2021). T2 tests `p <= p0` by a Poisson bound that stays valid when late events make S exceed n.
 
 use serde::{Deserialize, Serialize};
@@ -142,7 +142,7 @@ impl Ceiling {
         if !(null > 0.0 && null < 1.0) {
             return None;
         }
-        let low = (FIRST * null).min((1.0 + null) / 2.0).ln();
+        let low = (FIRST * null).min(f64::midpoint(1.0, null)).ln();
         let rates = spaced(|share| (low * (1.0 - share)).exp());
         Some(Self { null, rates, ln_rates: rates.map(|q| (q / null).ln()) })
     }

@@ -132,7 +132,7 @@ impl Window {
     #[must_use]
     pub fn last(&self, seconds: u32) -> Sketch {
         let (mut sketch, mut sum) = (self.current.clone(), self.seconds);
-        for slice in self.slices.iter() {
+        for slice in &self.slices {
             if sum >= seconds {
                 break;
             }

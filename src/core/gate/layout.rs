@@ -49,7 +49,7 @@ pub(super) enum Kind {
     /// Stable, by the family of this index.
     Compare(usize),
     /// A fixed rate.
-    Ceiling(Ceiling),
+    Ceiling(Box<Ceiling>),
 }
 
 /// Everything that follows from a [`GateConfig`] alone.
@@ -167,6 +167,6 @@ impl Layout {
     }
 
     fn ceiling(&mut self, series: usize, rate: Option<f64>) {
-        self.tests.extend(rate.and_then(Ceiling::new).map(|c| Test { series, kind: Kind::Ceiling(c) }));
+        self.tests.extend(rate.and_then(Ceiling::new).map(|c| Test { series, kind: Kind::Ceiling(Box::new(c)) }));
     }
 }

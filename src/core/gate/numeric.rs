@@ -109,19 +109,19 @@ pub fn beta(x: f64, a: f64, b: f64) -> f64 {
 /// The continued fraction of the incomplete beta function (DLMF 8.17.22) by Lentz's method.
 fn beta_fraction(x: f64, a: f64, b: f64) -> f64 {
     const TINY: f64 = 1e-300;
-    let away = |v: f64| if v.abs() < TINY { TINY } else { v };
-    let mut c = 1.0;
-    let mut d = 1.0 / away(1.0 - (a + b) * x / (a + 1.0));
-    let mut value = d;
+    let away = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let mut above = 1.0;
+    let mut below = 1.0 / away(1.0 - (a + b) * x / (a + 1.0));
+    let mut value = below;
     for m in 1..FRACTION_TERMS_MAX {
         let m = f64::from(m);
         let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
         let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
         let mut change = 1.0;
         for term in [even, odd] {
-            d = 1.0 / away(1.0 + term * d);
-            c = away(1.0 + term / c);
-            change = d * c;
+            below = 1.0 / away(1.0 + term * below);
+            above = away(1.0 + term / above);
+            change = below * above;
             value *= change;
         }
         if (change - 1.0).abs() < 1e-15 {

@@ -18,7 +18,9 @@ impl Gate {
         rest.share[0] += u64::from(10_000 - input.weight.grains());
         self.state.second.ticks += 1;
         for (sketch, latencies) in rest.latencies.iter_mut().zip([input.latencies.stable, input.latencies.candidate]) {
-            latencies.iter().for_each(|(bucket, count)| sketch.add(*bucket, u64::from(*count)));
+            for (bucket, count) in latencies {
+                sketch.add(*bucket, u64::from(*count));
+            }
         }
         if !input.latencies.stable.is_empty() {
             let seconds = (now / TICKS_PER_SECOND).saturating_sub(self.state.window_at);

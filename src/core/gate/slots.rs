@@ -12,7 +12,8 @@ const FINE_SLOTS: u64 = 64;
 /// Slots for seconds; bounds how late an event may come.
 const COARSE_SLOTS: u64 = 128;
 /// Slots altogether.
-pub const SLOTS: usize = (FINE_SLOTS + COARSE_SLOTS) as usize;
+pub const SLOTS: usize = 192;
+const _: () = assert!(SLOTS as u64 == FINE_SLOTS + COARSE_SLOTS);
 /// The latest an event can be attributed, in ticks after its request began: 126 s.
 pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND;
 

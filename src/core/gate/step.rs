@@ -44,7 +44,7 @@ pub enum StepEnd {
     Wait,
     /// It is passed as far as time and traffic are concerned.
     Pass,
-    /// Too little traffic: paused(low_traffic).
+    /// Too little traffic: `paused(low_traffic)`.
     Pause,
 }
 

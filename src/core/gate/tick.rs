@@ -10,7 +10,7 @@ use super::layout::{Channel, Event};
 use super::state::{EndpointTotals, Flag, Step};
 use super::step::StepFacts;
 use super::verdict::{Outcome, Paused, Reason, Verdict};
-use super::watch::{ALONE_GRAINS, TRIAL_GRAINS, TRIAL_TICKS, Watch, is_failure};
+use super::watch::{ALONE_GRAINS, TRIAL_GRAINS, TRIAL_TICKS, Trial, Watch, is_failure};
 use super::{
     CLEAN_MIN, DOUBT, ENDPOINTS_MAX, FALLBACK_TICKS, FLAG_TICKS, Gate, POOL_MIN, RESTART_TICKS, SESSIONS_MIN,
     WARMUP_INCREASE_TICKS,
@@ -24,11 +24,11 @@ impl Gate {
     /// Takes one tick and says what follows. Call it for every tick in which anything happened and at least once a second otherwise, in
     /// every phase of the rollout, paused ones included. Entries that name a series or channel the layout has not are ignored.
     pub fn tick(&mut self, input: &TickInput<'_>) -> Verdict {
-        let now = input.now.wrapping_sub(self.epoch).max(self.state.now.map_or(0, |last| last));
+        let now = input.now.wrapping_sub(self.epoch).max(self.state.seen());
         self.state.now = Some(now);
         let apart = input.pool >= POOL_MIN;
         self.begin_tick(now, input);
-        for exposures in input.exposures {
+        for &exposures in input.exposures {
             self.expose(now, exposures, input.weight);
         }
         self.take_events(now, input, apart);
@@ -72,9 +72,8 @@ impl Gate {
         if weight >= self.state.weight.saturating_mul(2) {
             self.warm_up(now, now + WARMUP_INCREASE_TICKS);
         }
-        if let Some(last) = now.checked_sub(1) {
-            for index in 0..self.state.rings.len() {
-                let (block, counts) = self.state.rings[index].seal(last);
+        for index in 0..self.state.rings.len() {
+            if let Some((block, counts)) = self.state.rings[index].seal_before(now) {
                 let channel = Channel(u8::try_from(index).unwrap_or(u8::MAX));
                 self.state.tests.block(&self.layout, channel, &block, &counts, apart);
             }
@@ -97,7 +96,7 @@ impl Gate {
         }
     }
 
-    fn expose(&mut self, now: Tick, exposures: &Exposures, weight: Weight) {
+    fn expose(&mut self, now: Tick, exposures: Exposures, weight: Weight) {
         let (channel, count) = (exposures.channel, exposures.count);
         let Some(ring) = self.state.rings.get_mut(channel.index()) else { return };
         ring.expose(exposures.cell, count);
@@ -233,21 +232,18 @@ impl Gate {
         let state = &mut self.state;
         if !state.trial.asked {
             if state.alone.as_ref().is_some_and(|alone| alone.alarms(bound)) {
-                state.trial = super::watch::Trial { asked: true, since: None };
+                state.trial = Trial { asked: true, ..Trial::default() };
                 state.tests.restart();
             }
             return;
         }
-        let paused = state.trial.since.is_some_and(|since| now >= since + TRIAL_TICKS);
         match state.trial.since {
             None if weight.grains() <= TRIAL_GRAINS => state.trial.since = Some(now),
-            Some(since) if now == since + TRIAL_TICKS => state.degraded.begin(now),
-            Some(_) if paused && state.degraded.since.is_none() => {
-                // Either it has been clear for a whole hold since the pause began, or a tick was left out.
-                if state.trial.since.is_some_and(|since| now > since + TRIAL_TICKS) {
-                    state.trial = super::watch::Trial::default();
-                }
+            Some(since) if !state.trial.over && now >= since + TRIAL_TICKS => {
+                state.trial.over = true;
+                state.degraded.begin(now);
             }
+            Some(_) if state.trial.over && state.degraded.since.is_none() => state.trial = Trial::default(),
             _ => {}
         }
     }

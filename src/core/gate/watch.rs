@@ -62,6 +62,8 @@ pub(super) struct Trial {
     pub(super) asked: bool,
     /// When the weight was seen to have come down.
     pub(super) since: Option<Tick>,
+    /// It ended without condemning the candidate: stable has to be itself again.
+    pub(super) over: bool,
 }
 
 // === impl Watch ===

@@ -2,6 +2,7 @@
 //! beside condemning. Virtual time, fixed seeds; `TIDEGATE_SOAK=1` runs five times as many rollouts.
 
 mod behaviour;
+mod rules;
 mod shapes;
 mod tables;
 mod world;
