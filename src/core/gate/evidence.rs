@@ -137,8 +137,8 @@ mod tests {
                     evidence.restart();
                 }
                 let mut ratios = [0.0; ALTERNATIVES];
-                for (j, r) in ratios.iter_mut().enumerate() {
-                    *r = step * (j as f64 - 10.0) / 10.0;
+                for (j, r) in (0_u8..).zip(&mut ratios) {
+                    *r = step * (f64::from(j) - 10.0) / 10.0;
                 }
                 evidence.add(&ratios);
                 prop_assert!(evidence.log_e() <= evidence.at_most() + 1e-9);

@@ -112,7 +112,9 @@ mod tests {
 
     fn of(us: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        us.iter().for_each(|v| sketch.add(bucket_of(*v), 1));
+        for us in us {
+            sketch.add(bucket_of(*us), 1);
+        }
         sketch
     }
 

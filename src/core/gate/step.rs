@@ -65,6 +65,7 @@ pub fn step_end(facts: &StepFacts, min_requests: u64, held: Held, policy: OnLowT
 
 #[cfg(test)]
 mod tests {
+    use super::OnLowTraffic::{Advance, AdvanceIfClean, Pause};
     use super::*;
 
     #[test]
@@ -72,7 +73,6 @@ mod tests {
         let facts = |begun, bad, succeeded| StepFacts { begun, bad, succeeded, sessions: 0 };
         let enough = facts(50, 3, 47);
         let end = |facts: &StepFacts, held, policy| step_end(facts, 50, held, policy);
-        use OnLowTraffic::{Advance, AdvanceIfClean, Pause};
         assert_eq!(end(&enough, Held::Short, Advance), StepEnd::Wait);
         assert_eq!(end(&enough, Held::Whole, Pause), StepEnd::Pass);
         for (facts, clean) in
