@@ -42,6 +42,9 @@ pub enum Known {
     Cookie,
     SetCookie,
     CacheControl,
+    ContentType,
+    GrpcStatus,
+    GrpcTimeout,
     Forwarded,
     XForwardedFor,
     XForwardedHost,
@@ -194,6 +197,9 @@ impl Known {
             (10, b'c') => (b"connection", Self::Connection),
             (10, b'k') => (b"keep-alive", Self::KeepAlive),
             (10, b's') => (b"set-cookie", Self::SetCookie),
+            (11, b'g') => (b"grpc-status", Self::GrpcStatus),
+            (12, b'c') => (b"content-type", Self::ContentType),
+            (12, b'g') => (b"grpc-timeout", Self::GrpcTimeout),
             (13, b'c') => (b"cache-control", Self::CacheControl),
             (14, b'c') => (b"content-length", Self::ContentLength),
             (14, b'h') => (b"http2-settings", Self::Http2Settings),
@@ -242,6 +248,14 @@ impl Trailers {
             TRAILERS_FORWARDED.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes()))
                 || TRAILER_PREFIXES_FORWARDED.iter().any(|prefix| begins(name, prefix.as_bytes()))
         })
+    }
+}
+
+impl Trailers {
+    /// The value of the first field known as `known`.
+    #[must_use]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.known == known).map(|field| field.value.of(&self.bytes))
     }
 }
 
@@ -396,6 +410,9 @@ mod tests {
         ("keep-alive", Known::KeepAlive),
         ("set-cookie", Known::SetCookie),
         ("cache-control", Known::CacheControl),
+        ("content-type", Known::ContentType),
+        ("grpc-status", Known::GrpcStatus),
+        ("grpc-timeout", Known::GrpcTimeout),
         ("content-length", Known::ContentLength),
         ("http2-settings", Known::Http2Settings),
         ("proxy-connection", Known::ProxyConnection),
