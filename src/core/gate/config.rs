@@ -21,7 +21,7 @@ pub struct GateConfig {
     /// How long a candidate endpoint is given while caches are cold, in ticks.
     pub warmup: u32,
     /// How long after its beginning a request can still turn out bad, in ticks: connect and response timeouts together. At most
-    /// [`REACH_MAX`](super::blocks::REACH_MAX); what comes later is counted as unscored.
+    /// [`REACH_MAX`](super::REACH_MAX); what comes later is counted as unscored.
     pub reach: u32,
     /// What is watched, in the order of the file.
     pub metrics: Vec<Metric>,
