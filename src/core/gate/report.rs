@@ -56,7 +56,7 @@ pub struct Side {
     /// Events per exposure; 0 without exposures.
     pub rate: f64,
     /// Its 95 % interval (Wilson).
-    pub interval: (f64, f64),
+    pub ci95: (f64, f64),
 }
 
 /// One test.
@@ -178,6 +178,6 @@ impl TestReport {
 impl Side {
     fn new(events: u64, exposed: u64) -> Self {
         let rate = if exposed == 0 { 0.0 } else { float(events) / float(exposed) };
-        Self { events, exposed, rate, interval: wilson(events, exposed) }
+        Self { events, exposed, rate, ci95: wilson(events, exposed) }
     }
 }

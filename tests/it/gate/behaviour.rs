@@ -387,7 +387,7 @@ fn a_report_says_what_a_pass_is_worth() {
     let report = world.gate.report();
     let test = &report.tests[0];
     assert_eq!((test.candidate.exposed, test.stable.exposed), (14_400, 45_600));
-    assert!(test.candidate.interval.1 < 0.001 && test.stable.rate > 0.0009 && report.log_e < 0.0);
+    assert!(test.candidate.ci95.1 < 0.001 && test.stable.rate > 0.0009 && report.log_e < 0.0);
     let (_, shown) = test.non_inferior.expect("counts errors");
     assert!(shown, "{:?}", test.non_inferior);
     assert!(test.detectable_ratio.is_some_and(|r| r > 1.5 && r < 6.0), "{:?}", test.detectable_ratio);
