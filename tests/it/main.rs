@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod gate;
 mod grpc;
 mod h2;
 mod h2_upstream;
