@@ -1,5 +1,6 @@
 //! HTTP/2 clients: what HTTP/1.1 clients get, they get too, many requests at a time.
 
+mod changes;
 mod faults;
 mod refused;
 
