@@ -5,6 +5,7 @@ pub mod balance;
 pub mod circuit;
 pub mod endpoint;
 pub mod fields;
+pub mod gate;
 pub mod health;
 pub mod id;
 pub mod outlier;
