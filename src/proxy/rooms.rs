@@ -167,3 +167,108 @@ impl Drop for Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::core::snapshot::Running;
+    use crate::proxy::io::Stream;
+    use crate::state::fixture::{service, snapshot};
+    use crate::state::live::Registry;
+
+    const LIMITS: PoolLimits = PoolLimits { max_connections: 1, max_pending: 3, max_requests: 9 };
+    const TAG: Option<u64> = Some(0);
+
+    /// Two endpoints of one pool, for two workers.
+    fn endpoints() -> (Registry, Vec<Arc<EndpointLive>>) {
+        let registry = Registry::new(2, clock::now());
+        let live = registry.resolve(&snapshot(vec![(service("web", 2, None), Running::idle(0))]), &Default::default());
+        (registry, live[0].stable.clone())
+    }
+
+    fn granted(place: &Place<'_>) -> Option<Grant> {
+        match place.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(grant) => Some(grant),
+            Poll::Pending => None,
+        }
+    }
+
+    fn room(place: &Place<'_>) -> Option<Connection> {
+        granted(place).map(|grant| match grant {
+            Grant::Room(room) => room,
+            Grant::Link(_) => panic!("an open connection"),
+        })
+    }
+
+    #[test]
+    fn first_come_first_served_one_at_a_time() {
+        let (_registry, endpoints) = endpoints();
+        let rooms = Rooms::default();
+        let only = Rooms::take(&endpoints[0], &LIMITS).expect("the first");
+        assert!(Rooms::take(&endpoints[1], &LIMITS).is_none());
+        let places = [0, 1, 1].map(|at| rooms.queue(0, &endpoints[at], &LIMITS, TAG).expect("room to wait"));
+        assert!(rooms.queue(0, &endpoints[0], &LIMITS, TAG).is_none(), "as many wait as may");
+        assert_eq!(endpoints[0].pool.overflows(Limit::Pending), 1);
+        drop(only);
+        assert!(Rooms::take(&endpoints[0], &LIMITS).is_none(), "nobody jumps the queue");
+        rooms.serve(0);
+        let first = room(&places[0]).expect("the front");
+        assert!(room(&places[1]).is_none() && room(&places[2]).is_none());
+        drop(first);
+        rooms.serve(0);
+        assert!(places.iter().filter_map(room).count() == 1, "the next, and no other");
+    }
+
+    #[test]
+    fn what_one_that_left_was_granted_goes_to_the_next() {
+        let (_registry, endpoints) = endpoints();
+        let rooms = Rooms::default();
+        let only = Rooms::take(&endpoints[0], &LIMITS);
+        let [leaves, granted, last] =
+            [(); 3].map(|()| rooms.queue(0, &endpoints[0], &LIMITS, TAG).expect("room to wait"));
+        drop((leaves, only));
+        rooms.serve(0);
+        drop(granted);
+        rooms.serve(0);
+        assert!(room(&last).is_some());
+        drop(last);
+        assert_eq!(Limit::ALL.map(|limit| endpoints[0].pool.used(limit)), [0; 3]);
+        rooms.sweep();
+        assert!(rooms.queues.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_open_connection_goes_to_the_front_if_it_leads_there() {
+        let (_registry, endpoints) = endpoints();
+        let rooms = Rooms::default();
+        let link = |room| {
+            let (near, _far) = tokio::net::UnixStream::pair().expect("a pair");
+            Link { io: Stream::Unix(near), opened: clock::now(), room, dial_tag: 0 }
+        };
+        let held = link(Rooms::take(&endpoints[0], &LIMITS).expect("the first"));
+        let elsewhere = rooms.queue(0, &endpoints[1], &LIMITS, TAG).expect("room to wait");
+        let there = rooms.queue(0, &endpoints[0], &LIMITS, TAG).expect("room to wait");
+        let held = rooms.offer(&endpoints[0], held).expect("it comes back: the front wants to go elsewhere");
+        drop(elsewhere);
+        assert!(rooms.offer(&endpoints[0], held).is_none());
+        assert!(matches!(granted(&there), Some(Grant::Link(_))));
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_waiters_rings_on() {
+        let (registry, endpoints) = endpoints();
+        let (here, there) = (Rooms::default(), Rooms::default());
+        let only = Rooms::take(&endpoints[0], &LIMITS);
+        let gone = here.queue(0, &endpoints[0], &LIMITS, TAG);
+        let waits = there.queue(1, &endpoints[0], &LIMITS, TAG).expect("room to wait");
+        registry.bells()[0].notified().await;
+        registry.bells()[1].notified().await;
+        drop((gone, only));
+        // Whoever was rung: it is heard where somebody waits.
+        here.serve(0);
+        registry.bells()[1].notified().await;
+        there.serve(1);
+        assert!(room(&waits).is_some());
+    }
+}

@@ -223,8 +223,8 @@ proptest! {
         prop_assert!(body.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{}", body);
         let words: Vec<_> = body.split(' ').collect();
         prop_assert_eq!(words.len(), 26);
-        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (24, &id)] {
-            let word = words[at].strip_prefix("id=").filter(|_| at == 24).unwrap_or(words[at]);
+        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (25, &id)] {
+            let word = words[at].strip_prefix("id=").filter(|_| at == 25).unwrap_or(words[at]);
             let expected = if bytes.is_empty() { b"-" } else { bytes };
             prop_assert_eq!(unescape(word), expected);
         }
