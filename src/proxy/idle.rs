@@ -1,6 +1,7 @@
 //! Idle connections to upstreams, per worker and endpoint: last in, first out, without a task of their own.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::state::live::EndpointLive;
@@ -11,13 +12,15 @@ use super::io::Stream;
 pub const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// Most idle connections per worker.
 pub const IDLE_MAX: usize = 4_096;
+/// Connections an endpoint keeps memory for while it has none.
+const ROOM: usize = 4;
 /// Longest life of a connection that is used again: what stands behind an address changes with time.
 pub const AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The idle connections of one worker.
 #[derive(Default)]
 pub struct Idle {
-    by_slot: HashMap<u64, Vec<Kept>>,
+    by_slot: HashMap<u64, Vec<Kept>, BuildHasherDefault<SlotHasher>>,
     count: usize,
 }
 
@@ -30,6 +33,10 @@ pub struct Link {
     /// How it was dialled ([`crate::core::snapshot::ActiveService::dial_tag`]): one opened under other TLS settings is not used again.
     pub dial_tag: u64,
 }
+
+/// Slots are numbers of our own, counted up: nobody can choose them to collide, so spreading their bits is enough.
+#[derive(Default)]
+struct SlotHasher(u64);
 
 struct Kept {
     link: Link,
@@ -69,7 +76,11 @@ impl Idle {
                 return false;
             }
             stack.retain_mut(|kept| kept.is_usable(now));
-            !stack.is_empty()
+            // An empty stack stays: its endpoint will be used again, and then without asking for memory.
+            if stack.is_empty() {
+                stack.shrink_to(ROOM);
+            }
+            true
         });
         self.count = self.by_slot.values().map(Vec::len).sum();
     }
@@ -90,6 +101,23 @@ impl Idle {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+// === impl SlotHasher ===
+
+impl Hasher for SlotHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, slot: u64) {
+        // Fibonacci hashing (Knuth, TAOCP 6.4): the table takes the top bits and the bottom ones.
+        self.0 = (self.0 ^ slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

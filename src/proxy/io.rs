@@ -13,12 +13,16 @@ use tokio::task::unconstrained;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
+use super::headers::Field;
+
 /// Size of a fresh buffer, in bytes.
 pub const BUFFER: usize = 16 * 1024;
 /// Size of a buffer that large bodies pass through, in bytes.
 pub const BUFFER_LARGE: usize = 64 * 1024;
 /// Most buffers a worker keeps for reuse.
 const BUFFERS_KEPT_MAX: usize = 256;
+/// Most fields a list of positions has room for that is kept for reuse.
+const FIELDS_KEPT_MAX: usize = 128;
 
 /// A connection, downstream or upstream.
 pub enum Stream {
@@ -45,6 +49,7 @@ pub struct Buf {
 #[derive(Debug, Default)]
 pub struct Buffers {
     small: Vec<Vec<u8>>,
+    fields: Vec<Vec<Field>>,
 }
 
 // === impl Stream ===
@@ -234,6 +239,19 @@ impl Buffers {
         if buffer.capacity() == BUFFER && self.small.len() < BUFFERS_KEPT_MAX {
             buffer.clear();
             self.small.push(buffer);
+        }
+    }
+
+    /// An empty list for the fields of a head.
+    pub fn take_fields(&mut self) -> Vec<Field> {
+        self.fields.pop().unwrap_or_default()
+    }
+
+    /// Keeps the list of a head for later; what is unusually large or above the bound is freed.
+    pub fn give_fields(&mut self, mut fields: Vec<Field>) {
+        if (1..=FIELDS_KEPT_MAX).contains(&fields.capacity()) && self.fields.len() < BUFFERS_KEPT_MAX {
+            fields.clear();
+            self.fields.push(fields);
         }
     }
 }

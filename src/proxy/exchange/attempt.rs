@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::core::assign::Assignment;
 use crate::core::balance::{Balance, pick};
 use crate::core::id::Variant;
-use crate::state::live::{EndpointLive, InFlight};
+use crate::state::live::InFlight;
 use crate::telemetry::termination::Termination;
 
 use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, TRIED_MAX};
@@ -32,16 +32,16 @@ impl Exchange {
             .or_else(|| pick(balance, pool.len(), cursor, draw, fresh, load))
             .filter(|_| self.attempts < ATTEMPTS_MAX);
         let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
-        let endpoint = Arc::clone(&pool[index]);
         if self.tried_len < TRIED_MAX {
             self.tried[self.tried_len] = (variant, index);
             self.tried_len += 1;
         }
-        Next::Send(self.attempt(endpoint, now, true))
+        Next::Send(self.attempt(service, (variant, index), now, true))
     }
 
-    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
-        self.endpoint = Some(Arc::clone(&endpoint));
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Attempt {
+        let endpoint = Arc::clone(&self.routing.live[service].pool(at.0)[at.1]);
+        self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
         self.reused = false;
@@ -66,16 +66,16 @@ impl Exchange {
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2).
     pub(super) fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         self.replayed = true;
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
         {
             return next;
         }
-        match self.endpoint.clone() {
-            Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
-            None => Next::Reply(self.reply(Termination::UpstreamReset)),
+        match (self.service, self.endpoint) {
+            (Some(service), Some(at)) => Next::Send(self.attempt(service, at, now, false)),
+            _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
 
@@ -111,7 +111,7 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
         !self.is_allowed() || (leaving && self.has_staying())
     }
 

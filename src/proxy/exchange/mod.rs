@@ -6,6 +6,7 @@
 
 mod attempt;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,7 +45,12 @@ pub struct Policy {
     pub process: Arc<ProcessCounters>,
     /// Key of session cookies for services without a secret of their own.
     pub session_secret: [u8; 32],
+    /// Memory for the cookie of one response.
+    pub spare: RefCell<Vec<u8>>,
 }
+
+/// The published state as the requests of one worker hold it: counted without atomics, which all workers would fight for.
+pub type Held = Rc<Arc<Routing>>;
 
 /// What to do next for a request.
 #[derive(Debug)]
@@ -112,8 +118,6 @@ pub struct Observation {
     pub status: u16,
     /// How the variant was chosen.
     pub assignment: Assignment,
-    /// Who was tried last.
-    pub endpoint: Option<Arc<EndpointLive>>,
     /// Attempts begun.
     pub attempts: u32,
     /// The last attempt went over a reused connection.
@@ -130,7 +134,7 @@ pub struct Observation {
 #[derive(Debug)]
 pub struct Exchange {
     policy: Rc<Policy>,
-    routing: Arc<Routing>,
+    routing: Held,
     service: Option<usize>,
     route: Option<usize>,
     variant: Variant,
@@ -158,7 +162,8 @@ pub struct Exchange {
     replayed: bool,
     bad: bool,
     status: u16,
-    endpoint: Option<Arc<EndpointLive>>,
+    /// Who was tried last: the variant, and the place in its pool.
+    endpoint: Option<(Variant, usize)>,
     ended: bool,
 }
 
@@ -168,7 +173,7 @@ impl Exchange {
     /// Decides where a request goes first.
     pub fn begin(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         scratch: &mut RouteScratch,
@@ -222,7 +227,7 @@ impl Exchange {
 
     fn new(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         now: Instant,
@@ -230,7 +235,7 @@ impl Exchange {
     ) -> Self {
         Self {
             policy: Rc::clone(policy),
-            routing: Arc::clone(routing),
+            routing: Rc::clone(routing),
             service: None,
             route: None,
             variant: Variant::Stable,
@@ -321,7 +326,7 @@ impl Exchange {
         }
     }
 
-    /// Judges a final response head; the value of a `Set-Cookie` to add to it.
+    /// Judges a final response head; the value of a `Set-Cookie` to add to it, in the memory of [`Policy::spare`].
     pub fn response(&mut self, head: &ResponseHead, now: Instant) -> Option<Vec<u8>> {
         self.head_at = Some(now);
         self.status = head.status;
@@ -353,7 +358,6 @@ impl Exchange {
             termination,
             status: self.status,
             assignment: self.assignment,
-            endpoint: self.endpoint.clone(),
             attempts: self.attempts,
             reused: self.reused,
             duration,
@@ -442,7 +446,7 @@ impl Exchange {
             return None;
         }
         let affinity = &active.service.affinity;
-        Some(sticky::set_cookie(affinity, id, self.variant, self.seal(active), self.secure))
+        Some(sticky::set_cookie(self.policy.spare.take(), affinity, id, self.variant, self.seal(active), self.secure))
     }
 
     fn seal<'a>(&'a self, active: &'a ActiveService) -> SessionSeal<'a> {
@@ -462,8 +466,15 @@ impl Exchange {
         }
     }
 
+    /// Who was tried last.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
+        let (variant, index) = self.endpoint?;
+        Some(&self.routing.live[self.service?].pool(variant)[index])
+    }
+
     fn shard(&self) -> Option<&EndpointShard> {
-        Some(self.endpoint.as_ref()?.counters.of(self.policy.worker))
+        Some(self.endpoint()?.counters.of(self.policy.worker))
     }
 }
 

@@ -124,13 +124,14 @@ pub struct Volume {
 /// Serves one request; `last` says that its connection takes no other one. Returns whether the connection may go on.
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
+    worker.tick();
     let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
     let mut kept = Kept::default();
     let mut volume = Volume::default();
     let (termination, reusable) = loop {
         let attempt = match next {
             Next::Send(attempt) => attempt,
-            Next::Reply(reply) => break answer(down, &reply, last, &mut volume).await,
+            Next::Reply(reply) => break answer(down, worker, &reply, last, &mut volume).await,
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
         match turn.attempt(down, &attempt).await {
@@ -138,7 +139,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
             Outcome::BadBody(reply) => {
                 exchange.replied(reply.status);
-                break answer(down, &reply, true, &mut volume).await;
+                break answer(down, worker, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {
                 down.cut();
@@ -147,7 +148,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Tunnelled(termination) => break (termination, false),
         }
     };
-    let observation = exchange.end(termination, clock::now());
+    let observation = exchange.end(termination, worker.now());
     worker.observe(&exchange, &observation, down.head(), &facts, volume);
     reusable
 }
@@ -174,13 +175,14 @@ impl Serving<'_> {
         // Only what dies on a connection that was open before is sent again.
         self.kept.max = if self.exchange.is_reused() { REPLAY_MAX } else { 0 };
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let mut drive = Drive::new(self, endpoint, clock::now());
+        let mut drive = Drive::new(self, endpoint, self.worker.now());
         let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
         match outcome {
             Driven::Upgraded => {
                 self.exchange.upgraded();
                 let ended =
                     upgrade::tunnel(down, &mut up, self.worker, self.exchange, endpoint, &service, self.volume).await;
+                self.worker.tick();
                 up.finish(self.worker, endpoint, Duration::ZERO, false);
                 Outcome::Tunnelled(ended)
             }
@@ -194,7 +196,7 @@ impl Serving<'_> {
     /// An idle connection, or a new one within the connect timeout.
     async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Failure> {
         let endpoint = attempt.in_flight.endpoint();
-        let now = clock::now();
+        let now = self.worker.now();
         let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
         if attempt.may_reuse
@@ -208,7 +210,7 @@ impl Serving<'_> {
         let dial = self.worker.dialer().dial(&service, attempt.address);
         match within(down.alarm(), Some(deadline), dial).await {
             Some(Ok(io)) => {
-                let now = clock::now();
+                let now = self.worker.tick();
                 self.exchange.connected(false, now);
                 if self.exchange.is_withdrawn() {
                     return Err(Failure::Withdrawn);
@@ -235,7 +237,13 @@ fn is_ours(error: &std::io::Error) -> bool {
 }
 
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.
-async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: &mut Volume) -> (Termination, bool) {
+async fn answer<D: Downstream>(
+    down: &mut D,
+    worker: &Worker,
+    reply: &Reply,
+    last: bool,
+    volume: &mut Volume,
+) -> (Termination, bool) {
     let read = poll_fn(|cx| Poll::Ready(skip_body(cx, down, volume))).await;
     let last = down.reply(reply, last || reply.close || !read);
     let deadline = clock::now() + down.facts().listener.limits.body_idle;
@@ -243,7 +251,9 @@ async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: 
         Poll::Ready(result) => Poll::Ready(result.is_ok()),
         Poll::Pending => down.alarm().poll_until(cx, Some(deadline), clock::now()).map(|()| false),
     });
-    if sent.await { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
+    let sent = sent.await;
+    worker.tick();
+    if sent { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
 }
 
 /// Skips what has arrived of a request body. Whether that was all of it.

@@ -111,7 +111,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Appends `number` in decimal digits.
-pub(super) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(in crate::proxy) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
