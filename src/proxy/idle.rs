@@ -40,8 +40,8 @@ struct SlotHasher(u64);
 
 struct Kept {
     link: Link,
-    since: Instant,
-    idle_max: Duration,
+    /// When it is too old to be used again.
+    until: Instant,
 }
 
 impl Idle {
@@ -64,7 +64,8 @@ impl Idle {
         }
         let stack = self.by_slot.entry(endpoint.slot).or_default();
         if stack.len() < IDLE_PER_ENDPOINT_MAX {
-            stack.push(Kept { link, since: now, idle_max });
+            let until = (now + idle_max).min(link.opened + AGE_MAX);
+            stack.push(Kept { link, until });
             self.count += 1;
         }
     }
@@ -125,8 +126,7 @@ impl Hasher for SlotHasher {
 
 impl Kept {
     fn is_usable(&mut self, now: Instant) -> bool {
-        let age = |since: Instant| now.saturating_duration_since(since);
-        age(self.since) < self.idle_max && age(self.link.opened) < AGE_MAX && self.link.io.is_quiet()
+        now < self.until && self.link.io.is_quiet()
     }
 }
 

@@ -57,8 +57,8 @@ pub fn log(
         request_bytes: volume.up,
         response_bytes: volume.down,
         duration: seen.duration,
-        connect: seen.connect,
-        upstream_head: seen.upstream,
+        connect: exchange.connect_time(),
+        upstream_head: exchange.upstream_time(),
         ..blank(facts, seen.termination)
     })
 }

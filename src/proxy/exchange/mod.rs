@@ -124,10 +124,6 @@ pub struct Observation {
     pub reused: bool,
     /// From the first byte of the head to the end.
     pub duration: Duration,
-    /// From the beginning of the last attempt to its connection.
-    pub connect: Option<Duration>,
-    /// From the request fully sent to the response head.
-    pub upstream: Option<Duration>,
 }
 
 /// The policy of one request.
@@ -361,9 +357,19 @@ impl Exchange {
             attempts: self.attempts,
             reused: self.reused,
             duration,
-            connect: self.connected.map(|at| at.saturating_duration_since(self.attempt_began)),
-            upstream: self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent))),
         }
+    }
+
+    /// From the beginning of the last attempt to its connection.
+    #[must_use]
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.connected.map(|at| at.saturating_duration_since(self.attempt_began))
+    }
+
+    /// From the request fully sent to the response head.
+    #[must_use]
+    pub fn upstream_time(&self) -> Option<Duration> {
+        self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent)))
     }
 
     /// The proxy answers itself: remembers the status the client sees.

@@ -180,8 +180,17 @@ impl Serving<'_> {
         match outcome {
             Driven::Upgraded => {
                 self.exchange.upgraded();
-                let ended =
-                    upgrade::tunnel(down, &mut up, self.worker, self.exchange, endpoint, &service, self.volume).await;
+                // Boxed: it is large and rare, and every connection would carry room for it.
+                let tunnel = Box::pin(upgrade::tunnel(
+                    down,
+                    &mut up,
+                    self.worker,
+                    self.exchange,
+                    endpoint,
+                    &service,
+                    self.volume,
+                ));
+                let ended = tunnel.await;
                 self.worker.tick();
                 up.finish(self.worker, endpoint, Duration::ZERO, false);
                 Outcome::Tunnelled(ended)
@@ -208,7 +217,7 @@ impl Serving<'_> {
         let deadline = now + service.upstream.connect_timeout;
         let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
         let dial = self.worker.dialer().dial(&service, attempt.address);
-        match within(down.alarm(), Some(deadline), dial).await {
+        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
             Some(Ok(io)) => {
                 let now = self.worker.tick();
                 self.exchange.connected(false, now);

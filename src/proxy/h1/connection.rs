@@ -203,7 +203,7 @@ impl Connection {
     }
 
     /// Closes without letting a reset overtake the last answer (RFC 9112 section 9.6).
-    async fn close(mut self) {
+    async fn close(&mut self) {
         if self.cut {
             if self.until_close {
                 self.wire.io.reset_on_close();

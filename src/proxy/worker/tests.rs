@@ -172,3 +172,32 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
         assert_eq!(allocations(&case), 0, "{on_increase:?}, {request:?}, {response:?}");
     }
 }
+
+#[test]
+fn sizes() {
+    use std::mem::size_of;
+    let case = Case { on_increase: OnIncrease::Move, request: "", response: "", cookie: true };
+    let worker = worker(([127, 0, 0, 1], 1).into(), &case);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _guard = runtime.enter();
+    let facts = Rc::new(crate::proxy::fixture::facts("192.0.2.7"));
+    let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    let io = super::super::io::Stream::Unix(tokio::net::UnixStream::from_std(a).unwrap());
+    let f = super::super::h1::connection::serve(&worker, io, facts);
+    println!("serve future {}", std::mem::size_of_val(&f));
+    println!(
+        "exchange {} upstream {} wire {} head {} conn {} link {} obs {} stream {} decoder {} next {} live {}",
+        size_of::<Exchange>(),
+        size_of::<crate::proxy::h1::upstream::H1Upstream>(),
+        size_of::<crate::proxy::h1::wire::Wire>(),
+        size_of::<RequestHead>(),
+        size_of::<crate::proxy::h1::connection::Connection>(),
+        size_of::<crate::proxy::idle::Link>(),
+        size_of::<Observation>(),
+        size_of::<crate::proxy::io::Stream>(),
+        size_of::<crate::proxy::h1::framing::Decoder>(),
+        size_of::<Next>(),
+        size_of::<EndpointLive>()
+    );
+}
