@@ -4,6 +4,7 @@ mod admin;
 mod bodies;
 mod forwarding;
 mod harness;
+mod memory;
 mod peers;
 mod refusals;
 mod reload;

@@ -1,12 +1,12 @@
 //! Where the next attempt of a request goes: an endpoint of its pool, another one, stable instead of the candidate, or nowhere.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
 use crate::core::balance::{Balance, pick};
 use crate::core::id::Variant;
-use crate::state::live::InFlight;
+use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
 use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, TRIED_MAX};
@@ -120,6 +120,25 @@ impl Exchange {
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
         (0..pool.len()).any(|i| !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
+    }
+
+    /// Who was tried last.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
+        let (variant, index) = self.endpoint?;
+        Some(&self.routing.live[self.service?].pool(variant)[index])
+    }
+
+    /// From the beginning of the last attempt to its connection.
+    #[must_use]
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.connected.map(|at| at.saturating_duration_since(self.attempt_began))
+    }
+
+    /// From the request fully sent to the response head.
+    #[must_use]
+    pub fn upstream_time(&self) -> Option<Duration> {
+        self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

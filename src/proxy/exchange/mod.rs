@@ -19,7 +19,7 @@ use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
-use crate::state::live::{EndpointLive, InFlight};
+use crate::state::live::InFlight;
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -360,18 +360,6 @@ impl Exchange {
         }
     }
 
-    /// From the beginning of the last attempt to its connection.
-    #[must_use]
-    pub fn connect_time(&self) -> Option<Duration> {
-        self.connected.map(|at| at.saturating_duration_since(self.attempt_began))
-    }
-
-    /// From the request fully sent to the response head.
-    #[must_use]
-    pub fn upstream_time(&self) -> Option<Duration> {
-        self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent)))
-    }
-
     /// The proxy answers itself: remembers the status the client sees.
     fn reply(&mut self, termination: Termination) -> Reply {
         let reply = Reply::of(termination);
@@ -470,13 +458,6 @@ impl Exchange {
             shard.bad.add(1);
             self.bad = true;
         }
-    }
-
-    /// Who was tried last.
-    #[must_use]
-    pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
-        let (variant, index) = self.endpoint?;
-        Some(&self.routing.live[self.service?].pool(variant)[index])
     }
 
     fn shard(&self) -> Option<&EndpointShard> {

@@ -16,7 +16,9 @@ use crate::core::service::OnIncrease;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::net::socket::ListenSocket;
-use crate::proxy::fixture::listener;
+use crate::proxy::fixture::{facts, listener};
+use crate::proxy::h1::connection;
+use crate::proxy::io::Stream;
 use crate::proxy::listener::ListenerLive;
 use crate::state::current::{Routing, publish_first};
 use crate::state::fixture::{route, service};
@@ -25,6 +27,8 @@ use crate::telemetry::{self, access};
 /// Requests before the counting begins, and counted.
 const WARM: usize = 300;
 const COUNTED: usize = 500;
+/// Most bytes of a connection's task.
+const TASK_MAX: usize = 2_560;
 
 /// What is asked again and again.
 struct Case {
@@ -173,31 +177,17 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
     }
 }
 
+/// What an idle client connection holds is little more than its task.
 #[test]
-fn sizes() {
-    use std::mem::size_of;
+fn the_task_of_a_connection_is_small() {
     let case = Case { on_increase: OnIncrease::Move, request: "", response: "", cookie: true };
     let worker = worker(([127, 0, 0, 1], 1).into(), &case);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let _guard = runtime.enter();
-    let facts = Rc::new(crate::proxy::fixture::facts("192.0.2.7"));
-    let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
-    a.set_nonblocking(true).unwrap();
-    let io = super::super::io::Stream::Unix(tokio::net::UnixStream::from_std(a).unwrap());
-    let f = super::super::h1::connection::serve(&worker, io, facts);
-    println!("serve future {}", std::mem::size_of_val(&f));
-    println!(
-        "exchange {} upstream {} wire {} head {} conn {} link {} obs {} stream {} decoder {} next {} live {}",
-        size_of::<Exchange>(),
-        size_of::<crate::proxy::h1::upstream::H1Upstream>(),
-        size_of::<crate::proxy::h1::wire::Wire>(),
-        size_of::<RequestHead>(),
-        size_of::<crate::proxy::h1::connection::Connection>(),
-        size_of::<crate::proxy::idle::Link>(),
-        size_of::<Observation>(),
-        size_of::<crate::proxy::io::Stream>(),
-        size_of::<crate::proxy::h1::framing::Decoder>(),
-        size_of::<Next>(),
-        size_of::<EndpointLive>()
-    );
+    let _within = runtime.enter();
+    let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    near.set_nonblocking(true).expect("not blocking");
+    let io = Stream::Unix(tokio::net::UnixStream::from_std(near).expect("a stream"));
+    let task = connection::serve(&worker, io, Rc::new(facts("192.0.2.7")));
+    let size = size_of_val(&task);
+    assert!(size <= TASK_MAX, "{size} bytes");
 }
