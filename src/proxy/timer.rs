@@ -69,8 +69,8 @@ impl Timers {
             tick: 0,
             sleeping_until: NEVER,
             slots: (0..SLOTS).map(|_| Vec::with_capacity(SLOT_ROOM)).collect(),
-            due: Vec::new(),
-            later: Vec::new(),
+            due: Vec::with_capacity(SLOT_ROOM),
+            later: Vec::with_capacity(SLOT_ROOM),
             entries: Vec::new(),
             free: Vec::new(),
         };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::state::counters::{ProcessCounters, WorkerShard};
 use crate::state::current::{Current, CurrentCache};
 use crate::state::live::{EndpointLive, Registry};
@@ -19,6 +19,7 @@ use super::dial::{Dialer, SharedConnector};
 use super::exchange::{Exchange, Failure, Held, Next, Observation, Policy, Replay};
 use super::facts::ConnFacts;
 use super::forward::Volume;
+use super::h2::up::sessions::Sessions;
 use super::headers::RequestHead;
 use super::idle::Idle;
 use super::io::Buffers;
@@ -75,13 +76,14 @@ pub struct Worker {
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
+    sessions: RefCell<Sessions>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
     random: RefCell<fastrand::Rng>,
     scratch: RefCell<RouteScratch>,
     access: RefCell<AccessLog>,
     /// The time as HTTP writes it, and when it is another.
-    date: RefCell<(Instant, Rc<str>)>,
+    date: RefCell<(Instant, HttpDate)>,
     draining: Cell<Option<Draining>>,
     connections: Cell<usize>,
     accepting: Cell<usize>,
@@ -119,6 +121,7 @@ pub async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, mut stoppe
         }
     }
     worker.idle.borrow_mut().clear();
+    worker.sessions.borrow_mut().clear();
     worker.access.borrow_mut().flush();
 }
 
@@ -146,12 +149,13 @@ impl Worker {
             registry: parts.registry,
             timers: Timers::new(now),
             idle: RefCell::default(),
+            sessions: RefCell::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
             random: RefCell::new(fastrand::Rng::new()),
             scratch: RefCell::default(),
             access: RefCell::new(parts.access),
-            date: RefCell::new((now, Rc::from(""))),
+            date: RefCell::new((now, clock::http_date())),
             draining: Cell::new(None),
             connections: Cell::new(0),
             accepting: Cell::new(0),
@@ -231,6 +235,11 @@ impl Worker {
         self.idle.borrow_mut()
     }
 
+    /// The HTTP/2 sessions with upstreams.
+    pub fn sessions(&self) -> RefMut<'_, Sessions> {
+        self.sessions.borrow_mut()
+    }
+
     /// Buffers to read into.
     pub fn buffers(&self) -> RefMut<'_, Buffers> {
         self.buffers.borrow_mut()
@@ -242,14 +251,14 @@ impl Worker {
     }
 
     /// The time as HTTP writes it, read once a second.
-    pub fn http_date(&self) -> Rc<str> {
-        let now = self.now();
+    pub fn http_date(&self) -> HttpDate {
+        let now = self.tick();
         let mut date = self.date.borrow_mut();
         if date.0 <= now {
             let left = Duration::from_nanos(u64::from(1_000_000_000 - clock::unix_time().subsec_nanos()));
-            *date = (now + left, clock::http_date().into());
+            *date = (now + left, clock::http_date());
         }
-        Rc::clone(&date.1)
+        date.1
     }
 
     /// A new alarm.
@@ -280,6 +289,12 @@ impl Worker {
     /// When to stop what, if the process was told to stop.
     pub fn draining(&self) -> Option<Draining> {
         self.draining.get()
+    }
+
+    /// Rings alarms from now on, as a running worker does.
+    #[cfg(test)]
+    pub(super) fn run_timers(&self) {
+        tokio::task::spawn_local(Rc::clone(&self.timers).drive());
     }
 
     /// Resolves when listeners have to look at their state again.
@@ -329,8 +344,9 @@ impl Worker {
     }
 
     fn sweep(&self, wanted: impl Fn(u64) -> bool) {
-        let mut idle = self.idle.borrow_mut();
-        idle.sweep(clock::now(), wanted);
+        let (mut idle, now) = (self.idle.borrow_mut(), clock::now());
+        self.sessions.borrow_mut().sweep(now, &wanted);
+        idle.sweep(now, wanted);
         let (was, is) = (self.shard().idle.get(), idle.len() as u64);
         self.shard().idle.add(is.wrapping_sub(was));
     }
