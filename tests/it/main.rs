@@ -3,10 +3,12 @@
 mod admin;
 mod bodies;
 mod forwarding;
+mod gate;
 mod grpc;
 mod h2;
 mod h2_upstream;
 mod harness;
+mod health;
 mod memory;
 mod pairs;
 mod peers;
