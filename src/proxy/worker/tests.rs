@@ -1,9 +1,7 @@
 //! What a worker costs per request once it is warm: no memory of the heap.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::OnceLock;
 use std::thread;
 
 use tokio::task::LocalSet;
@@ -16,17 +14,17 @@ use crate::core::service::OnIncrease;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::net::socket::ListenSocket;
-use crate::proxy::fixture::{facts, listener};
+use crate::proxy::fixture::{self, facts, listener};
 use crate::proxy::h1::connection;
 use crate::proxy::io::Stream;
 use crate::proxy::listener::ListenerLive;
-use crate::state::current::{Routing, publish_first};
 use crate::state::fixture::{route, service};
-use crate::telemetry::{self, access};
 
 /// Requests before the counting begins, and counted.
 const WARM: usize = 300;
 const COUNTED: usize = 500;
+/// Longest wait for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Most bytes of a connection's task.
 const TASK_MAX: usize = 2_560;
 
@@ -72,6 +70,7 @@ fn client(address: SocketAddr, case: &Case, progress: watch::Sender<usize>) -> t
     let (fields, cookie) = (case.request, case.cookie);
     thread::spawn(move || {
         let mut stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(ANSWER_MAX)).expect("a timeout");
         let request = format!("GET /a/b?c=d HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
         for done in 0.. {
             progress.send_if_modified(|seen| {
@@ -82,12 +81,12 @@ fn client(address: SocketAddr, case: &Case, progress: watch::Sender<usize>) -> t
                 return;
             }
             let Some(mut answer) = read_head(&mut stream) else { return };
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
             while !answer.ends_with(&"x".repeat(64)) {
                 let mut room = [0; 64];
                 let n = stream.read(&mut room).expect("a body");
                 answer.push_str(std::str::from_utf8(&room[..n]).expect("text"));
             }
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
             assert_eq!(answer.contains("\r\nset-cookie: "), cookie, "{answer}");
         }
     })
@@ -110,23 +109,7 @@ fn worker(origin: SocketAddr, case: &Case) -> Rc<Worker> {
     let weight = Weight::parse("50%").expect("a weight");
     let services = vec![ActiveService::new(web, Running { weight, ..Running::idle(1) })];
     let snapshot = Snapshot::build(1, &[route("/", "web")], services).expect("a known service");
-    let registry = Arc::new(Registry::new(1, clock::now()));
-    let live = registry.resolve(&snapshot, &HashMap::new());
-    let settings = access::Settings {
-        enabled: false,
-        sample: Weight::ZERO,
-        format: telemetry::Format::Json,
-        target: telemetry::sink::Target::Stdout,
-    };
-    Worker::new(Parts {
-        index: 0,
-        current: publish_first(Routing { snapshot, live }).1,
-        registry,
-        process: Arc::new(ProcessCounters::new(1)),
-        session_secret: [0; 32],
-        connector: Arc::new(OnceLock::new()),
-        access: access::AccessWriter::start(settings, clock::now).expect("a thread").worker(),
-    })
+    fixture::worker(snapshot).0
 }
 
 /// Allocations of the worker's thread over [`COUNTED`] requests, the first ones not counted.
