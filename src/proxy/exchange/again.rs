@@ -185,7 +185,8 @@ impl Exchange {
     }
 
     pub(super) fn remember(&mut self, outcome: Outcome) {
-        if let (Some(slot), Some((variant, index))) = (self.history.failed.iter_mut().find(|e| e.is_none()), self.last)
+        if let (Some(slot), Some((variant, index))) =
+            (self.history.failed.iter_mut().find(|e| e.is_none()), self.endpoint)
         {
             *slot = Some(FailedAttempt { variant, index: u32::try_from(index).unwrap_or(u32::MAX), outcome });
         }

@@ -88,19 +88,18 @@ impl Exchange {
             let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
             return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
         };
-        let endpoint = Arc::clone(&live.pool(self.variant)[index]);
-        self.last = Some((self.variant, index));
+        let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = (self.variant, index);
+            self.tried[self.tried_len] = at;
             self.tried_len += 1;
         }
-        self.attempt(endpoint, now, true)
+        self.attempt(service, at, now, true)
     }
 
     /// An endpoint that was tried already: any but the last, or the last.
     fn pick_tried(&mut self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
         self.tried_len = 0;
-        if let Some(last) = self.last {
+        if let Some(last) = self.endpoint {
             self.tried[0] = last;
             self.tried_len = 1;
         }
@@ -151,13 +150,15 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Next {
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Next {
         let limits = self.settings().map(|service| service.upstream.limits).unwrap_or_default();
-        let Some(in_flight) = InFlight::begin(Arc::clone(&endpoint), &limits) else {
+        let endpoint = &self.routing.live[service].pool(at.0)[at.1];
+        let Some(in_flight) = InFlight::begin(Arc::clone(endpoint), &limits) else {
             endpoint.pool.overflowed(Limit::Requests);
             return Next::Reply(self.reply(Termination::RequestLimit));
         };
-        self.endpoint = Some(Arc::clone(&endpoint));
+        let endpoint = Arc::clone(endpoint);
+        self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
         self.queued = Duration::ZERO;
@@ -180,16 +181,16 @@ impl Exchange {
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
         {
             return next;
         }
-        match self.endpoint.clone() {
-            Some(endpoint) => self.attempt(endpoint, now, false),
-            None => Next::Reply(self.reply(Termination::UpstreamReset)),
+        match (self.service, self.endpoint) {
+            (Some(service), Some(at)) => self.attempt(service, at, now, false),
+            _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
 
@@ -213,7 +214,7 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
         !self.is_allowed() || (leaving && self.has_staying())
     }
 
@@ -231,6 +232,25 @@ impl Exchange {
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
         (0..pool.len()).any(|i| pool[i].is_ready() && wanted(&pool[i]) && !tried.contains(&(self.variant, i)))
+    }
+
+    /// Who was tried last.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
+        let (variant, index) = self.endpoint?;
+        Some(&self.routing.live[self.service?].pool(variant)[index])
+    }
+
+    /// From the beginning of the last attempt to its connection.
+    #[must_use]
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.connected.map(|at| at.saturating_duration_since(self.attempt_began))
+    }
+
+    /// From the request fully sent to the response head.
+    #[must_use]
+    pub fn upstream_time(&self) -> Option<Duration> {
+        self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

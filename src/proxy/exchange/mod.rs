@@ -9,6 +9,7 @@ mod attempt;
 mod call;
 mod failure;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
-use crate::state::live::{EndpointLive, InFlight};
+use crate::state::live::InFlight;
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -56,7 +57,12 @@ pub struct Policy {
     pub session_secret: [u8; 32],
     /// What may be retried.
     pub budgets: Budgets,
+    /// Memory for the cookie of one response.
+    pub spare: RefCell<Vec<u8>>,
 }
+
+/// The published state as the requests of one worker hold it: counted without atomics, which all workers would fight for.
+pub type Held = Rc<Arc<Routing>>;
 
 /// What to do next for a request.
 #[derive(Debug)]
@@ -88,7 +94,7 @@ pub struct Attempt {
 /// What to do with a response head.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Pass it on, with this value in a `Set-Cookie` of ours.
+    /// Pass it on, with this value in a `Set-Cookie` of ours, in the memory of [`Policy::spare`].
     Pass(Option<Vec<u8>>),
     /// Drop the response: the request is tried again.
     Discard(Next),
@@ -103,25 +109,19 @@ pub struct Observation {
     pub status: u16,
     /// How the variant was chosen.
     pub assignment: Assignment,
-    /// Who was tried last.
-    pub endpoint: Option<Arc<EndpointLive>>,
     /// Attempts begun.
     pub attempts: u32,
     /// The last attempt went over a reused connection.
     pub reused: bool,
     /// From the first byte of the head to the end.
     pub duration: Duration,
-    /// From the beginning of the last attempt to its connection.
-    pub connect: Option<Duration>,
-    /// From the request fully sent to the response head.
-    pub upstream: Option<Duration>,
 }
 
 /// The policy of one request.
 #[derive(Debug)]
 pub struct Exchange {
     policy: Rc<Policy>,
-    routing: Arc<Routing>,
+    routing: Held,
     service: Option<usize>,
     route: Option<usize>,
     variant: Variant,
@@ -152,15 +152,14 @@ pub struct Exchange {
     attempts: u32,
     tried: [(Variant, usize); TRIED_MAX],
     tried_len: usize,
-    /// Who was tried last.
-    last: Option<(Variant, usize)>,
     history: History,
     reused: bool,
     replayed: bool,
     refusals: u32,
     bad: bool,
     status: u16,
-    endpoint: Option<Arc<EndpointLive>>,
+    /// Who was tried last: the variant, and the place in its pool.
+    endpoint: Option<(Variant, usize)>,
     ended: bool,
 }
 
@@ -170,7 +169,7 @@ impl Exchange {
     /// Decides where a request goes first.
     pub fn begin(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         scratch: &mut RouteScratch,
@@ -230,7 +229,7 @@ impl Exchange {
 
     fn new(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         now: Instant,
@@ -238,7 +237,7 @@ impl Exchange {
     ) -> Self {
         Self {
             policy: Rc::clone(policy),
-            routing: Arc::clone(routing),
+            routing: Rc::clone(routing),
             service: None,
             route: None,
             variant: Variant::Stable,
@@ -265,7 +264,6 @@ impl Exchange {
             attempts: 0,
             tried: [(Variant::Stable, 0); TRIED_MAX],
             tried_len: 0,
-            last: None,
             history: History::default(),
             reused: false,
             replayed: false,
@@ -356,12 +354,9 @@ impl Exchange {
             termination,
             status: self.status,
             assignment: self.assignment,
-            endpoint: self.endpoint.clone(),
             attempts: self.attempts,
             reused: self.reused,
             duration,
-            connect: self.connected.map(|at| at.saturating_duration_since(self.attempt_began)),
-            upstream: self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent))),
         }
     }
 
@@ -434,7 +429,7 @@ impl Exchange {
             return None;
         }
         let affinity = &active.service.affinity;
-        Some(sticky::set_cookie(affinity, id, self.variant, self.seal(active), self.secure))
+        Some(sticky::set_cookie(self.policy.spare.take(), affinity, id, self.variant, self.seal(active), self.secure))
     }
 
     fn seal<'a>(&'a self, active: &'a ActiveService) -> SessionSeal<'a> {
@@ -455,7 +450,7 @@ impl Exchange {
     }
 
     fn shard(&self) -> Option<&EndpointShard> {
-        Some(self.endpoint.as_ref()?.counters.of(self.policy.worker))
+        Some(self.endpoint()?.counters.of(self.policy.worker))
     }
 }
 

@@ -80,6 +80,7 @@ impl Setup {
             process: Arc::new(ProcessCounters::new(2)),
             session_secret: [7; 32],
             budgets: Budgets::new(now),
+            spare: std::cell::RefCell::default(),
         };
         let registry = Registry::new(2, now);
         let routing = self.routing(&registry, &HashMap::new());
@@ -120,7 +121,8 @@ impl Setup {
 
 impl World {
     fn begin(&mut self, head: &RequestHead) -> (Exchange, Next) {
-        Exchange::begin(&self.policy, &self.routing, head, &self.facts, &mut self.scratch, self.now, &mut self.random)
+        let held = Rc::new(Arc::clone(&self.routing));
+        Exchange::begin(&self.policy, &held, head, &self.facts, &mut self.scratch, self.now, &mut self.random)
     }
 
     /// Begins a request that has to be sent.

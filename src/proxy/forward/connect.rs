@@ -29,7 +29,7 @@ impl Serving<'_> {
         attempt: &Attempt,
     ) -> Result<H1Upstream, Outcome> {
         let endpoint = attempt.in_flight.endpoint();
-        let now = clock::now();
+        let now = self.worker.now();
         let Some(active) = self.exchange.service() else { return Err(Failure::Connect.into()) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
         if attempt.may_reuse
@@ -40,14 +40,15 @@ impl Serving<'_> {
         }
         let room = match Rooms::take(endpoint, &service.upstream.limits) {
             Some(room) => room,
-            None => match self.wait(down, endpoint, &service, dial_tag).await? {
+            // Boxed: it is rare, and every connection would carry room for it.
+            None => match Box::pin(self.wait(down, endpoint, &service, dial_tag)).await? {
                 Grant::Room(room) => room,
                 Grant::Link(link) => return self.connected(true).map(|_| H1Upstream::new(link, self.worker)),
             },
         };
         let deadline = self.connect_deadline(&service);
         let dial = self.worker.dialer().dial(&service, attempt.address);
-        match within(down.alarm(), Some(deadline), dial).await {
+        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
             Some(Ok(io)) => {
                 let opened = self.connected(false)?;
                 Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
@@ -93,7 +94,7 @@ impl Serving<'_> {
 
     /// There is a connection, unless it must not be used any more. When that was.
     fn connected(&mut self, reused: bool) -> Result<Instant, Outcome> {
-        let now = clock::now();
+        let now = self.worker.tick();
         self.exchange.connected(reused, now);
         if self.exchange.is_withdrawn() { Err(Failure::Withdrawn.into()) } else { Ok(now) }
     }

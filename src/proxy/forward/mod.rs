@@ -141,6 +141,7 @@ pub struct Volume {
 /// Serves one request; `last` says that its connection takes no other one. Returns whether the connection may go on.
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
+    worker.tick();
     let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
     let mut kept = Kept { whole: down.head().body == BodyLength::None, ..Kept::default() };
     let mut volume = Volume::default();
@@ -159,7 +160,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             },
             Next::Reply(reply) => {
                 let reply = exchange.worded(reply);
-                break answer(down, &reply, last, &mut volume).await;
+                break answer(down, worker, &reply, last, &mut volume).await;
             }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
@@ -169,7 +170,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Again(again) => next = again,
             Outcome::BadBody(reply) => {
                 let reply = exchange.worded(reply);
-                break answer(down, &reply, true, &mut volume).await;
+                break answer(down, worker, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {
                 down.cut(termination);
@@ -178,7 +179,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Tunnelled(termination) => break (termination, false),
         }
     };
-    let observation = exchange.end(termination, clock::now());
+    let observation = exchange.end(termination, worker.now());
     worker.observe(&exchange, &observation, down.head(), &facts, volume);
     reusable
 }
@@ -212,39 +213,53 @@ impl Serving<'_> {
     async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: Attempt) -> Outcome {
         let attempt = &attempt;
         let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
-        match protocol {
-            Some(Protocol::Http2) => match self.lease(down, attempt).await {
-                Ok(up) => self.serve(down, up, attempt).await,
-                Err(outcome) => outcome,
-            },
-            _ => match self.connect(down, attempt).await {
-                Ok(up) => self.serve(down, up, attempt).await,
-                Err(outcome) => outcome,
-            },
-        }
+        let served = match protocol {
+            // Boxed: every connection would carry room for a stream of a session that is somewhere else.
+            Some(Protocol::Http2) => Box::pin(self.over_session(down, attempt)).await,
+            _ => self.over_connection(down, attempt).await,
+        };
+        served.unwrap_or_else(|outcome| outcome)
     }
 
-    async fn serve<D: Downstream, U: Upstream>(&mut self, down: &mut D, mut up: U, attempt: &Attempt) -> Outcome {
+    async fn over_session<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
+        let mut up = self.lease(down, attempt).await?;
+        let (outcome, clean) = self.serve(down, &mut up, attempt).await;
+        self.finish(up, attempt, clean);
+        Ok(outcome)
+    }
+
+    async fn over_connection<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
+        let mut up = self.connect(down, attempt).await?;
+        let (outcome, clean) = self.serve(down, &mut up, attempt).await;
+        self.finish(up, attempt, clean);
+        Ok(outcome)
+    }
+
+    /// Moves everything both ways. With the outcome comes whether the upstream connection is between messages.
+    async fn serve<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        attempt: &Attempt,
+    ) -> (Outcome, bool) {
         let endpoint = attempt.in_flight.endpoint();
-        let Some(service) = self.exchange.settings().map(Arc::clone) else {
-            return Outcome::Failed(Failure::Connect);
-        };
         self.kept.allow(self.exchange.replay_max(U::MAY_REFUSE), down.head().body);
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let mut drive = Drive::new(self, endpoint, clock::now());
-        let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
-        match outcome {
+        let mut drive = Drive::new(self, endpoint, self.worker.now());
+        match poll_fn(|cx| drive.poll(cx, down, up)).await {
             Driven::Upgraded => {
                 self.exchange.upgraded();
-                let ended =
-                    upgrade::tunnel(down, &mut up, self.worker, self.exchange, endpoint, &service, self.volume).await;
-                up.finish(self.worker, endpoint, Duration::ZERO, false);
-                Outcome::Tunnelled(ended)
+                let Some(service) = self.exchange.settings().map(Arc::clone) else {
+                    return (Outcome::Failed(Failure::Connect), false);
+                };
+                // Boxed: it is large and rare, and every connection would carry room for it.
+                let tunnel =
+                    Box::pin(upgrade::tunnel(down, up, self.worker, self.exchange, endpoint, &service, self.volume));
+                let ended = tunnel.await;
+                self.worker.tick();
+                (Outcome::Tunnelled(ended), false)
             }
-            Driven::Over { outcome, clean } => {
-                up.finish(self.worker, endpoint, service.upstream.keepalive_idle, clean);
-                outcome
-            }
+            Driven::Over { outcome, clean } => (outcome, clean),
         }
     }
 
@@ -255,6 +270,11 @@ impl Serving<'_> {
     fn is_overdue(&mut self, now: Instant) -> bool {
         self.worker.is_overdue(self.exchange, self.kept.state(), now)
     }
+
+    fn finish<U: Upstream>(&self, up: U, attempt: &Attempt, clean: bool) {
+        let idle_max = self.exchange.settings().map_or(Duration::ZERO, |service| service.upstream.keepalive_idle);
+        up.finish(self.worker, attempt.in_flight.endpoint(), idle_max, clean);
+    }
 }
 
 impl From<Failure> for Outcome {
@@ -264,7 +284,13 @@ impl From<Failure> for Outcome {
 }
 
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.
-async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: &mut Volume) -> (Termination, bool) {
+async fn answer<D: Downstream>(
+    down: &mut D,
+    worker: &Worker,
+    reply: &Reply,
+    last: bool,
+    volume: &mut Volume,
+) -> (Termination, bool) {
     let read = poll_fn(|cx| Poll::Ready(skip_body(cx, down, volume))).await;
     let last = down.reply(reply, last || reply.close || !read);
     let deadline = clock::now() + down.facts().listener.limits.body_idle;
@@ -272,7 +298,9 @@ async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: 
         Poll::Ready(result) => Poll::Ready(result.is_ok()),
         Poll::Pending => down.alarm().poll_until(cx, Some(deadline), clock::now()).map(|()| false),
     });
-    if sent.await { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
+    let sent = sent.await;
+    worker.tick();
+    if sent { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
 }
 
 /// Skips what has arrived of a request body. Whether that was all of it.

@@ -49,6 +49,7 @@ impl H1Upstream {
         wire.input.attach(&mut buffers);
         wire.out = buffers.take();
         head.bytes = buffers.take();
+        head.fields = buffers.take_fields();
         Self { wire, opened, room, dial_tag, head, scan: ScanState::default(), head_request: false, answered: false }
     }
 
@@ -57,6 +58,7 @@ impl H1Upstream {
         self.wire.input.detach(&mut buffers);
         buffers.give(std::mem::take(&mut self.wire.out));
         buffers.give(std::mem::take(&mut self.head.bytes));
+        buffers.give_fields(std::mem::take(&mut self.head.fields));
     }
 }
 

@@ -125,7 +125,7 @@ fn an_answer_before_the_request_was_sent_is_no_upstream_time() {
     let (mut exchange, _attempt) = world.sent_off(&request("POST", "/", "Content-Length: 9\r\n"));
     world.later(30);
     world.cookie(&mut exchange, &response(200, ""));
-    assert_eq!(exchange.end(Termination::Complete, world.now).upstream, None);
+    assert_eq!(exchange.upstream_time(), None);
 }
 
 #[test]
