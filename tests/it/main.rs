@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod differential;
 mod forwarding;
 mod harness;
 mod peers;
