@@ -98,13 +98,14 @@ impl Connection {
     async fn next_request(&mut self) -> Incoming {
         let since = clock::now();
         // Some clients send an empty line after a body (RFC 9112 section 2.2): no request begins with it alone.
+        let mut scan = ScanState::default();
         if self.wire.input.bytes() == b"\r\n" {
             self.wire.input.clear();
+            scan = ScanState::after_empty_line();
         }
         if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since)).await {
             return Incoming::Gone;
         }
-        let mut scan = ScanState::default();
         self.arrived = clock::now();
         let deadline = Some(self.arrived + self.limits_of().head_timeout);
         let len = poll_fn(|cx| {

@@ -107,6 +107,7 @@ fn read_head(wire: &mut Wire, limits: &HeadLimits) -> Result<usize, End> {
     let mut scan = ScanState::default();
     if wire.input.bytes() == b"\r\n" {
         wire.input.clear();
+        scan = ScanState::after_empty_line();
     }
     loop {
         if !wire.input.is_empty() {
