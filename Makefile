@@ -6,7 +6,7 @@ CARGO ?= cargo
 DUPLICATES_MAX = 11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint tools
+.PHONY: help demo test bench soak fuzz lint tools
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,25 @@ bench: tools ## Run the micro-benchmarks
 
 soak: tools ## Run the long versions of the integration tests, optimised
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
+
+# Seconds for each fuzzer, and which of them.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/targets/*.rs)))
+# Largest input and most memory: bytes, and MiB with the sanitiser's own.
+FUZZ_INPUT_MAX = 4096
+FUZZ_MEMORY_MAX = 2048
+# The inputs found are build output; those worth keeping are in tests/fuzz/corpus and tests/fuzz/regressions.
+FUZZ_FOUND = tests/fuzz/target/found
+
+fuzz: ## Run every fuzzer for FUZZ_SECONDS (default 60); FUZZ_TARGETS names fewer
+	@.ci/tools build fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		mkdir -p $(FUZZ_FOUND)/$$target tests/fuzz/regressions/$$target; \
+		RUSTC_BOOTSTRAP=1 nice -n 10 $(CARGO) fuzz run --fuzz-dir tests/fuzz $$target $(FUZZ_FOUND)/$$target \
+			tests/fuzz/corpus/$$target tests/fuzz/regressions/$$target -- -dict=tests/fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) \
+			-max_len=$(FUZZ_INPUT_MAX) -rss_limit_mb=$(FUZZ_MEMORY_MAX) -timeout=10 -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
 
 lint: tools ## Check format, lints, documentation and duplicate dependencies
 	@.ci/tools lint

@@ -69,11 +69,11 @@ pub fn frames(random: &mut Rng) -> Vec<u8> {
         match length {
             0..=125 => out.push(mask | u8::try_from(length).unwrap_or(0)),
             126..=65_535 => {
-                out.push(mask | 126);
+                out.push(mask | 0x7e);
                 out.extend_from_slice(&u16::try_from(length).unwrap_or(0).to_be_bytes());
             }
             _ => {
-                out.push(mask | 127);
+                out.push(mask | 0x7f);
                 out.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }

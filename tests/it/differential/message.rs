@@ -43,7 +43,7 @@ pub struct Response {
 }
 
 /// Why a reader stopped.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum End {
     /// The connection was closed between two messages.
     Closed,
@@ -73,6 +73,17 @@ impl PartialEq for End {
 }
 
 impl Eq for End {}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::Cut => f.write_str("cut"),
+            Self::Last => f.write_str("last"),
+            Self::Refused(status, cause) => write!(f, "refused {status} {cause}"),
+        }
+    }
+}
 
 /// Sorts fields by name and brings names to lower case.
 pub fn canonical<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: impl IntoIterator<Item = (N, V)>) -> Vec<Pair> {

@@ -25,8 +25,8 @@ pub fn check(raw: &[u8]) {
         return;
     }
     let keep = limits.underscores == Underscores::Keep;
-    compare(Oracle::Hyper, &ours, visible(oracle::hyper::requests(raw), keep));
-    compare(Oracle::Pingora, &ours, visible(oracle::pingora::requests(raw), keep));
+    compare(Oracle::Hyper, &ours, &visible(oracle::hyper::requests(raw), keep));
+    compare(Oracle::Pingora, &ours, &visible(oracle::pingora::requests(raw), keep));
     origin::check(&accepted, origin::ORIGINS, &mut random);
 }
 
@@ -44,13 +44,12 @@ fn visible(mut requests: Requests, underscores: bool) -> Requests {
 }
 
 /// Compares what we see with what another reader sees.
-fn compare(oracle: Oracle, ours: &Requests, theirs: Requests) {
+fn compare(oracle: Oracle, ours: &Requests, theirs: &Requests) {
     for (n, message) in ours.messages.iter().enumerate() {
         let Some(other) = theirs.messages.get(n) else {
             if let Some(rule) = tolerated::refusal(oracle, message) {
                 return used(rule);
             }
-            // A server that reads a closed connection in the middle of a head or body need not tell of it.
             panic!("{oracle:?} does not see request {n}\nours: {ours:?}\ntheirs: {theirs:?}");
         };
         if let Err(what) = same(oracle, message, other, &ours.end) {

@@ -40,7 +40,7 @@ pub fn refusal(oracle: Oracle, ours: &Request) -> Option<Rule> {
             Some(Rule::PingoraAuthority)
         }
         Oracle::Pingora if !is_uri(&ours.raw_target) => Some(Rule::PingoraTargets),
-        _ => None,
+        Oracle::Pingora => None,
     }
 }
 
@@ -98,7 +98,7 @@ pub fn escaped(target: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn is_uri(target: &[u8]) -> bool {
     // Its own parser in front of that is stricter with bytes that are not ASCII or not in RFC 3986.
-    hyper::Uri::try_from(target).is_ok() && target.iter().all(|byte| byte.is_ascii_graphic())
+    hyper::Uri::try_from(target).is_ok() && target.iter().all(u8::is_ascii_graphic)
 }
 
 fn scheme_end(target: &[u8]) -> Option<usize> {

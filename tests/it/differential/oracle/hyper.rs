@@ -62,7 +62,9 @@ async fn collect_request(request: hyper::Request<Incoming>, sink: &RefCell<Vec<R
 }
 
 /// The answer a client sees in `raw` to a request of this method, its interim responses left out.
-#[must_use]
+///
+/// # Errors
+/// It does not take it; says why.
 pub fn response(method: &str, raw: &[u8]) -> Result<Response, String> {
     block_on(async {
         let mut client = hyper::client::conn::http1::Builder::new();

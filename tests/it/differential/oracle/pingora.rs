@@ -64,7 +64,9 @@ fn head(session: &server::HttpSession) -> Request {
 }
 
 /// The answer a client sees in `raw` to a request of this method.
-#[must_use]
+///
+/// # Errors
+/// It does not take it; says why.
 pub fn response(method: &str, raw: &[u8]) -> Result<Response, String> {
     block_on(async {
         let mut session = client::HttpSession::new(Box::new(Pipe::answering(raw)));
