@@ -178,7 +178,7 @@ pub fn mutate(mut bytes: Vec<u8>, random: &mut Rng) -> Vec<u8> {
     let some = lines[random.usize(..lines.len())];
     let next = lines.iter().copied().find(|start| *start > some).unwrap_or(bytes.len());
     let token = TOKENS[random.usize(..TOKENS.len())];
-    match random.u8(..10) {
+    match random.u8(..12) {
         // A line again, elsewhere.
         0 => {
             let copy = bytes[some..next].to_vec();
@@ -210,6 +210,13 @@ pub fn mutate(mut bytes: Vec<u8>, random: &mut Rng) -> Vec<u8> {
             let from = random.usize(..=bytes.len());
             let to = (from + random.usize(..8)).min(bytes.len());
             drop(bytes.drain(from..to));
+        }
+        // Half of a line end is something else.
+        9 | 10 => {
+            let ends: Vec<usize> = (0..bytes.len()).filter(|at| matches!(bytes[*at], b'\r' | b'\n')).collect();
+            if !ends.is_empty() {
+                bytes[ends[random.usize(..ends.len())]] = b"\r\nX0 \t\0"[random.usize(..7)];
+            }
         }
         _ => bytes = flipped(bytes, random),
     }

@@ -39,20 +39,22 @@ pub struct Target {
     pub name: &'static str,
     /// Panics when the input shows a fault.
     pub check: fn(&[u8]),
+    /// How many inputs `make test` tries for one of the slowest target.
+    pub share: u64,
     /// Makes an input up.
     pub generate: fn(&mut Rng) -> Vec<u8>,
 }
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "h1_request_stream", check: requests::check, generate: generate::requests },
-    Target { name: "h1_response_stream", check: responses::check, generate: generate::responses },
-    Target { name: "h1_chunked", check: chunked::check, generate: generate::chunked },
-    Target { name: "head_edit", check: origin::check_edits, generate: generate::requests },
-    Target { name: "ws_frames", check: frames::check, generate: generate::frames },
-    Target { name: "path_normaliser", check: paths::check, generate: generate::path },
-    Target { name: "cookie", check: cookies::check, generate: generate::cookies },
-    Target { name: "config", check: settings::check, generate: generate::settings },
+    Target { name: "h1_request_stream", check: requests::check, share: 1, generate: generate::requests },
+    Target { name: "h1_response_stream", check: responses::check, share: 1, generate: generate::responses },
+    Target { name: "h1_chunked", check: chunked::check, share: 10, generate: generate::chunked },
+    Target { name: "head_edit", check: origin::check_edits, share: 1, generate: generate::requests },
+    Target { name: "ws_frames", check: frames::check, share: 2, generate: generate::frames },
+    Target { name: "path_normaliser", check: paths::check, share: 10, generate: generate::path },
+    Target { name: "cookie", check: cookies::check, share: 1, generate: generate::cookies },
+    Target { name: "config", check: settings::check, share: 1, generate: generate::settings },
 ];
 
 /// The target of this name.

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use super::message::{End, Requests};
 use super::{TARGETS, Target, codec, generate};
 
-/// Inputs for each target unless asked for otherwise.
+/// Inputs for a target with a share of one, unless asked for otherwise.
 const CASES: u64 = 1_000;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -21,7 +21,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn run(target: &Target) {
     let seed = number("TIDEGATE_SEED", 0x7469_6465);
-    for case in 0..number("TIDEGATE_CASES", CASES) {
+    for case in 0..number("TIDEGATE_CASES", CASES * target.share) {
         let seed = seed.wrapping_add(case);
         let input = (target.generate)(&mut Rng::with_seed(seed));
         if let Err(cause) = tried(target, &input) {

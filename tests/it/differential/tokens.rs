@@ -121,7 +121,8 @@ pub const CHUNK_EXTENSIONS: &[&str] =
 pub const BODIES: &[&[u8]] =
     &[b"", b"hello", b"0\r\n\r\n", b"GET /smuggled HTTP/1.1\r\nHost: b\r\n\r\n", b"\r\n", b"aaaaaaaaaaaaaaaaaaaaaaaa"];
 
-pub const LINE_ENDS: &[&str] = &["\n", "\r", "\r\r\n", "\r\n\r\n", "\n\r\n", "", " \r\n", "\0\r\n", "\r\n "];
+pub const LINE_ENDS: &[&str] =
+    &["\rX", "X\n", "\r\t", "\n", "\r", "\r\r\n", "\r\n\r\n", "\n\r\n", "", " \r\n", "\0\r\n", "\r\n "];
 
 /// Anything, anywhere; the dictionary of the fuzzers has them too.
 pub const TOKENS: &[&[u8]] = &[
