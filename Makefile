@@ -1,6 +1,7 @@
 # `make help` lists what there is. Every target installs what it needs first (see .ci/tools).
 
 CARGO ?= cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 # Crates that come in more than one version through our dependencies. A new one has to be looked at: raise the number or avoid it.
 DUPLICATES_MAX = 11
@@ -15,12 +16,20 @@ demo: tools ## Watch traffic move from one release to the next
 	$(CARGO) run -- demo
 
 test: tools ## Run every test
+	@.ci/tools grpc
 	$(CARGO) test
 
-bench: tools ## Run the micro-benchmarks
+bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
+	@.ci/tools peers
 	$(CARGO) bench --bench micro
+	$(CARGO) build --release
+	$(CARGO) test --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers --lib --bin peers
+	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools \
+		--command 'make bench$(if $(PEERS), PEERS="$(PEERS)")' $(PEERS)
 
 soak: tools ## Run the long versions of the integration tests, optimised
+	@.ci/tools grpc
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
 
 # Seconds for each fuzzer, and which of them.
@@ -45,6 +54,7 @@ fuzz: ## Run every fuzzer for FUZZ_SECONDS (default 60); FUZZ_TARGETS names fewe
 lint: tools ## Check format, lints, documentation and duplicate dependencies
 	@.ci/tools lint
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path benches/peers/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	@tree=$$($(CARGO) tree --duplicates --depth 0 --edges normal --prefix none) || exit 1; \

@@ -14,27 +14,30 @@
 //!   - [`proxy::workers`], [`proxy::worker`], [`proxy::listener`]: threads, accepting, TLS, draining
 //!   - [`proxy::exchange`]: THE policy of one request, without I/O
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
-//!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
+//!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
+//!   - [`proxy::edits`], [`proxy::grpc`]: which fields go on to an upstream; what calls say of themselves
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
+//! - [`store`]: what outlives the process: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
 //! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot
 //!
 //! # The life of a request
 //!
-//! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions. `Exchange::begin`
+//! `listener` accepts on the worker's own socket. `h1::connection` reads the head into one buffer and keeps positions; `h2::down` does so for
+//! every stream of a connection that begins with the preface of HTTP/2, or agreed on it by ALPN. `Exchange::begin`
 //! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
-//! `forward` takes an idle connection or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
+//! `forward` takes an idle connection, a stream of an HTTP/2 session, or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
 //! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
 //! answer of our own.
 //!
 //! # What is deliberately absent
 //!
 //! - A lock, a formatted string or a metric looked up by name on the request path; an allocation that depends on the client.
-//! - A task or a channel per request: one future moves both directions.
+//! - A task or a channel per direction: one future moves both. Only the streams of HTTP/2, of which many share a connection, have a task each.
 //! - Two sources of truth: whatever a request decides by hangs off one snapshot, except whether the candidate is still open and how busy
 //!   endpoints are, which is read again before every attempt.
 //! - An unbounded queue, list, wait or retry; every bound is a named constant with its unit.
@@ -45,6 +48,7 @@
 //! - An HTTP/1.1 codec of our own: lenient parsers (httparse too, the oracle of our tests) cannot refuse what must be refused, and framing is never passed through but rebuilt.
 //! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
 //! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
+//! - HTTP/2 sessions with upstreams are ours on the h2 crate: pingora's drop interim responses and cannot be closed with their endpoint.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
 //! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 
@@ -58,5 +62,6 @@ pub mod core;
 pub mod net;
 pub mod proxy;
 pub mod state;
+pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use tidegate::config::settings::{Limits, Underscores};
-use tidegate::proxy::h1::edit::{RequestEdits, ResponseEdits, write_request, write_response};
+use tidegate::proxy::edits::RequestEdits;
+use tidegate::proxy::h1::edit::{ResponseEdits, write_request, write_response};
 use tidegate::proxy::h1::head::{HeadLimits, ScanState, parse_request, parse_response, scan_head, scan_response_head};
 use tidegate::proxy::headers::{RequestHead, ResponseHead};
 

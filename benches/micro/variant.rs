@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use tidegate::core::assign::{Openness, Salt, Wish, assign};
-use tidegate::core::balance::{Balance, pick};
+use tidegate::core::balance::{Balance, Draw, Equals, pick};
 use tidegate::core::id::{Name, Version};
 use tidegate::core::service::SaltMode;
 use tidegate::core::weight::Weight;
@@ -40,7 +40,8 @@ fn picks(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, count), |bench| {
                 bench.iter(|| {
                     cursor += 1;
-                    pick(balance, black_box(count), cursor, rng.u64(..), |i| i % 9 != 8, |i| loads[i])
+                    let pool = Equals { count: black_box(count), eligible: |i| i % 9 != 8, load: |i: usize| loads[i] };
+                    pick(balance, &pool, &Draw { random: rng.u64(..), cursor, hashed: None })
                 });
             });
         }

@@ -63,16 +63,19 @@ const ENDPOINT_COUNTERS: [EndpointCounter; 7] = [
     (catalog::UPSTREAM_REUSES, |s| s.reused.get()),
 ];
 
-const WORKER_COUNTERS: [WorkerCounter; 3] = [
+const WORKER_COUNTERS: [WorkerCounter; 4] = [
     (catalog::CONNECTIONS_ACCEPTED, |s| s.accepted.get()),
     (catalog::CONNECTIONS_SHED, |s| s.shed.get()),
+    (catalog::CONNECTIONS_HTTP2, |s| s.http2.get()),
     (catalog::TLS_FAILURES, |s| s.tls_failures.get()),
 ];
 
-const WORKER_GAUGES: [WorkerGauge; 3] = [
+const WORKER_GAUGES: [WorkerGauge; 5] = [
     (catalog::CONNECTIONS_OPEN, |s| s.open.get()),
     (catalog::TUNNELS_OPEN, |s| s.tunnels.get()),
     (catalog::UPSTREAM_IDLE, |s| s.idle.get()),
+    (catalog::UPSTREAM_SESSIONS, |s| s.sessions.get()),
+    (catalog::UPSTREAM_STREAMS, |s| s.streams.get()),
 ];
 
 /// All metrics as text. Endpoints out of service keep their series until nobody uses them any more. Counters that are still zero are

@@ -52,8 +52,23 @@ pub(super) static LIMITS: Section = section(
         "max_line",
         "max_body",
         "websocket_idle",
+        "h2",
     ],
-    &["max_connections_per_client", "h2"],
+    &["max_connections_per_client"],
+);
+pub(super) static HTTP2: Section = section(
+    "listeners[].limits.h2",
+    &[
+        "enabled",
+        "max_streams",
+        "stream_window",
+        "connection_window",
+        "max_header_list",
+        "max_fields",
+        "max_pending_resets",
+        "max_error_resets",
+    ],
+    &[],
 );
 
 pub(super) static ROUTE: Section = section(
@@ -92,6 +107,7 @@ pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]
 pub(super) static UPSTREAM: Section = section(
     "services.*.upstream",
     &[
+        "protocol",
         "tls",
         "host",
         "connect_timeout",
@@ -102,7 +118,7 @@ pub(super) static UPSTREAM: Section = section(
         "drain_timeout",
         "websocket_drain",
     ],
-    &["protocol", "max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+    &["max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
 );
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
@@ -126,6 +142,7 @@ pub(super) static ALL: &[&Section] = &[
     &LISTENER_TLS,
     &CERTIFICATE,
     &LIMITS,
+    &HTTP2,
     &ROUTE,
     &ROUTE_HEADER,
     &ROUTE_QUERY,

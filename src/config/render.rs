@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::join;
-use super::settings::{AccessLog, Limits, Listener, ListenerTls, Log, Runtime, Settings};
+use super::settings::{AccessLog, Http2, Limits, Listener, ListenerTls, Log, Runtime, Settings};
 use super::units::{show_duration, show_size};
 use super::words;
 use crate::core::endpoint::Pool;
@@ -96,6 +96,16 @@ fn limits(out: &mut Out, limits: &Limits) {
         out.text("max_body", show_size(bytes));
     }
     out.duration("websocket_idle", limits.websocket_idle);
+    let Http2 { enabled, max_streams, max_fields, max_pending_resets, max_error_resets, .. } = limits.h2;
+    out.header("[listeners.limits.h2]");
+    out.raw("enabled", enabled);
+    out.raw("max_streams", max_streams);
+    out.text("stream_window", show_size(limits.h2.stream_window.into()));
+    out.text("connection_window", show_size(limits.h2.connection_window.into()));
+    out.text("max_header_list", show_size(limits.h2.max_header_list.into()));
+    out.raw("max_fields", max_fields);
+    out.raw("max_pending_resets", max_pending_resets);
+    out.raw("max_error_resets", max_error_resets);
 }
 
 fn route(out: &mut Out, route: &Route<Name>) {
@@ -166,6 +176,7 @@ fn service(out: &mut Out, service: &Service) {
 
 fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.header(&format!("[{path}.upstream]"));
+    out.text("protocol", words::PROTOCOL.word(upstream.protocol));
     match &upstream.host {
         HostMode::Preserve => out.text("host", "preserve"),
         HostMode::Endpoint => out.text("host", "endpoint"),

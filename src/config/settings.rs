@@ -186,6 +186,29 @@ pub struct Limits {
     pub max_body: Option<u64>,
     /// Longest silence on an upgraded stream, both directions together.
     pub websocket_idle: Duration,
+    /// `[listeners.limits.h2]`
+    pub h2: Http2,
+}
+
+/// `[listeners.limits.h2]`: what an HTTP/2 client may ask for; defaults as in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Whether it is spoken: by ALPN with TLS, by prior knowledge without.
+    pub enabled: bool,
+    /// Streams open at once on one connection.
+    pub max_streams: u32,
+    /// Bytes of a request body a client may send ahead on one stream.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window: u32,
+    /// Largest request head or trailers, in bytes, with 32 for each field (RFC 9113 section 10.5.1).
+    pub max_header_list: u32,
+    /// Most fields in a request head or in trailers.
+    pub max_fields: u32,
+    /// Streams a client may have reset before they were looked at; one more ends the connection.
+    pub max_pending_resets: u32,
+    /// Streams that may have been reset for a client's mistakes; one more ends the connection.
+    pub max_error_resets: u32,
 }
 
 // === impl Limits ===
@@ -205,6 +228,24 @@ impl Default for Limits {
             max_line: 8 * 1024,
             max_body: None,
             websocket_idle: Duration::from_secs(600),
+            h2: Http2::default(),
+        }
+    }
+}
+
+// === impl Http2 ===
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_streams: 100,
+            stream_window: 64 * 1024,
+            connection_window: 1024 * 1024,
+            max_header_list: 64 * 1024,
+            max_fields: 128,
+            max_pending_resets: 20,
+            max_error_resets: 128,
         }
     }
 }

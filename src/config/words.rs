@@ -2,7 +2,7 @@
 
 use super::settings::{LogFormat, LogLevel, Underscores};
 use crate::core::balance::Balance;
-use crate::core::service::{OnIncrease, SaltMode, SameSite};
+use crate::core::service::{OnIncrease, Protocol, SaltMode, SameSite};
 
 /// A choice of words.
 pub(super) struct Words<T: 'static> {
@@ -21,6 +21,7 @@ pub(super) static LEVEL: Words<LogLevel> = words(&[
 pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 pub(super) static UNDERSCORES: Words<Underscores> =
     words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);
+pub(super) static PROTOCOL: Words<Protocol> = words(&[("http1", Protocol::Http1), ("http2", Protocol::Http2)]);
 pub(super) static BALANCE: Words<Balance> = Words {
     known: &[("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)],
     later: &["random", "ring_hash", "peak_ewma"],

@@ -32,6 +32,8 @@ pub struct Service {
 /// How the endpoints of a service are reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
+    /// What is spoken to them.
+    pub protocol: Protocol,
     /// TLS towards the endpoints; absent: plain text.
     pub tls: Option<UpstreamTls>,
     /// The `Host` sent upstream.
@@ -50,6 +52,15 @@ pub struct Upstream {
     pub drain_timeout: Duration,
     /// How long upgraded streams on a removed endpoint may go on.
     pub websocket_drain: Duration,
+}
+
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection.
+    Http1,
+    /// HTTP/2, many on one: by prior knowledge in plain text, by ALPN over TLS.
+    Http2,
 }
 
 /// TLS towards endpoints. PEM contents are read when the configuration is compiled.
@@ -178,11 +189,13 @@ pub enum OnIncrease {
 // === impl Upstream ===
 
 impl Upstream {
-    /// Names how endpoints are dialled; 0 in plain text. Equal for equal TLS settings, within a process.
+    /// Names how endpoints are dialled. Equal for equal protocol and TLS settings, within a process.
     #[must_use]
     pub fn dial_tag(&self) -> u64 {
-        let Some(tls) = &self.tls else { return 0 };
+        // Even in plain text, odd with TLS.
+        let Some(tls) = &self.tls else { return self.protocol as u64 * 2 };
         let mut hasher = SipHasher13::new();
+        hasher.write_u8(self.protocol as u8);
         hasher.write(tls.sni.as_bytes());
         hasher.write_u8(u8::from(tls.insecure));
         let (cert, key) = tls.client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
@@ -233,6 +246,36 @@ impl std::fmt::Debug for Force {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_changes_how_endpoints_are_dialled_changes_the_tag() {
+        let tls = |sni: &str| Some(UpstreamTls { ca: None, client: None, sni: sni.into(), insecure: false });
+        let second = Duration::from_secs(1);
+        let upstream = Upstream {
+            protocol: Protocol::Http1,
+            tls: None,
+            host: HostMode::Preserve,
+            connect_timeout: second,
+            response_timeout: second,
+            body_idle: second,
+            keepalive_idle: second,
+            balance: Balance::LeastRequest,
+            drain_timeout: second,
+            websocket_drain: second,
+        };
+        let tag = |protocol, tls| Upstream { protocol, tls, ..upstream.clone() }.dial_tag();
+        let tags = [
+            tag(Protocol::Http1, None),
+            tag(Protocol::Http2, None),
+            tag(Protocol::Http1, tls("a")),
+            tag(Protocol::Http2, tls("a")),
+            tag(Protocol::Http2, tls("b")),
+        ];
+        for (at, one) in tags.iter().enumerate() {
+            assert!(!tags[..at].contains(one), "{tags:?}");
+        }
+        assert_eq!(tag(Protocol::Http2, tls("b")), tags[4]);
+    }
 
     #[test]
     fn secrets_are_not_shown_by_debug() {

@@ -33,6 +33,10 @@ impl Weight {
     pub const ZERO: Self = Self(0);
     /// All traffic.
     pub const FULL: Self = Self(GRAINS);
+    /// Half of it.
+    pub const HALF: Self = Self(GRAINS / 2);
+    /// Nine tenths of it.
+    pub const NINE_TENTHS: Self = Self(GRAINS / 10 * 9);
 
     /// `grains` hundredths of a percent.
     ///

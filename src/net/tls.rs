@@ -15,7 +15,9 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{Error, InconsistentKeys, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 
-/// What clients are offered by ALPN until there is more (RFC 7301).
+/// HTTP/2 by ALPN (RFC 7301, RFC 9113 section 3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
+/// HTTP/1.1 by ALPN.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// A certificate chain and its key as they were read.

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -14,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 
-use crate::core::service::{PemFile, Service, UpstreamTls};
+use crate::core::service::{PemFile, Protocol, Service, UpstreamTls};
 
 use super::io::Stream;
 
@@ -55,6 +56,11 @@ impl Dialer {
         let connector = self.connector.get_or_init(connector).as_ref().map_err(|why| io::Error::other(why.as_str()))?;
         // Boxed: it is large and rare, and every connection would carry room for it.
         let stream = Box::pin(connector.new_stream(&peer)).await.map_err(io::Error::other)?;
+        if service.upstream.protocol == Protocol::Http2 && stream.selected_alpn_proto() != Some(ALPN::H2) {
+            return Err(io::Error::other(
+                "the server did not choose HTTP/2 (ALPN h2), which protocol = \"http2\" needs",
+            ));
+        }
         Ok(Stream::Dialled(stream))
     }
 
@@ -63,7 +69,7 @@ impl Dialer {
         if let Some((_, peer)) = peers.iter().find(|(known, _)| Arc::ptr_eq(known, service)) {
             return Ok(Arc::clone(peer));
         }
-        let peer = Arc::new(prepare(tls)?);
+        let peer = Arc::new(prepare(tls, service.upstream.protocol)?);
         if peers.len() == PEERS_KEPT_MAX {
             peers.clear();
         }
@@ -84,11 +90,14 @@ fn connector() -> Result<TransportConnector, String> {
 }
 
 /// Everything about a TLS peer but its address.
-fn prepare(tls: &UpstreamTls) -> io::Result<HttpPeer> {
+fn prepare(tls: &UpstreamTls, protocol: Protocol) -> io::Result<HttpPeer> {
     let mut peer = HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], 0)), true, tls.sni.clone());
     peer.options.verify_cert = !tls.insecure;
     peer.options.verify_hostname = !tls.insecure;
-    peer.options.set_http_version(1, 1);
+    match protocol {
+        Protocol::Http1 => peer.options.set_http_version(1, 1),
+        Protocol::Http2 => peer.options.set_http_version(2, 2),
+    }
     if let Some(ca) = &tls.ca {
         let roots = certificates(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
         peer.options.ca = Some(Arc::from(roots.into_boxed_slice()));

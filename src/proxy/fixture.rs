@@ -1,14 +1,23 @@
 //! Heads and connections for tests, read by the real parser.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
+use crate::clock;
 use crate::config::settings::{Limits, ListenAddress, Listener, Underscores};
 use crate::core::id::Name;
+use crate::core::snapshot::Snapshot;
+use crate::core::weight::Weight;
+use crate::state::counters::ProcessCounters;
+use crate::state::current::{Routing, publish_first};
+use crate::state::live::Registry;
+use crate::telemetry::{self, access};
 
 use super::facts::ConnFacts;
 use super::h1::head::{HeadLimits, parse_request, parse_response};
 use super::headers::{RequestHead, ResponseHead};
+use super::worker::{Parts, Worker};
 
 /// A request with `fields` (each with its line end).
 pub(crate) fn request(method: &str, target: &str, fields: &str) -> RequestHead {
@@ -61,4 +70,27 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 /// The default limits of a head.
 pub(crate) fn head_limits() -> HeadLimits {
     HeadLimits::new(&Limits::default(), Underscores::Drop)
+}
+
+/// The only worker of a proxy that routes by `snapshot`, without an access log.
+pub(crate) fn worker(snapshot: Snapshot) -> (Rc<Worker>, Arc<Registry>) {
+    let registry = Arc::new(Registry::new(1, clock::now()));
+    let live = registry.resolve(&snapshot, &std::collections::HashMap::new());
+    let settings = access::Settings {
+        enabled: false,
+        sample: Weight::ZERO,
+        format: telemetry::Format::Json,
+        target: telemetry::sink::Target::Stdout,
+    };
+    let writer = access::AccessWriter::start(settings, clock::now).expect("a thread");
+    let parts = Parts {
+        index: 0,
+        current: publish_first(Routing { snapshot, live }).1,
+        registry: Arc::clone(&registry),
+        process: Arc::new(ProcessCounters::new(1)),
+        session_secret: [0; 32],
+        connector: Arc::new(OnceLock::new()),
+        access: writer.worker(),
+    };
+    (Worker::new(parts), registry)
 }

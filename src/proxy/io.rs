@@ -129,6 +129,16 @@ impl Stream {
         };
     }
 
+    /// The protocol a client and we agreed on by ALPN (RFC 7301), if any.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(s) => s.get_ref().1.alpn_protocol(),
+            Self::TlsUnix(s) => s.get_ref().1.alpn_protocol(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Dialled(_) => None,
+        }
+    }
+
     /// Whether it is encrypted towards the client.
     #[must_use]
     pub fn is_tls(&self) -> bool {

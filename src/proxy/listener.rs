@@ -17,11 +17,13 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::clock;
 use crate::config::settings::Listener;
 use crate::net::socket::{self, ListenSocket};
+use crate::net::tls::ALPN_HTTP2;
 
 use super::facts::ConnFacts;
 use super::forward::within;
-use super::h1::connection;
-use super::io::Stream;
+use super::h1::connection::{self, Preface};
+use super::h2::down;
+use super::io::{Buf, Stream};
 use super::worker::Worker;
 
 /// Most connections taken from an accept queue when its listener closes: what the kernel keeps, and those that come meanwhile.
@@ -222,7 +224,11 @@ async fn serve(worker: Rc<Worker>, open: Open, settings: Arc<Listener>, accepted
         }
     };
     let facts = Rc::new(ConnFacts::new(settings, peer, io.is_tls()));
-    connection::serve(&worker, io, facts).await;
+    if io.alpn() == Some(ALPN_HTTP2) {
+        down::serve(&worker, io, Buf::default(), facts).await;
+    } else if let Some(Preface(io, ahead)) = connection::serve(&worker, io, Rc::clone(&facts)).await {
+        down::serve(&worker, io, ahead, facts).await;
+    }
     drop(open);
 }
 

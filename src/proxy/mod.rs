@@ -2,12 +2,15 @@
 
 pub mod body;
 pub mod dial;
+pub mod edits;
 pub mod exchange;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod forward;
+pub mod grpc;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod idle;
 pub mod io;

@@ -13,7 +13,12 @@ pub struct Reply {
     pub termination: Termination,
     /// The connection cannot be used after it.
     pub close: bool,
+    /// The `grpc-status` of an answer to a gRPC call: its head says all there is to say (the form called Trailers-Only).
+    pub grpc: Option<&'static str>,
 }
+
+/// Name and value of a field.
+type Text = (&'static [u8], &'static [u8]);
 
 impl Reply {
     /// The answer for a request that ended with `termination`.
@@ -39,7 +44,7 @@ impl Reply {
             termination,
             Termination::BadRequest | Termination::HeadTimeout | Termination::ClientIdle | Termination::BodyTooLarge
         );
-        Self { status, detail, termination, close }
+        Self { status, detail, termination, close, grpc: None }
     }
 
     /// The answer to a request the codec refused with `status`; `cause` says what was wrong. The connection closes.
@@ -50,6 +55,70 @@ impl Reply {
             413 => Termination::BodyTooLarge,
             _ => Termination::BadRequest,
         };
-        Self { status, detail: cause, termination, close: true }
+        Self { status, detail: cause, termination, close: true, grpc: None }
+    }
+
+    /// The same answer to a gRPC call, whose client reads HTTP statuses other than 200 as a failure of the network between.
+    #[must_use]
+    pub const fn for_grpc(self) -> Self {
+        let status = match (self.termination, self.status) {
+            // 4 deadline exceeded, 8 resource exhausted, 12 unimplemented, 13 internal, 14 unavailable.
+            (Termination::ResponseTimeout | Termination::HeadTimeout | Termination::ClientIdle, _) => "4",
+            (_, 413 | 414 | 431) => "8",
+            (_, 404 | 405 | 501) => "12",
+            (_, 400 | 417 | 421) => "13",
+            (_, 429 | 502 | 503 | 504) => "14",
+            _ => "2",
+        };
+        Self { status: 200, grpc: Some(status), ..self }
+    }
+
+    /// `Content-Type`.
+    #[must_use]
+    pub const fn content_type(&self) -> &'static [u8] {
+        if self.grpc.is_some() { b"application/grpc" } else { b"text/plain" }
+    }
+
+    /// Fields beside the usual ones.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Text> {
+        match self.grpc {
+            // Nothing in our words has to be escaped.
+            Some(status) => vec![(&b"grpc-status"[..], status.as_bytes()), (b"grpc-message", self.detail.as_bytes())],
+            None => Vec::new(),
+        }
+    }
+
+    /// What the body says, line end included; empty where there is none.
+    #[must_use]
+    pub const fn body(&self) -> (&'static str, &'static str) {
+        if self.grpc.is_some() { ("", "") } else { (self.detail, "\n") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_clients_are_told_in_their_own_terms() {
+        for (termination, status) in [
+            (Termination::NoRoute, "12"),
+            (Termination::NoEndpoint, "14"),
+            (Termination::ConnectFailed, "14"),
+            (Termination::ConnectTimeout, "14"),
+            (Termination::ResponseTimeout, "4"),
+            (Termination::UpstreamReset, "14"),
+            (Termination::BadResponse, "14"),
+            (Termination::OutOfResources, "14"),
+            (Termination::Drained, "14"),
+            (Termination::BodyTooLarge, "8"),
+            (Termination::BadRequest, "13"),
+        ] {
+            let reply = Reply::of(termination).for_grpc();
+            assert_eq!((reply.status, reply.grpc, reply.termination), (200, Some(status), termination));
+            assert_eq!((reply.body(), reply.content_type()), (("", ""), &b"application/grpc"[..]));
+            assert!(reply.detail.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%'), "{}", reply.detail);
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::dial::{Dialer, SharedConnector};
 use super::exchange::{Exchange, Failure, Next, Observation, Policy, Replay};
 use super::facts::ConnFacts;
 use super::forward::Volume;
+use super::h2::up::sessions::Sessions;
 use super::headers::RequestHead;
 use super::idle::Idle;
 use super::io::Buffers;
@@ -75,6 +76,7 @@ pub struct Worker {
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
+    sessions: RefCell<Sessions>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
     random: RefCell<fastrand::Rng>,
@@ -122,6 +124,7 @@ async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>, mut st
         }
     }
     worker.idle.borrow_mut().clear();
+    worker.sessions.borrow_mut().clear();
     worker.access.borrow_mut().flush();
 }
 
@@ -146,6 +149,7 @@ impl Worker {
             registry: parts.registry,
             timers: Timers::new(clock::now()),
             idle: RefCell::default(),
+            sessions: RefCell::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
             random: RefCell::new(fastrand::Rng::new()),
@@ -207,6 +211,11 @@ impl Worker {
         self.idle.borrow_mut()
     }
 
+    /// The HTTP/2 sessions with upstreams.
+    pub fn sessions(&self) -> RefMut<'_, Sessions> {
+        self.sessions.borrow_mut()
+    }
+
     /// Buffers to read into.
     pub fn buffers(&self) -> RefMut<'_, Buffers> {
         self.buffers.borrow_mut()
@@ -257,6 +266,12 @@ impl Worker {
         self.draining.get()
     }
 
+    /// Rings alarms from now on, as a running worker does.
+    #[cfg(test)]
+    pub(super) fn run_timers(&self) {
+        tokio::task::spawn_local(Rc::clone(&self.timers).drive());
+    }
+
     /// Resolves when listeners have to look at their state again.
     pub fn changed(&self) -> Rc<Notify> {
         Rc::clone(&self.changed)
@@ -304,8 +319,9 @@ impl Worker {
     }
 
     fn sweep(&self, wanted: impl Fn(u64) -> bool) {
-        let mut idle = self.idle.borrow_mut();
-        idle.sweep(clock::now(), wanted);
+        let (mut idle, now) = (self.idle.borrow_mut(), clock::now());
+        self.sessions.borrow_mut().sweep(now, &wanted);
+        idle.sweep(now, wanted);
         let (was, is) = (self.shard().idle.get(), idle.len() as u64);
         self.shard().idle.add(is.wrapping_sub(was));
     }

@@ -146,7 +146,8 @@ impl Workers {
         let listeners = lock(&self.0.listeners);
         let settings = Arc::clone(wanted);
         if let Some(entry) = listeners.get(&key) {
-            let same = entry.live.settings().tls == wanted.tls;
+            let held = entry.live.settings();
+            let same = held.tls == wanted.tls && held.limits.h2.enabled == wanted.limits.h2.enabled;
             let tls = if same { entry.live.tls() } else { tls_config(wanted)? };
             return Ok(Step::Keep { key, bound: entry.bound.clone(), settings, tls });
         }
@@ -303,7 +304,9 @@ fn tls_config(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, String> 
     });
     let store = tls::CertStore::new(&certificates.collect::<Vec<_>>())
         .map_err(|error| format!("listener \"{}\": {error}", listener.name))?;
-    let config = tls::server_config(Arc::new(store), &[b"http/1.1"]);
+    let both = &[tls::ALPN_HTTP2, tls::ALPN_HTTP1][..];
+    let alpn = if listener.limits.h2.enabled { both } else { &both[1..] };
+    let config = tls::server_config(Arc::new(store), alpn);
     config.map(Some).map_err(|error| format!("listener \"{}\": {error}", listener.name))
 }
 

@@ -67,12 +67,18 @@ pub struct WorkerShard {
     pub open: Cell,
     /// Connections shed at a listener's limit.
     pub shed: Cell,
+    /// Downstream connections that speak HTTP/2.
+    pub http2: Cell,
     /// TLS handshakes that failed.
     pub tls_failures: Cell,
     /// Upgraded streams open now.
     pub tunnels: Cell,
     /// Idle upstream connections kept now.
     pub idle: Cell,
+    /// HTTP/2 sessions with upstreams open now.
+    pub sessions: Cell,
+    /// Requests on them now.
+    pub streams: Cell,
     /// Requests answered by the proxy itself, by termination cause index.
     pub terminations: [Cell; TERMINATIONS_MAX],
     /// Access log lines dropped because the writer was behind.

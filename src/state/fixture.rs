@@ -8,7 +8,7 @@ use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::id::{Name, Version};
 use crate::core::route::{HostMatch, Matcher, PathMatch, Route, Target};
 use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SaltMode, SameSite, Service, Upstream,
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 
@@ -20,6 +20,7 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
         stable: pool("v1", 8_000, stable),
         candidate: candidate.map(|(version, count)| pool(version, 9_000, count)),
         upstream: Upstream {
+            protocol: Protocol::Http1,
             tls: None,
             host: HostMode::Preserve,
             connect_timeout: second,

@@ -85,6 +85,10 @@ catalog! {
         "Attempts sent on a connection that was already open.";
     Gauge UPSTREAM_IDLE "tidegate_upstream_idle_connections" []
         "Idle connections to endpoints kept for reuse.";
+    Gauge UPSTREAM_SESSIONS "tidegate_upstream_h2_sessions" []
+        "HTTP/2 connections to endpoints open.";
+    Gauge UPSTREAM_STREAMS "tidegate_upstream_h2_streams" []
+        "Requests on them at this moment.";
     // Decisions, per service.
     Gauge CANDIDATE_WEIGHT "tidegate_candidate_weight_ratio" ["service"]
         "Share of the requests assigned to the candidate, 0 to 1.";
@@ -101,6 +105,8 @@ catalog! {
         "Client connections open.";
     Counter CONNECTIONS_SHED "tidegate_connections_shed_total" []
         "Client connections closed at once because a listener was at its limit.";
+    Counter CONNECTIONS_HTTP2 "tidegate_connections_http2_total" []
+        "Client connections that speak HTTP/2.";
     Counter TLS_FAILURES "tidegate_tls_handshake_failures_total" []
         "TLS handshakes with clients that failed.";
     Gauge TUNNELS_OPEN "tidegate_tunnels_open" []

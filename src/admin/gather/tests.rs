@@ -9,7 +9,7 @@ use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::id::{Name, Version};
 use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SaltMode, SameSite, Service, Upstream,
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
@@ -77,6 +77,7 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
         stable: pool("v1", stable),
         candidate: candidate.map(|addresses| pool("v2", addresses)),
         upstream: Upstream {
+            protocol: Protocol::Http1,
             tls: None,
             host: HostMode::Preserve,
             connect_timeout: Duration::from_secs(1),
@@ -171,9 +172,12 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
             (&shard.accepted, 10),
             (&shard.open, 3),
             (&shard.shed, 2),
+            (&shard.http2, 5),
             (&shard.tls_failures, 4),
             (&shard.tunnels, 1),
             (&shard.idle, 6),
+            (&shard.sessions, 5),
+            (&shard.streams, 9),
             (&shard.log_dropped, 7),
             (&shard.terminations[Termination::NoRoute as usize], 8),
         ] {
@@ -257,9 +261,12 @@ fn services_workers_configuration_and_process_are_reported() {
         ("tidegate_connections_accepted_total", "20"),
         ("tidegate_connections_open", "6"),
         ("tidegate_connections_shed_total", "4"),
+        ("tidegate_connections_http2_total", "10"),
         ("tidegate_tls_handshake_failures_total", "8"),
         ("tidegate_tunnels_open", "2"),
         ("tidegate_upstream_idle_connections", "12"),
+        ("tidegate_upstream_h2_sessions", "10"),
+        ("tidegate_upstream_h2_streams", "18"),
         ("tidegate_config_reloads_total{result=\"success\"}", "4"),
         ("tidegate_config_reloads_total{result=\"failure\"}", "1"),
         ("tidegate_config_last_reload_successful", "0"),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::file::Table;
-use super::super::settings::{CertificateFiles, Limits, ListenAddress, Listener, ListenerTls, Underscores};
+use super::super::settings::{CertificateFiles, Http2, Limits, ListenAddress, Listener, ListenerTls, Underscores};
 use super::super::{keys, units, words};
 use super::{listen_address, pem, refuse_repeated, syntax};
 use crate::core::id::Name;
@@ -28,6 +28,11 @@ const HEAD: RangeInclusive<u64> = 1_024..=1 << 20;
 const LINE: RangeInclusive<u64> = 256..=64 * 1_024;
 const FIELDS: RangeInclusive<u32> = 1..=1_000;
 const BODY: RangeInclusive<u64> = 0..=1 << 40;
+const STREAMS: RangeInclusive<u32> = 1..=10_000;
+const STREAM_WINDOW: RangeInclusive<u64> = 1_024..=16 << 20;
+/// No less than every connection begins with (RFC 9113 section 6.9.2).
+const CONNECTION_WINDOW: RangeInclusive<u64> = 65_535..=64 << 20;
+const RESETS: RangeInclusive<u32> = 1..=100_000;
 
 /// All listeners; `admin` is where the admin API listens.
 pub(super) fn listeners(root: &Table<'_>, admin: &ListenAddress) -> Vec<Listener> {
@@ -132,6 +137,7 @@ fn read_limits(table: &Table<'_>) -> Limits {
         max_line: size("max_line", LINE, default.max_line),
         max_body: table.size("max_body", BODY),
         websocket_idle: table.duration("websocket_idle", SILENCE, default.websocket_idle),
+        h2: table.table("h2", &keys::HTTP2).map_or(default.h2, |h2| read_http2(&h2)),
     };
     if limits.max_line > limits.max_head {
         let at = table.value("max_line").or_else(|| table.value("max_head"));
@@ -141,4 +147,31 @@ fn read_limits(table: &Table<'_>) -> Limits {
         }
     }
     limits
+}
+
+fn read_http2(table: &Table<'_>) -> Http2 {
+    let default = Http2::default();
+    let size = |key: &str, range, default: u32| {
+        table.size(key, range).and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
+    };
+    let h2 = Http2 {
+        enabled: table.boolean("enabled", default.enabled),
+        max_streams: table.integer("max_streams", STREAMS, default.max_streams),
+        stream_window: size("stream_window", STREAM_WINDOW, default.stream_window),
+        connection_window: size("connection_window", CONNECTION_WINDOW, default.connection_window),
+        max_header_list: size("max_header_list", HEAD, default.max_header_list),
+        max_fields: table.integer("max_fields", FIELDS, default.max_fields),
+        max_pending_resets: table.integer("max_pending_resets", RESETS, default.max_pending_resets),
+        max_error_resets: table.integer("max_error_resets", RESETS, default.max_error_resets),
+    };
+    if h2.stream_window > h2.connection_window {
+        let at = table.value("stream_window").or_else(|| table.value("connection_window"));
+        let [stream, connection] = [h2.stream_window, h2.connection_window].map(|bytes| units::show_size(bytes.into()));
+        if let Some(value) = at {
+            value.wrong(format_args!(
+                "stream_window (\"{stream}\") is part of connection_window (\"{connection}\") and cannot be larger"
+            ));
+        }
+    }
+    h2
 }

@@ -10,7 +10,7 @@ use super::{pem, policy, syntax};
 use crate::core::balance::Balance;
 use crate::core::endpoint::Pool;
 use crate::core::id::{Name, Version};
-use crate::core::service::{HostMode, Service, Upstream, UpstreamTls};
+use crate::core::service::{HostMode, Protocol, Service, Upstream, UpstreamTls};
 
 /// Most services, and most endpoints of a pool.
 const SERVICES_MAX: usize = 10_000;
@@ -70,6 +70,7 @@ fn pool(table: &Table<'_>) -> Option<Pool> {
 
 fn upstream(table: Option<&Table<'_>>) -> Upstream {
     let default = Upstream {
+        protocol: Protocol::Http1,
         tls: None,
         host: HostMode::Preserve,
         connect_timeout: Duration::from_secs(1),
@@ -82,6 +83,7 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
     };
     let Some(table) = table else { return default };
     Upstream {
+        protocol: table.word("protocol", &words::PROTOCOL).unwrap_or(default.protocol),
         tls: table.table("tls", &keys::UPSTREAM_TLS).and_then(|tls| upstream_tls(&tls)),
         host: table.value("host").and_then(host_mode).unwrap_or(default.host),
         connect_timeout: table.duration("connect_timeout", CONNECT, default.connect_timeout),

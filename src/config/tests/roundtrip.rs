@@ -13,7 +13,7 @@ use proptest::sample::select;
 use super::{compile, files};
 use crate::config::render;
 use crate::config::settings::{
-    AccessLog, Admin, CertificateFiles, Limits, ListenAddress, Listener, ListenerTls, Log, LogFormat, LogLevel,
+    AccessLog, Admin, CertificateFiles, Http2, Limits, ListenAddress, Listener, ListenerTls, Log, LogFormat, LogLevel,
     Runtime, Settings, State, Underscores,
 };
 use crate::core::balance::Balance;
@@ -22,8 +22,8 @@ use crate::core::id::{Name, Version};
 use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{
-    Affinity, AffinityCookie, Force, HostMode, KeySource, OnIncrease, PemFile, SaltMode, SameSite, Secret, Service,
-    Upstream, UpstreamTls,
+    Affinity, AffinityCookie, Force, HostMode, KeySource, OnIncrease, PemFile, Protocol, SaltMode, SameSite, Secret,
+    Service, Upstream, UpstreamTls,
 };
 use crate::core::weight::{GRAINS, Split, Weight};
 
@@ -73,7 +73,7 @@ fn limits() -> impl Strategy<Value = Limits> {
     let times = (wait(), wait(), wait(), wait(), wait(), wait());
     let counts = (1_u32..=1_000_000, 1_u32..=1_000_000, 1_usize..=1_000);
     let sizes = (65_536_usize..=1 << 20, 256_usize..=65_536, option::of(0_u64..=1 << 40));
-    (times, counts, sizes).prop_map(|(t, c, s)| Limits {
+    (times, counts, sizes, http2()).prop_map(|(t, c, s, h2)| Limits {
         head_timeout: t.0,
         keepalive_idle: t.1,
         max_requests: c.0,
@@ -86,6 +86,22 @@ fn limits() -> impl Strategy<Value = Limits> {
         max_line: s.1,
         max_body: s.2,
         websocket_idle: t.5,
+        h2,
+    })
+}
+
+fn http2() -> impl Strategy<Value = Http2> {
+    let counts = (1_u32..=10_000, 1_u32..=1_000, 1_u32..=100_000, 1_u32..=100_000);
+    let sizes = (1_024_u32..=65_535, 65_535_u32..=64 << 20, 1_024_u32..=1 << 20);
+    (any::<bool>(), counts, sizes).prop_map(|(enabled, c, s)| Http2 {
+        enabled,
+        max_streams: c.0,
+        stream_window: s.0,
+        connection_window: s.1,
+        max_header_list: s.2,
+        max_fields: c.1,
+        max_pending_resets: c.2,
+        max_error_resets: c.3,
     })
 }
 
@@ -236,7 +252,9 @@ fn upstream() -> impl Strategy<Value = Upstream> {
     });
     let balance = select(vec![Balance::LeastRequest, Balance::RoundRobin]);
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
-    (tls, host, balance, waits).prop_map(|(tls, host, balance, w)| Upstream {
+    let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
+    (protocol, tls, host, balance, waits).prop_map(|(protocol, tls, host, balance, w)| Upstream {
+        protocol,
         tls,
         host,
         connect_timeout: w.0,

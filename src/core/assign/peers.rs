@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::core::balance::{Balance, pick};
+use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::endpoint::{Endpoint, Pool};
-use crate::core::service::{Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SameSite, Service, Upstream};
+use crate::core::service::{
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SameSite, Service, Upstream,
+};
 use crate::core::snapshot::{ActiveService, Running};
 
 /// A service with so many endpoints in each pool and its candidate at `weight`.
@@ -24,6 +26,7 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
         stable: pool("v1", stable),
         candidate: Some(pool("v2", candidate)),
         upstream: Upstream {
+            protocol: Protocol::Http1,
             tls: None,
             host: HostMode::Preserve,
             connect_timeout: second,
@@ -75,7 +78,9 @@ fn traefik_9436_uneven_pools_change_nothing_about_the_share() {
         for request in 0..REQUESTS {
             let variant = variant(&service, &request.to_be_bytes());
             let count = service.pool(variant).expect("both pools").endpoints.len();
-            let endpoint = pick(Balance::LeastRequest, count, 0, rng.u64(..), |_| true, |_| 0).expect("eligible");
+            let pool = Equals { count, eligible: |_| true, load: |_| 0 };
+            let draw = Draw { random: rng.u64(..), cursor: 0, hashed: None };
+            let endpoint = pick(Balance::LeastRequest, &pool, &draw).expect("eligible");
             hits[variant as usize][endpoint] += 1;
             drawn.push(variant == Variant::Candidate);
         }

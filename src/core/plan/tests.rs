@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::balance::Balance;
 use crate::core::endpoint::Endpoint;
-use crate::core::service::{Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, SaltMode, SameSite, Upstream};
+use crate::core::service::{
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
+};
 
 /// A pool written as `VERSION[@DIGEST][=PORT,PORT]`.
 fn pool(text: &str) -> Arc<Pool> {
@@ -21,6 +23,7 @@ fn pool(text: &str) -> Arc<Pool> {
 fn upstream() -> Upstream {
     let second = Duration::from_secs(1);
     Upstream {
+        protocol: Protocol::Http1,
         tls: None,
         host: HostMode::Preserve,
         connect_timeout: second,
@@ -205,7 +208,7 @@ fn one_mistake_is_told_once() {
 fn settings_name_the_tables_and_leave_the_pools_alone() {
     let before = service("web A@d=1,2 B");
     let mut after = Service::clone(&service("web A=2,1 B"));
-    after.upstream.balance = Balance::RoundRobin;
+    after.upstream.protocol = Protocol::Http2;
     after.affinity.salt = SaltMode::Static;
     let plan = plan(&[(Arc::clone(&before), at(25))], &[Arc::new(after.clone())], 9).expect("accepted");
     assert_eq!(plan.changes[0].to_string(), "services.web: upstream, affinity changed");

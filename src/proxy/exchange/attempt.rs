@@ -4,14 +4,57 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::assign::Assignment;
-use crate::core::balance::{Balance, pick};
+use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::id::Variant;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
-use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, TRIED_MAX};
+use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
+    /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
+    pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
+        let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
+        if replay != Replay::Truncated && self.is_free(failure) {
+            return self.replay(now, random);
+        }
+        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
+            self.mark_bad();
+        }
+        match failure {
+            Failure::Connect | Failure::ConnectTimeout => {
+                if let Some(shard) = self.shard() {
+                    shard.connect_failures.add(1);
+                }
+                self.elsewhere(failure, now, random)
+            }
+            Failure::Closed { .. } | Failure::Refused | Failure::Reset => {
+                Next::Reply(self.reply(Termination::UpstreamReset))
+            }
+            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
+            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
+            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
+            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
+            Failure::Withdrawn => self.send(now, random),
+        }
+    }
+
+    /// Whether a failure leaves the request as if it had never been sent: a connection that died while idle, once, or a refusal.
+    fn is_free(&mut self, failure: Failure) -> bool {
+        match failure {
+            Failure::Closed { accepted } => {
+                let free = self.reused && !self.replayed && (self.idempotent || !accepted);
+                self.replayed |= free;
+                free
+            }
+            Failure::Refused => {
+                self.refusals += 1;
+                self.refusals <= REFUSALS_MAX
+            }
+            _ => false,
+        }
+    }
+
     /// The next attempt in the current pool, or an answer if it has no endpoint left.
     pub(super) fn send(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         if !self.is_allowed() {
@@ -27,9 +70,10 @@ impl Exchange {
         let load = |i: usize| pool[i].in_flight();
         let balance = active.service.upstream.balance;
         let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let picked = pick(balance, pool.len(), cursor, draw, staying, load)
+        let draw = Draw { random: draw, cursor, hashed: None };
+        let picked = pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
             // One that is leaving finishes what it has begun, and that is better than losing the request.
-            .or_else(|| pick(balance, pool.len(), cursor, draw, fresh, load))
+            .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
             .filter(|_| self.attempts < ATTEMPTS_MAX);
         let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
         let endpoint = Arc::clone(&pool[index]);
@@ -63,9 +107,8 @@ impl Exchange {
         }
     }
 
-    /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2).
-    pub(super) fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        self.replayed = true;
+    /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
+    fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())

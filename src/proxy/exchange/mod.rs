@@ -5,6 +5,7 @@
 //! [`Exchange::end`]; a dropped exchange counts itself.
 
 mod attempt;
+mod call;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
 use crate::proxy::facts::{ConnFacts, client_ip};
+use crate::proxy::grpc;
 use crate::proxy::headers::{BodyLength, Known, RequestHead, ResponseHead};
 use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
@@ -30,6 +32,8 @@ use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
 
 /// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
 const CONNECTS_PER_POOL_MAX: u32 = 2;
+/// Times a request is sent again because an upstream refused to look at it.
+const REFUSALS_MAX: u32 = 3;
 /// Attempts one request may begin, whatever happens meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 /// Endpoints a request can have tried, over both pools and all retries.
@@ -80,6 +84,11 @@ pub enum Failure {
         /// Any byte of the request was taken.
         accepted: bool,
     },
+    /// The upstream said that nothing of it has looked at the request (RFC 9113 section 8.7), or its session was gone before any of it
+    /// was sent.
+    Refused,
+    /// The upstream gave this one request up, its session lives on.
+    Reset,
     /// Closed, reset or malformed within the response head.
     BadResponse,
     /// No response head in time.
@@ -144,6 +153,12 @@ pub struct Exchange {
     idempotent: bool,
     secure: bool,
     timeout: Duration,
+    /// The call is gRPC.
+    grpc: bool,
+    /// When a gRPC call has taken as long as its client allows.
+    call_until: Option<Instant>,
+    /// A gRPC response whose status is still to come.
+    status_due: bool,
     began: Instant,
     attempt_began: Instant,
     connected: Option<Instant>,
@@ -156,6 +171,7 @@ pub struct Exchange {
     tried_len: usize,
     reused: bool,
     replayed: bool,
+    refusals: u32,
     bad: bool,
     status: u16,
     endpoint: Option<Arc<EndpointLive>>,
@@ -195,6 +211,9 @@ impl Exchange {
         exchange.route = Some(found.index);
         exchange.target = found.target;
         exchange.client = ip;
+        if exchange.grpc {
+            exchange.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
+        }
         exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
         let openness = active.openness(live.is_candidate_open());
         // Where everything goes to stable anyway, nobody needs a key.
@@ -244,6 +263,9 @@ impl Exchange {
             idempotent: is_idempotent(head.get(head.method)),
             secure: facts.secure,
             timeout: Duration::ZERO,
+            grpc: head.known(Known::ContentType).is_some_and(grpc::is_grpc),
+            call_until: None,
+            status_due: false,
             began: now,
             attempt_began: now,
             connected: None,
@@ -256,6 +278,7 @@ impl Exchange {
             tried_len: 0,
             reused: false,
             replayed: false,
+            refusals: 0,
             bad: false,
             status: 0,
             endpoint: None,
@@ -286,39 +309,12 @@ impl Exchange {
         self.deadline.get_or_insert(now + self.timeout);
     }
 
-    /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written.
+    /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written. That of a gRPC
+    /// call starts with it and ends with the last byte of the response.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.filter(|_| self.head_at.is_none())
-    }
-
-    /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
-    pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
-        if let Failure::Closed { accepted } = failure
-            && self.reused
-            && !self.replayed
-            && replay != Replay::Truncated
-            && (self.idempotent || !accepted)
-        {
-            return self.replay(now, random);
-        }
-        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
-            self.mark_bad();
-        }
-        match failure {
-            Failure::Connect | Failure::ConnectTimeout => {
-                if let Some(shard) = self.shard() {
-                    shard.connect_failures.add(1);
-                }
-                self.elsewhere(failure, now, random)
-            }
-            Failure::Closed { .. } => Next::Reply(self.reply(Termination::UpstreamReset)),
-            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
-            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
-            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
-            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
-            Failure::Withdrawn => self.send(now, random),
-        }
+        let head = self.deadline.filter(|_| self.head_at.is_none());
+        [head, self.call_until].into_iter().flatten().min()
     }
 
     /// Judges a final response head; the value of a `Set-Cookie` to add to it.
@@ -328,6 +324,7 @@ impl Exchange {
         if head.status >= 500 {
             self.mark_bad();
         }
+        self.answered(head);
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
             shard.upstream.record(now.saturating_duration_since(sent));
         }
@@ -367,11 +364,6 @@ impl Exchange {
         let reply = Reply::of(termination);
         self.status = reply.status;
         reply
-    }
-
-    /// Notes the status of an answer that was decided outside (a body that turned out malformed or too large).
-    pub fn replied(&mut self, status: u16) {
-        self.status = status;
     }
 
     /// The service the request goes to.

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod begin;
+mod calls;
 mod counting;
 mod withdrawn;
 

@@ -175,6 +175,12 @@ impl Drive<'_, '_> {
         }
         loop {
             let failure = match std::task::ready!(up.poll_head(cx)) {
+                Err(HeadFault::Refused) => Failure::Refused,
+                Err(HeadFault::Reset) => Failure::Reset,
+                Err(HeadFault::Unsendable) => {
+                    let reply = Reply::refused(414, "the target is too long for the protocol of the upstream");
+                    return over(Outcome::BadBody(reply));
+                }
                 Err(HeadFault::Closed) => Failure::Closed { accepted: up.accepted() },
                 Err(HeadFault::Malformed(cause)) => {
                     tracing::debug!(endpoint = %self.endpoint.key, cause, "malformed response");
@@ -238,6 +244,7 @@ impl Drive<'_, '_> {
             self.download_waits = waits;
             return Poll::Pending;
         }
+        self.serving.exchange.trailers(up.trailers());
         let clean = self.upload == Pump::Done && !self.upload_broken;
         Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
     }

@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::clock;
-use crate::core::service::HostMode;
+use crate::core::service::{HostMode, Protocol};
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
 use crate::proxy::body::{Fill, Sink, Source};
+use crate::proxy::edits::RequestEdits;
 use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, REPLAY_MAX, Replay};
 use crate::proxy::facts::ConnFacts;
-use crate::proxy::h1::edit::RequestEdits;
 use crate::proxy::h1::upstream::H1Upstream;
+use crate::proxy::h2::up::H2Upstream;
+use crate::proxy::h2::up::sessions::{Wanted, lease};
 use crate::proxy::headers::{RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
 use crate::proxy::io::{Buf, Stream};
@@ -51,14 +53,16 @@ pub trait Downstream: Source + Sink {
     fn respond(&mut self, head: &ResponseHead, set_cookie: Option<&[u8]>, last: bool) -> bool;
     /// Buffers an answer of the proxy's own, body included. `last` and what is returned as in [`Downstream::respond`].
     fn reply(&mut self, reply: &Reply, last: bool) -> bool;
-    /// Makes the end of the connection one that nobody can take for the end of a message.
-    fn cut(&mut self);
+    /// Makes the end of the connection, or of the stream, one that nobody can take for the end of a message.
+    fn cut(&mut self, why: Termination);
     /// The bare connection, for an upgraded stream; `None` where the protocol has no such thing.
     fn raw(&mut self) -> Option<Raw<'_>>;
 }
 
 /// The upstream's side of one attempt.
 pub trait Upstream: Source + Sink {
+    /// Whether it can say that nothing has looked at a request it took.
+    const MAY_REFUSE: bool;
     /// Buffers the request head.
     fn begin(&mut self, head: &RequestHead, edits: &RequestEdits<'_>);
     /// Reads the next response head, interim or final.
@@ -80,6 +84,12 @@ pub enum HeadFault {
     Closed,
     /// Closed, reset or malformed within it.
     Malformed(&'static str),
+    /// The upstream said that nothing of it has looked at the request.
+    Refused,
+    /// The upstream gave this one request up.
+    Reset,
+    /// The upstream's protocol has no way to say this request.
+    Unsendable,
 }
 
 /// A connection without its protocol: what was read ahead, and the stream.
@@ -130,18 +140,21 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     let (termination, reusable) = loop {
         let attempt = match next {
             Next::Send(attempt) => attempt,
-            Next::Reply(reply) => break answer(down, &reply, last, &mut volume).await,
+            Next::Reply(reply) => {
+                let reply = exchange.worded(reply);
+                break answer(down, &reply, last, &mut volume).await;
+            }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
         match turn.attempt(down, &attempt).await {
             Outcome::Complete(reusable) => break (Termination::Complete, reusable),
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
             Outcome::BadBody(reply) => {
-                exchange.replied(reply.status);
+                let reply = exchange.worded(reply);
                 break answer(down, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {
-                down.cut();
+                down.cut(termination);
                 break (termination, false);
             }
             Outcome::Tunnelled(termination) => break (termination, false),
@@ -163,16 +176,27 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Outcome {
-        let mut up = match self.connect(down, attempt).await {
-            Ok(up) => up,
-            Err(failure) => return Outcome::Failed(failure),
+        let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
+        let served = match protocol {
+            Some(Protocol::Http2) => match self.lease(down, attempt).await {
+                Ok(up) => Ok(self.serve(down, up, attempt).await),
+                Err(failure) => Err(failure),
+            },
+            _ => match self.connect(down, attempt).await {
+                Ok(up) => Ok(self.serve(down, up, attempt).await),
+                Err(failure) => Err(failure),
+            },
         };
+        served.unwrap_or_else(Outcome::Failed)
+    }
+
+    async fn serve<D: Downstream, U: Upstream>(&mut self, down: &mut D, mut up: U, attempt: &Attempt) -> Outcome {
         let endpoint = attempt.in_flight.endpoint();
         let Some(service) = self.exchange.settings().map(Arc::clone) else {
             return Outcome::Failed(Failure::Connect);
         };
-        // Only what dies on a connection that was open before is sent again.
-        self.kept.max = if self.exchange.is_reused() { REPLAY_MAX } else { 0 };
+        // Only what dies on a connection that was open before, or is refused, is sent again.
+        self.kept.max = if self.exchange.is_reused() || U::MAY_REFUSE { REPLAY_MAX } else { 0 };
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
         let mut drive = Drive::new(self, endpoint, clock::now());
         let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
@@ -215,17 +239,41 @@ impl Serving<'_> {
                 }
                 Ok(H1Upstream::new(Link { io, opened: now, dial_tag }, self.worker))
             }
-            Some(Err(error)) if is_ours(&error) => {
-                tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
-                Err(Failure::OutOfResources)
-            }
-            Some(Err(error)) => {
-                tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
-                Err(Failure::Connect)
-            }
+            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
             None => Err(Failure::ConnectTimeout),
         }
     }
+
+    /// A stream of a session there is, or of a new one within the connect timeout.
+    async fn lease<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H2Upstream, Failure> {
+        let endpoint = attempt.in_flight.endpoint();
+        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
+        let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
+        let deadline = clock::now() + service.upstream.connect_timeout;
+        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
+        let wanted = Wanted { service: &service, endpoint, dial_tag };
+        match within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await {
+            Some(Ok((lease, reused))) => {
+                self.exchange.connected(reused, clock::now());
+                // A stream may have taken a while to become free, and that of a replay comes after a failure.
+                if self.exchange.is_withdrawn() {
+                    return Err(Failure::Withdrawn);
+                }
+                Ok(H2Upstream::new(lease))
+            }
+            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
+            None => Err(Failure::ConnectTimeout),
+        }
+    }
+}
+
+fn connect_failure(endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
+    if is_ours(error) {
+        tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
+        return Failure::OutOfResources;
+    }
+    tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
+    if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
 }
 
 /// Whether a dial failed for want of something this process or machine has run out of.
@@ -302,7 +350,8 @@ fn edits<'a>(
         strip_header: strip_header.map(str::as_bytes),
         strip_cookie: strip_cookie.map(str::as_bytes),
         body: head.body,
-        websocket: head.websocket,
+        // There is no handshake to pass on in HTTP/2: the request goes without it, as to any server that does not know the upgrade.
+        websocket: head.websocket && exchange.settings().is_none_or(|s| s.upstream.protocol == Protocol::Http1),
     }
 }
 

@@ -2,22 +2,14 @@
 
 mod mock;
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-
 use self::drive::INTERIMS_MAX;
 use self::mock::{Client, Give, Half, Mood, Server};
 use super::*;
 use crate::config::settings::Limits;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
-use crate::core::weight::Weight;
-use crate::proxy::fixture::{get, ip, listener, request};
-use crate::proxy::worker::Parts;
-use crate::state::counters::ProcessCounters;
-use crate::state::current::{Routing, publish_first};
+use crate::proxy::fixture::{self, get, ip, listener, request};
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
-use crate::telemetry::{self, access};
 
 const FAR: Duration = Duration::from_secs(3_600);
 
@@ -46,27 +38,10 @@ fn world(waits: Waits) -> World {
     upstream.drain_timeout = waits.drain;
     let services = vec![ActiveService::new(web, Running::idle(0))];
     let snapshot = Snapshot::build(1, &[route("/", "web")], services).expect("a known service");
-    let registry = Arc::new(Registry::new(1, clock::now()));
-    let live = registry.resolve(&snapshot, &HashMap::new());
-    let settings = access::Settings {
-        enabled: false,
-        sample: Weight::ZERO,
-        format: telemetry::Format::Json,
-        target: telemetry::sink::Target::Stdout,
-    };
-    let writer = access::AccessWriter::start(settings, clock::now).expect("a thread");
-    let parts = Parts {
-        index: 0,
-        current: publish_first(Routing { snapshot, live }).1,
-        registry: Arc::clone(&registry),
-        process: Arc::new(ProcessCounters::new(1)),
-        session_secret: [0; 32],
-        connector: Arc::new(OnceLock::new()),
-        access: writer.worker(),
-    };
+    let (worker, registry) = fixture::worker(snapshot);
     let limits = Limits { body_idle: waits.client_idle, ..Limits::default() };
     let facts = Rc::new(ConnFacts::new(listener(&[], limits), Some(ip("192.0.2.7")), false));
-    World { worker: Worker::new(parts), registry, facts }
+    World { worker, registry, facts }
 }
 
 /// What was seen of an attempt.

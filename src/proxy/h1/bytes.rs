@@ -67,7 +67,7 @@ pub(super) fn name_length(bytes: &[u8]) -> (usize, bool) {
 }
 
 /// Whether `bytes` is a token: not empty, and nothing else in it.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(in crate::proxy) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && token_length(bytes) == bytes.len()
 }
 
@@ -95,12 +95,12 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// The elements of a comma-separated list without white space around them; empty ones are skipped (RFC 9110 section 5.6.1).
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::proxy) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
 /// A number of decimal digits and nothing else; `None` as well when it exceeds 64 bits.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(in crate::proxy) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -111,7 +111,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Appends `number` in decimal digits.
-pub(super) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(in crate::proxy) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

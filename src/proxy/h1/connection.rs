@@ -9,11 +9,12 @@ use crate::clock;
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw, forward, within};
 use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, ResponseHead};
-use crate::proxy::io::{BUFFER, Stream};
+use crate::proxy::io::{BUFFER, Buf, Stream};
 use crate::proxy::observe::Refused;
 use crate::proxy::respond::Reply;
 use crate::proxy::timer::Alarm;
 use crate::proxy::worker::Worker;
+use crate::telemetry::termination::Termination;
 
 use super::edit::{ReplyHead, ResponseEdits, write_interim, write_reply, write_response};
 use super::head::{HeadLimits, Refusal, ScanState, parse_request, scan_head};
@@ -40,18 +41,28 @@ pub struct Connection {
     until_close: bool,
     /// The answer is incomplete.
     cut: bool,
+    /// Nothing but a part of [`PREFACE`] came so far.
+    sniffing: bool,
 }
+
+/// A connection that turned out to speak HTTP/2 by prior knowledge (RFC 9113 section 3.3): its stream, and what was read of it.
+pub struct Preface(pub Stream, pub Buf);
+
+/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What came in.
 enum Incoming {
     Request,
+    /// The whole of [`PREFACE`].
+    Preface,
     /// Closed, or silent for too long between requests.
     Gone,
     Refused(Refusal),
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) {
+/// Serves a connection until it ends, or until it begins with the preface of HTTP/2 where that is spoken without TLS.
+pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Option<Preface> {
     let mut connection = Connection::new(worker, io, facts);
     let opened = clock::now();
     let limits = connection.facts.listener.limits;
@@ -59,6 +70,7 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) {
     loop {
         match connection.next_request().await {
             Incoming::Request => {}
+            Incoming::Preface => return Some(connection.into_preface()),
             Incoming::Gone => break,
             Incoming::Refused(refusal) => {
                 connection.refuse(refusal).await;
@@ -73,6 +85,7 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) {
         }
     }
     connection.close().await;
+    None
 }
 
 // === impl Connection ===
@@ -89,6 +102,7 @@ impl Connection {
             half_closed: false,
             until_close: false,
             cut: false,
+            sniffing: !facts.secure && facts.listener.limits.h2.enabled,
             worker: Rc::clone(worker),
             facts,
         }
@@ -116,6 +130,7 @@ impl Connection {
             self.alarm.poll_until(cx, deadline, clock::now()).map(|()| Err(Some(timeout)))
         });
         match len.await {
+            Ok(0) => Incoming::Preface,
             Ok(len) => self.parse(len),
             Err(None) => Incoming::Gone,
             Err(Some(refusal)) => Incoming::Refused(refusal),
@@ -138,10 +153,17 @@ impl Connection {
         self.alarm.poll_until(cx, Some(deadline), clock::now()).map(|()| false)
     }
 
-    /// Finds the end of the head; `Err(None)` when the client went away within it.
+    /// Finds the end of the head; `Err(None)` when the client went away within it, zero when it is no head but [`PREFACE`].
     fn poll_head(&mut self, cx: &mut Context<'_>, scan: &mut ScanState) -> Poll<Result<usize, Option<Refusal>>> {
         loop {
-            match scan_head(self.wire.input.bytes(), scan, &self.limits) {
+            let bytes = self.wire.input.bytes();
+            if self.sniffing && bytes.starts_with(PREFACE) {
+                return Poll::Ready(Ok(0));
+            }
+            // The first byte that differs decides.
+            self.sniffing &= PREFACE.starts_with(bytes);
+            let found = if self.sniffing { Ok(None) } else { scan_head(bytes, scan, &self.limits) };
+            match found {
                 Ok(Some(len)) => return Poll::Ready(Ok(len)),
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Err(Some(refusal))),
@@ -181,20 +203,25 @@ impl Connection {
         within(&self.alarm, Some(deadline), poll_fn(|cx| self.wire.poll_flush(cx))).await;
     }
 
+    fn into_preface(self) -> Preface {
+        Preface(self.wire.io, self.wire.input)
+    }
+
     fn write_reply(&mut self, reply: &Reply, last: bool, bodyless: bool) {
         let date = self.worker.http_date();
+        let (fields, (text, end)) = (reply.fields(), reply.body());
         let head = ReplyHead {
             status: reply.status,
-            content_type: b"text/plain",
-            content_length: reply.detail.len() as u64 + 1,
+            content_type: reply.content_type(),
+            content_length: (text.len() + end.len()) as u64,
             close: last,
             date: Some(date.as_bytes()),
-            extra: &[],
+            extra: &fields,
         };
         write_reply(&mut self.wire.out, &head);
         if !bodyless {
-            self.wire.out.extend_from_slice(reply.detail.as_bytes());
-            self.wire.out.push(b'\n');
+            self.wire.out.extend_from_slice(text.as_bytes());
+            self.wire.out.extend_from_slice(end.as_bytes());
         }
         self.wire.announce(BodyLength::None);
     }
@@ -309,7 +336,7 @@ impl Downstream for Connection {
         last
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, _: Termination) {
         self.cut = true;
     }
 

@@ -5,7 +5,7 @@ pub mod framing;
 pub mod head;
 
 /// How a byte may be used, by value.
-mod bytes;
+pub(in crate::proxy) mod bytes;
 pub mod connection;
 pub mod upstream;
 pub mod wire;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::settings::Underscores;
+use crate::proxy::edits::RequestEdits;
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
 use crate::proxy::headers::{RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 
-use super::edit::{RequestEdits, write_request};
+use super::edit::write_request;
 use super::head::{HeadLimits, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX, ScanState, parse_response, scan_response_head};
 use super::wire::{Wire, Wired};
 
@@ -59,6 +60,8 @@ impl H1Upstream {
 }
 
 impl Upstream for H1Upstream {
+    const MAY_REFUSE: bool = false;
+
     fn begin(&mut self, head: &RequestHead, edits: &RequestEdits<'_>) {
         self.head_request = head.get(head.method) == b"HEAD";
         write_request(&mut self.wire.out, head, edits);

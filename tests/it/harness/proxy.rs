@@ -114,6 +114,11 @@ impl Admin {
         self.request("POST", path, "Content-Type: application/json\r\n", body).await
     }
 
+    /// The metric `name`, all its series added up, as the whole number it is.
+    pub(crate) async fn count(&self, name: &str) -> u64 {
+        format!("{:.0}", self.metric(name, &[]).await).parse().expect("a whole number")
+    }
+
     /// The answer to any request; the fields are whole lines.
     pub(crate) async fn request(&self, method: &str, path: &str, fields: &str, body: &str) -> Response {
         self.try_request(method, path, fields, body)

@@ -148,7 +148,7 @@ fn a_client_that_left_while_a_retry_ran_saw_no_status() {
 fn an_answer_decided_outside_is_noted() {
     let mut world = Setup::default().build();
     let (mut exchange, _attempt) = world.sent_off(&request("POST", "/", "Transfer-Encoding: chunked\r\n"));
-    exchange.replied(413);
+    exchange.worded(Reply::of(Termination::BodyTooLarge));
     assert_eq!(exchange.end(Termination::BodyTooLarge, world.now).status, 413);
     assert_eq!((world.cells(Variant::Candidate), world.bad(Variant::Candidate)), (vec![(4, Assignment::Bucket, 1)], 0));
 }

@@ -157,7 +157,7 @@ impl Downstream for Client {
         unreachable!("an attempt answers nothing itself");
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, _: Termination) {
         unreachable!("an attempt cuts nothing itself");
     }
 
@@ -180,6 +180,8 @@ impl Server {
 }
 
 impl Upstream for Server {
+    const MAY_REFUSE: bool = false;
+
     fn begin(&mut self, _: &RequestHead, _: &RequestEdits<'_>) {}
 
     fn poll_head(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HeadFault>> {

@@ -6,7 +6,8 @@ mod request;
 mod response;
 
 pub use reply::{ReplyHead, write_reply};
-pub use request::{REQUEST_ID_MAX, RequestEdits, write_request};
+pub use request::write_request;
+pub(in crate::proxy) use response::is_forwarded;
 pub use response::{ResponseEdits, write_interim, write_response};
 
 use super::bytes::push_decimal;

@@ -1,46 +1,13 @@
 //! The head of a request to an upstream.
 
 use super::{ADDED, Copier, push_field, push_framing};
-use crate::proxy::h1::bytes::{is_token, list};
-use crate::proxy::headers::{BodyLength, Known, RequestHead, cookie_pairs};
+use crate::proxy::edits::{FieldWriter, RequestEdits, says_no_body, write_fields};
+use crate::proxy::headers::{BodyLength, Field, RequestHead};
 
-/// Longest request id that is passed on, in bytes.
-pub const REQUEST_ID_MAX: usize = 128;
-
-/// What a request to an upstream says other than the client's. The connection it goes to is always meant to be kept.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestEdits<'a> {
-    /// The path with its dot segments resolved, when that changed it; the query stays.
-    pub target: Option<&'a [u8]>,
-    /// `Host`.
-    pub host: &'a [u8],
-    /// The client's address as text, an IPv6 address without brackets; empty when there is none (unix sockets).
-    pub client_ip: &'a [u8],
-    /// `http` or `https`: how the client reached us.
-    pub proto: &'static [u8],
-    /// Whether the client is a proxy whose forwarding fields are believed.
-    pub trusted: bool,
-    /// `X-Request-Id` when the client sent none that is valid: visible ASCII of at most [`REQUEST_ID_MAX`] bytes.
-    pub request_id: &'a [u8],
-    /// A field to leave out: the one that forces a variant.
-    pub strip_header: Option<&'a [u8]>,
-    /// A cookie to leave out.
-    pub strip_cookie: Option<&'a [u8]>,
-    /// The framing to announce: [`BodyLength::Chunked`] for a body of unknown length, never [`BodyLength::UntilClose`].
-    pub body: BodyLength,
-    /// Whether to pass a WebSocket handshake on.
-    pub websocket: bool,
-}
-
-/// Which of the fields that are set here were passed on already, or are there to be appended to.
-#[derive(Default)]
-struct Seen {
-    cookie: bool,
-    forwarded: bool,
-    forwarded_for: bool,
-    forwarded_host: bool,
-    forwarded_proto: bool,
-    request_id: bool,
+/// Fields as lines.
+struct Lines<'a> {
+    out: &'a mut Vec<u8>,
+    copier: Copier<'a>,
 }
 
 /// Appends the head of a request to an upstream.
@@ -48,19 +15,16 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits
     out.reserve(head.bytes.len() + ADDED);
     request_line(out, head, edits);
     push_field(out, b"host", edits.host);
-    let seen = copy_fields(out, head, edits);
-    push_forwarding(out, head, edits, &seen);
-    if !seen.request_id && !edits.request_id.is_empty() {
-        push_field(out, b"x-request-id", edits.request_id);
-    }
+    let mut lines = Lines { out, copier: Copier::new(&head.bytes) };
+    write_fields(&mut lines, head, edits);
+    lines.copier.flush(lines.out);
     if edits.websocket {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     } else if head.te_trailers {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
     match edits.body {
-        // Recipients expect to be told that there is no body where there usually is one (RFC 9110 section 8.6).
-        BodyLength::None if matches!(head.get(head.method), b"POST" | b"PUT" | b"PATCH") => {
+        BodyLength::None if says_no_body(head) => {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
         // No request body is delimited by the end of the connection.
@@ -89,154 +53,20 @@ fn request_line(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits<'_>)
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Appends the client's fields that go further.
-fn copy_fields(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits<'_>) -> Seen {
-    let mut copier = Copier::new(&head.bytes);
-    let mut seen = Seen::default();
-    for field in &head.fields {
-        if edits.strip_header.is_some_and(|name| head.get(field.name).eq_ignore_ascii_case(name)) {
-            continue;
-        }
-        let keep = match field.known {
-            Known::Other | Known::Date | Known::SetCookie | Known::CacheControl | Known::SecWebSocketAccept => true,
-            Known::Cookie => {
-                let first = !std::mem::replace(&mut seen.cookie, true);
-                let rewrite = first && must_rewrite_cookies(head, edits);
-                if rewrite {
-                    copier.flush(out);
-                    push_cookies(out, head, edits.strip_cookie);
-                }
-                first && !rewrite
-            }
-            Known::Trailer => edits.body == BodyLength::Chunked,
-            Known::SecWebSocketKey | Known::SecWebSocketVersion => edits.websocket,
-            Known::XRequestId => {
-                let valid = !seen.request_id && is_request_id(head.get(field.value));
-                seen.request_id |= valid;
-                valid
-            }
-            // These two are appended to, so they are written behind the others.
-            Known::Forwarded => {
-                seen.forwarded = true;
-                false
-            }
-            Known::XForwardedFor => {
-                seen.forwarded_for = true;
-                false
-            }
-            Known::XForwardedHost => edits.trusted && !std::mem::replace(&mut seen.forwarded_host, true),
-            Known::XForwardedProto => edits.trusted && !std::mem::replace(&mut seen.forwarded_proto, true),
-            Known::XForwardedOther => edits.trusted,
-            Known::Host
-            | Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::ProxyAuthenticate
-            | Known::ProxyAuthorization
-            | Known::Te
-            | Known::TransferEncoding
-            | Known::ContentLength
-            | Known::Upgrade
-            | Known::Expect
-            | Known::Http2Settings
-            | Known::Tidegate
-            | Known::Nominated => false,
-        };
-        if keep {
-            copier.keep(out, field);
-        }
-    }
-    copier.flush(out);
-    seen
-}
+// === impl Lines ===
 
-/// Appends who the client is, behind what a trusted proxy said of those before it.
-fn push_forwarding(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits<'_>, seen: &Seen) {
-    let believed = edits.trusted && seen.forwarded_for;
-    if believed || !edits.client_ip.is_empty() {
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if believed {
-            push_list(out, head, Known::XForwardedFor);
-        }
-        out.extend_from_slice(edits.client_ip);
-        // A list a unix socket adds nothing to.
-        end_list(out);
+impl FieldWriter for Lines<'_> {
+    #[inline]
+    fn keep(&mut self, field: &Field) {
+        self.copier.keep(self.out, field);
     }
-    if !seen.forwarded_proto {
-        push_field(out, b"x-forwarded-proto", edits.proto);
-    }
-    if !seen.forwarded_host && !head.authority.is_empty() {
-        push_field(out, b"x-forwarded-host", head.get(head.authority));
-    }
-    out.extend_from_slice(b"forwarded: ");
-    if edits.trusted && seen.forwarded {
-        push_list(out, head, Known::Forwarded);
-    }
-    push_forwarded(out, head, edits);
-    out.extend_from_slice(b"\r\n");
-}
 
-/// Appends all elements of the fields known as `known`, each with a comma behind it.
-fn push_list(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
-    for element in head.all_known(known).flat_map(list) {
-        out.extend_from_slice(element);
-        out.extend_from_slice(b", ");
+    #[inline]
+    fn add(&mut self, name: &'static [u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.copier.flush(self.out);
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b": ");
+        write(self.out);
+        self.out.extend_from_slice(b"\r\n");
     }
-}
-
-fn end_list(out: &mut Vec<u8>) {
-    if out.ends_with(b", ") {
-        out.truncate(out.len() - 2);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends our element of `Forwarded` (RFC 7239 sections 4 and 6).
-fn push_forwarded(out: &mut Vec<u8>, head: &RequestHead, edits: &RequestEdits<'_>) {
-    out.extend_from_slice(b"for=");
-    match edits.client_ip {
-        b"" => out.extend_from_slice(b"unknown"),
-        ip if ip.contains(&b':') => {
-            out.extend_from_slice(b"\"[");
-            out.extend_from_slice(ip);
-            out.extend_from_slice(b"]\"");
-        }
-        ip => out.extend_from_slice(ip),
-    }
-    let host = head.get(head.authority);
-    if is_token(host) {
-        out.extend_from_slice(b";host=");
-        out.extend_from_slice(host);
-    } else if !host.is_empty() {
-        // A valid authority holds neither quotes nor backslashes.
-        out.extend_from_slice(b";host=\"");
-        out.extend_from_slice(host);
-        out.push(b'"');
-    }
-    out.extend_from_slice(b";proto=");
-    out.extend_from_slice(edits.proto);
-}
-
-/// Whether the cookies cannot go out as they came: one is to be left out, or they came in pieces (RFC 9113 section 8.2.3).
-fn must_rewrite_cookies(head: &RequestHead, edits: &RequestEdits<'_>) -> bool {
-    edits.strip_cookie.is_some_and(|name| head.cookie(name).is_some()) || head.all_known(Known::Cookie).nth(1).is_some()
-}
-
-/// Appends all cookies but `strip` as one field; nothing when none is left.
-fn push_cookies(out: &mut Vec<u8>, head: &RequestHead, strip: Option<&[u8]>) {
-    let pairs = head.all_known(Known::Cookie).flat_map(cookie_pairs);
-    let mut separator: &[u8] = b"cookie: ";
-    for (_, _, pair) in pairs.filter(|(name, ..)| Some(*name) != strip) {
-        out.extend_from_slice(separator);
-        out.extend_from_slice(pair);
-        separator = b"; ";
-    }
-    if separator == b"; " {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Whether a client's request id is passed on.
-fn is_request_id(id: &[u8]) -> bool {
-    (1..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }

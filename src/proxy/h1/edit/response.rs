@@ -1,7 +1,7 @@
 //! The head of a response to a client.
 
 use super::reply::push_status_line;
-use super::{ADDED, Copier, push_field, push_framing};
+use super::{ADDED, Copier, push_content_length, push_field, push_framing};
 use crate::proxy::headers::{BodyLength, Known, ResponseHead};
 
 /// What a response to a client says other than the upstream's.
@@ -21,6 +21,29 @@ pub struct ResponseEdits<'a> {
     pub set_cookie: Option<&'a [u8]>,
     /// Fields to add.
     pub extra: &'a [(&'a [u8], &'a [u8])],
+}
+
+// === impl ResponseEdits ===
+
+impl ResponseEdits<'_> {
+    /// Whether a field of an upstream's response with this status goes to the client, in whatever protocol.
+    pub(in crate::proxy) fn keeps(&self, known: Known, status: u16) -> bool {
+        match known {
+            Known::ContentLength => self.no_body_head && self.body == BodyLength::None && status != 204,
+            Known::Trailer => self.body == BodyLength::Chunked,
+            Known::SecWebSocketAccept => status == 101,
+            known => is_forwarded(known),
+        }
+    }
+
+    /// The `Content-Length` to announce, if any. Without that of an empty body an HTTP/1.1 client would wait for the end of the connection.
+    pub(in crate::proxy) fn length(&self, status: u16) -> Option<u64> {
+        match self.body {
+            BodyLength::Exact(length) => Some(length),
+            BodyLength::None if !self.no_body_head && !matches!(status, 100..=199 | 204 | 304) => Some(0),
+            _ => None,
+        }
+    }
 }
 
 /// Appends the head of a response to a client, a 101 to a WebSocket handshake included.
@@ -45,12 +68,9 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, edits: &ResponseEd
     } else if edits.keep_alive_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
-    match edits.body {
-        // Without it the client would wait for the end of the connection.
-        BodyLength::None if !edits.no_body_head && !matches!(head.status, 100..=199 | 204 | 304) => {
-            out.extend_from_slice(b"content-length: 0\r\n");
-        }
-        body => push_framing(out, body),
+    match edits.length(head.status) {
+        Some(length) => push_content_length(out, length),
+        None => push_framing(out, edits.body),
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -72,17 +92,8 @@ fn copy_fields(out: &mut Vec<u8>, head: &ResponseHead, edits: &ResponseEdits<'_>
     let mut copier = Copier::new(&head.bytes);
     let mut dated = false;
     for field in &head.fields {
-        let keep = match field.known {
-            Known::Date => {
-                dated = true;
-                true
-            }
-            Known::ContentLength => edits.no_body_head && edits.body == BodyLength::None && head.status != 204,
-            Known::Trailer => edits.body == BodyLength::Chunked,
-            Known::SecWebSocketAccept => head.status == 101,
-            known => is_forwarded(known),
-        };
-        if keep {
+        dated |= field.known == Known::Date;
+        if edits.keeps(field.known, head.status) {
             copier.keep(out, field);
         }
     }
@@ -90,8 +101,8 @@ fn copy_fields(out: &mut Vec<u8>, head: &ResponseHead, edits: &ResponseEdits<'_>
     dated
 }
 
-/// Whether a field goes from an upstream to a client, framing aside.
-fn is_forwarded(known: Known) -> bool {
+/// Whether a field goes from an upstream to a client, framing aside: all there is to it in an informational response.
+pub(in crate::proxy) fn is_forwarded(known: Known) -> bool {
     !matches!(
         known,
         Known::Connection

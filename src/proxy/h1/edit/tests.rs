@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::settings::{Limits, Underscores};
+use crate::proxy::edits::{REQUEST_ID_MAX, RequestEdits};
 use crate::proxy::h1::head::{HeadLimits, parse_request, parse_response};
 use crate::proxy::headers::{BodyLength, Field, HttpVersion, Known, RequestHead, ResponseHead, Span};
 

@@ -2,12 +2,14 @@
 
 mod fields;
 mod host;
+mod parts;
 mod request;
 mod response;
 mod scan;
 mod target;
 
 pub(super) use fields::{FieldLimits, parse_fields};
+pub use parts::{Parts, parse_parts};
 pub use request::parse_request;
 pub use response::parse_response;
 pub(super) use scan::{ScanLimits, scan_section};
@@ -65,7 +67,7 @@ impl HeadLimits {
 
 impl Refusal {
     /// 400: not valid HTTP, or HTTP that two readers could take for different things.
-    pub(super) const fn bad(cause: &'static str) -> Self {
+    pub(in crate::proxy) const fn bad(cause: &'static str) -> Self {
         Self { status: 400, cause }
     }
 

@@ -28,17 +28,26 @@ pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) ->
     let facts = Facts::read(&head.bytes, &head.fields)?;
     head.authority = authority(head, form, facts.host)?;
     head.body = facts.length(&head.bytes, head.version)?.unwrap_or(BodyLength::None);
-    head.keep_alive = facts.persistent(head.version);
+    let asks_websocket = facts.connection_upgrade && facts.upgrade_websocket;
+    // Who asks and takes the answer for a tunnel, whatever it was, must not have the bytes that follow read as requests.
+    head.keep_alive = facts.persistent(head.version) && !asks_websocket;
     head.te_trailers = facts.te_trailers;
+    head.expect_continue = expects_continue(head, &facts)?;
+    facts.mark_nominated(&head.bytes, &mut head.fields);
+    head.websocket = asks_websocket && is_handshake(head);
+    Ok(())
+}
+
+/// Whether the client waits for `100 Continue`.
+///
+/// # Errors
+/// 417 for any other expectation.
+pub(super) fn expects_continue(head: &RequestHead, facts: &Facts) -> Result<bool, Refusal> {
     if facts.expect == Some(false) {
         return Err(Refusal::new(417, "an expectation other than `100-continue`"));
     }
     // A server ignores it from an HTTP/1.0 client (RFC 9110 section 10.1.1), and without a body there is nothing to wait for.
-    head.expect_continue =
-        facts.expect == Some(true) && head.version == HttpVersion::Http11 && head.body != BodyLength::None;
-    facts.mark_nominated(&head.bytes, &mut head.fields);
-    head.websocket = facts.connection_upgrade && facts.upgrade_websocket && is_handshake(head);
-    Ok(())
+    Ok(facts.expect == Some(true) && head.version != HttpVersion::Http10 && head.body != BodyLength::None)
 }
 
 /// Reads `method SP target SP version CRLF` and sets method and version; returns the target, and where the fields begin.
@@ -73,12 +82,12 @@ fn version(text: &[u8]) -> Result<HttpVersion, Refusal> {
     }
 }
 
-/// Host and port: from `Host`, which must be there in HTTP/1.1 and agree with an absolute form.
-fn authority(head: &RequestHead, form: Form, host: Option<Span>) -> Result<Span, Refusal> {
+/// Host and port: from `Host`, which must be there in HTTP/1.1 and agree with an absolute form. In HTTP/2 `:authority` is as good.
+pub(super) fn authority(head: &RequestHead, form: Form, host: Option<Span>) -> Result<Span, Refusal> {
     let bytes = &head.bytes[..];
     let Some(host) = host else {
         return match (head.version, form) {
-            (HttpVersion::Http11, _) => Err(Refusal::bad("no Host")),
+            (HttpVersion::Http11, _) | (HttpVersion::Http2, Form::Origin) => Err(Refusal::bad("no Host")),
             (_, Form::Absolute { authority, .. }) => Ok(authority),
             (_, Form::Origin) => Ok(Span::default()),
         };

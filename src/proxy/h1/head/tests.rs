@@ -7,6 +7,7 @@ use crate::config::settings::Limits;
 use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead};
 
 mod accepted;
+mod parts;
 mod refused;
 mod responses;
 

@@ -1,6 +1,8 @@
 //! The upstream of a test: an HTTP/1.1 server that does exactly what its script says and remembers everything that reached it.
 
 mod behaviour;
+pub(crate) mod frames;
+pub(crate) mod h2;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,253 @@
+//! Passive ejection: an endpoint whose own requests fail is left alone for a while, so that one bad machine is not taken for a bad version.
+//!
+//! Fed with cumulative counts per endpoint at every tick; says who is ejected, tried with a single request, or back. The share of a
+//! pool that may be ejected is bounded, and the last endpoint that works never is.
+
+use std::time::Duration;
+
+use super::weight::{GRAINS, Weight};
+
+/// Parts of the window; its edge is this coarse.
+const SLICES: u32 = 10;
+
+/// When an endpoint counts as an outlier, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierRules {
+    /// Failed attempts in a row; zero switches the rule off.
+    pub consecutive_failures: u32,
+    /// How far back the success rate looks.
+    pub window: Duration,
+    /// Attempts within the window below which there is no rate.
+    pub min_requests: u32,
+    /// Least share of attempts that succeed; zero switches the rule off.
+    pub min_success: Weight,
+    /// The first ejection; the n-th in a row lasts n times as long.
+    pub ejection: Duration,
+    /// Longest ejection.
+    pub max_ejection_time: Duration,
+    /// Most endpoints of a pool that are ejected at the same time; at least one of two may be.
+    pub max_ejected: Weight,
+    /// Share of usable endpoints below which stable uses all that ever passed a probe; zero switches it off.
+    pub panic_threshold: Weight,
+}
+
+/// What is known of one endpoint at a tick. Counts are cumulative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Attempts that ended and say something about the endpoint.
+    pub ended: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Failures since the last success.
+    pub streak: u32,
+    /// Attempts in flight.
+    pub in_flight: u32,
+    /// Its probe passes.
+    pub ready: bool,
+}
+
+/// What is decided about one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes requests.
+    #[default]
+    In,
+    /// It takes none until then (on the clock of [`Outliers::tick`]).
+    Ejected {
+        /// When it is tried again.
+        until: Duration,
+    },
+    /// It takes a single request, whose end decides.
+    Trial,
+}
+
+/// Why an endpoint was ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// So many failures in a row.
+    Streak(u32),
+    /// Too small a share of successes in the window.
+    Rate {
+        /// Attempts in the window.
+        ended: u64,
+        /// Failed ones.
+        failed: u64,
+    },
+    /// The single request failed.
+    Trial,
+}
+
+/// A change of standing, by the index of the endpoint in the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Ejected, for so long.
+    Ejected {
+        /// Which.
+        endpoint: usize,
+        /// Why.
+        cause: Cause,
+        /// For how long.
+        lasting: Duration,
+    },
+    /// May take one request now.
+    Trial {
+        /// Which.
+        endpoint: usize,
+    },
+    /// Takes requests again.
+    Restored {
+        /// Which.
+        endpoint: usize,
+    },
+}
+
+/// The outlier state of one endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Outlier {
+    standing: Standing,
+    /// Ejections in a row: grows with each, shrinks by one for every `ejection` it stays in.
+    ejections: u32,
+    /// When `ejections` changed last.
+    changed: Duration,
+    /// Counts at the beginning of each slice, oldest first.
+    slices: Vec<(Duration, u64, u64)>,
+    /// Counts when the trial began.
+    before_trial: (u64, u64),
+    /// The streak that is answered for already.
+    judged: u32,
+}
+
+// === impl Outlier ===
+
+impl Outlier {
+    /// What is decided about it.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    fn observe(&mut self, now: Duration, sample: &Sample, rules: &OutlierRules) {
+        let slice = rules.window / SLICES;
+        if self.slices.last().is_none_or(|(began, ..)| now.saturating_sub(*began) >= slice) {
+            self.slices.push((now, sample.ended, sample.failed));
+        }
+        // The newest slice that began a whole window ago is where the window begins.
+        let old = self.slices.iter().take_while(|(began, ..)| now.saturating_sub(*began) >= rules.window).count();
+        self.slices.drain(..old.saturating_sub(1));
+        self.judged = self.judged.min(sample.streak);
+    }
+
+    /// Attempts and failures within the window.
+    fn window(&self, sample: &Sample) -> (u64, u64) {
+        let (_, ended, failed) = self.slices.first().copied().unwrap_or((Duration::ZERO, sample.ended, sample.failed));
+        (sample.ended.saturating_sub(ended), sample.failed.saturating_sub(failed))
+    }
+
+    fn fault(&self, sample: &Sample, rules: &OutlierRules) -> Option<Cause> {
+        let fresh = sample.streak - self.judged;
+        if rules.consecutive_failures > 0 && fresh >= rules.consecutive_failures {
+            return Some(Cause::Streak(fresh));
+        }
+        let (ended, failed) = self.window(sample);
+        let enough = ended > 0 && ended >= u64::from(rules.min_requests);
+        let succeeded = (ended - failed.min(ended)) * u64::from(GRAINS);
+        (enough && succeeded < ended * u64::from(rules.min_success.grains())).then_some(Cause::Rate { ended, failed })
+    }
+
+    fn eject(&mut self, now: Duration, sample: &Sample, rules: &OutlierRules) -> Duration {
+        self.ejections = self.ejections.saturating_add(1);
+        self.changed = now;
+        let lasting = rules.ejection.saturating_mul(self.ejections).min(rules.max_ejection_time.max(rules.ejection));
+        self.standing = Standing::Ejected { until: now + lasting };
+        self.forgive(sample);
+        lasting
+    }
+
+    /// What happened until now is not held against it a second time.
+    fn forgive(&mut self, sample: &Sample) {
+        self.slices.clear();
+        self.judged = sample.streak;
+    }
+
+    /// Moves an ejected endpoint on; `Some` when its standing changed.
+    fn recover(&mut self, endpoint: usize, now: Duration, sample: &Sample, rules: &OutlierRules) -> Option<Change> {
+        match self.standing {
+            Standing::In => {
+                if self.ejections > 0 && now.saturating_sub(self.changed) >= rules.ejection {
+                    self.ejections -= 1;
+                    self.changed = now;
+                }
+                None
+            }
+            Standing::Ejected { until } if now >= until => {
+                self.standing = Standing::Trial;
+                self.before_trial = (sample.ended, sample.failed);
+                Some(Change::Trial { endpoint })
+            }
+            Standing::Ejected { .. } => None,
+            Standing::Trial if sample.failed > self.before_trial.1 => {
+                let lasting = self.eject(now, sample, rules);
+                Some(Change::Ejected { endpoint, cause: Cause::Trial, lasting })
+            }
+            Standing::Trial if sample.ended > self.before_trial.0 => {
+                self.standing = Standing::In;
+                self.changed = now;
+                self.forgive(sample);
+                Some(Change::Restored { endpoint })
+            }
+            // The one request ended without saying anything (its client left): another one may try.
+            Standing::Trial => None,
+        }
+    }
+}
+
+/// Judges a pool: `outliers` and `samples` in the same order, `now` on a monotonic clock with an origin of the caller's choice.
+///
+/// Endpoints that are not ready are neither ejected nor counted among those that work.
+pub fn tick(outliers: &mut [Outlier], samples: &[Sample], rules: &OutlierRules, now: Duration) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (endpoint, (outlier, sample)) in outliers.iter_mut().zip(samples).enumerate() {
+        changes.extend(outlier.recover(endpoint, now, sample, rules));
+        outlier.observe(now, sample, rules);
+    }
+    let mut faulty: Vec<(usize, Cause)> = Vec::new();
+    for (endpoint, (outlier, sample)) in outliers.iter().zip(samples).enumerate() {
+        if outlier.standing == Standing::In && sample.ready {
+            faulty.extend(outlier.fault(sample, rules).map(|cause| (endpoint, cause)));
+        }
+    }
+    // The worst first, so that the bound spares the better ones.
+    faulty.sort_by_key(|(endpoint, _)| std::cmp::Reverse(badness(&outliers[*endpoint], &samples[*endpoint])));
+    for (endpoint, cause) in faulty {
+        if !may_eject(outliers, samples, rules) {
+            break;
+        }
+        let lasting = outliers[endpoint].eject(now, &samples[endpoint], rules);
+        changes.push(Change::Ejected { endpoint, cause, lasting });
+    }
+    changes
+}
+
+/// The share of failures in the window in grains, then the streak.
+fn badness(outlier: &Outlier, sample: &Sample) -> (u64, u32) {
+    let (ended, failed) = outlier.window(sample);
+    (failed * u64::from(GRAINS) / ended.max(1), sample.streak)
+}
+
+/// Whether one more endpoint may go: within the share, and not the last that works.
+fn may_eject(outliers: &[Outlier], samples: &[Sample], rules: &OutlierRules) -> bool {
+    let ejected = outliers.iter().filter(|outlier| outlier.standing != Standing::In).count();
+    let working = outliers.iter().zip(samples).filter(|(o, s)| o.standing == Standing::In && s.ready).count();
+    let share = outliers.len() * usize::from(rules.max_ejected.grains()) / usize::from(GRAINS);
+    let allowed = if rules.max_ejected == Weight::ZERO { 0 } else { share.max(1) };
+    working > 1 && ejected < allowed
+}
+
+/// Whether so few of `all` endpoints are `usable` that health is no guide any more: then the load would break the rest, too.
+#[must_use]
+pub fn panics(usable: usize, all: usize, threshold: Weight) -> bool {
+    threshold > Weight::ZERO && usable * usize::from(GRAINS) < all * usize::from(threshold.grains())
+}
+
+#[cfg(test)]
+mod tests;

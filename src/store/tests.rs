@@ -1,0 +1,247 @@
+//! Tests of the store: crashes, foreign files, full disks, two processes.
+
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use proptest::prelude::*;
+use redb::StorageBackend;
+
+use super::*;
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidegate-store-{}-{n}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join(FILE)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+type Entries<'a> = redb::Table<'a, u64, &'static [u8]>;
+
+fn text(version: u16, text: &str) -> Record {
+    Record { version, bytes: text.as_bytes().to_vec() }
+}
+
+fn draft(verb: &str) -> Draft {
+    Draft { verb: verb.to_owned(), actor: "test".to_owned(), ..Draft::default() }
+}
+
+fn put(key: &str, contents: &str, verbs: &[&str]) -> Change {
+    Change {
+        put: vec![(Table::Services, key.to_owned(), text(1, contents))],
+        remove: Vec::new(),
+        audit: verbs.iter().map(|verb| draft(verb)).collect(),
+    }
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    let dir = Dir::new();
+    {
+        let store = Store::open(&dir.0).unwrap();
+        assert!(store.is_fresh());
+        assert_eq!(store.get(Table::Services, "web").unwrap(), None);
+        assert_eq!(store.commit(&put("web", "v1", &["start", "promote"])).unwrap(), 2);
+    }
+    let store = Store::open(&dir.0).unwrap();
+    assert!(!store.is_fresh());
+    assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v1")));
+    assert_eq!(store.all(Table::Services).unwrap(), [("web".to_owned(), text(1, "v1"))]);
+    assert_eq!(store.all(Table::Rollouts).unwrap(), []);
+    let verbs: Vec<_> = store.audit(1, 10).unwrap().into_iter().map(|e| (e.seq, e.what.verb)).collect();
+    assert_eq!(verbs, [(2, "promote".to_owned())]);
+    let gone = Change { remove: vec![(Table::Services, "web".to_owned())], ..Change::default() };
+    store.commit(&gone).unwrap();
+    assert_eq!(store.get(Table::Services, "web").unwrap(), None);
+    let mode = fs::metadata(dir.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(fs::metadata(&dir.0).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_by_whom() {
+    let dir = Dir::new();
+    let first = Store::open(&dir.0).unwrap();
+    let refused = Store::open(&dir.0).unwrap_err();
+    assert!(matches!(&refused, StoreError::Locked { by, .. } if *by == Some(std::process::id())), "{refused}");
+    assert!(refused.to_string().contains("stop it, or give this one a directory of its own"));
+    drop(first);
+    Store::open(&dir.0).unwrap();
+}
+
+#[test]
+fn foreign_and_damaged_files_are_refused_and_left_as_they_are() {
+    let dir = Dir::new();
+    fs::create_dir_all(&dir.0).unwrap();
+    for contents in [&b"# notes\n"[..], &[0; 8192], &[0xff; 100]] {
+        fs::write(dir.file(), contents).unwrap();
+        let refused = Store::open(&dir.0).unwrap_err();
+        assert!(matches!(refused, StoreError::Unreadable { .. }), "{refused:?}");
+        assert!(refused.to_string().contains(&dir.file().display().to_string()));
+        assert_eq!(fs::read(dir.file()).unwrap(), contents);
+    }
+}
+
+#[test]
+fn a_crash_while_it_was_begun_leaves_nothing_in_the_way() {
+    let dir = Dir::new();
+    fs::create_dir_all(&dir.0).unwrap();
+    fs::write(dir.0.join(NEW), b"half").unwrap();
+    assert!(Store::open(&dir.0).unwrap().is_fresh());
+    assert!(!dir.0.join(NEW).exists());
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    store
+        .attempt(|database| {
+            let transaction = database.begin_write()?;
+            transaction.open_table(META)?.insert(FORMAT_KEY, u64::from(FORMAT) + 1)?;
+            Ok(transaction.commit()?)
+        })
+        .unwrap();
+    drop(store);
+    let refused = Store::open(&dir.0).unwrap_err();
+    assert!(matches!(refused, StoreError::Newer { found: 2, known: 1, .. }), "{refused}");
+}
+
+/// A disk that can be made to fail.
+#[derive(Debug)]
+struct Disk {
+    file: File,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn check(&self) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.file.write_all_at(data, offset)
+    }
+}
+
+fn on_disk(dir: &Dir, full: &Arc<AtomicBool>) -> Store {
+    let full = Arc::clone(full);
+    let open = move |path: &Path| {
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let disk = Disk { file: opened.map_err(|e| DatabaseError::Storage(e.into()))?, full: Arc::clone(&full) };
+        redb::Builder::new().create_with_backend(disk)
+    };
+    Store::open_with(&dir.0, Box::new(open)).unwrap()
+}
+
+#[test]
+fn a_full_disk_refuses_the_change_and_takes_it_once_there_is_room() {
+    let dir = Dir::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let store = on_disk(&dir, &full);
+    store.commit(&put("web", "v1", &["start"])).unwrap();
+    full.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let refused = store.commit(&put("web", "v2", &["promote"])).unwrap_err();
+        assert!(refused.is_full() || matches!(refused, StoreError::Io { .. }), "{refused:?}");
+    }
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v1")));
+    assert_eq!(store.commit(&put("web", "v2", &["promote"])).unwrap(), 2);
+    drop(store);
+    let store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v2")));
+    assert!(store.verify_audit().unwrap().is_ok());
+}
+
+#[test]
+fn the_chain_shows_what_was_changed_removed_or_put_in() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    assert_eq!(store.verify_audit().unwrap().unwrap().last, 0);
+    store.commit(&put("web", "v1", &["a", "b", "c", "d"])).unwrap();
+    let whole = store.verify_audit().unwrap().unwrap();
+    assert_eq!((whole.first, whole.last, whole.head.len()), (1, 4, 64));
+    let tamper = |work: &dyn Fn(&mut Entries<'_>)| {
+        let copy = Dir::new();
+        fs::create_dir_all(&copy.0).unwrap();
+        fs::copy(dir.file(), copy.file()).unwrap();
+        let store = Store::open(&copy.0).unwrap();
+        store
+            .attempt(|database| {
+                let transaction = database.begin_write()?;
+                work(&mut transaction.open_table(AUDIT)?);
+                Ok(transaction.commit()?)
+            })
+            .unwrap();
+        store.verify_audit().unwrap()
+    };
+    let changed = tamper(&|entries| {
+        let bytes = entries.get(2).unwrap().unwrap().value().to_vec();
+        let text = String::from_utf8(bytes).unwrap().replace("\"verb\":\"b\"", "\"verb\":\"x\"");
+        entries.insert(2, text.as_bytes()).unwrap();
+    });
+    assert_eq!(changed.unwrap_err().seq, 3);
+    let removed = tamper(&|entries| drop(entries.remove(3).unwrap()));
+    assert_eq!(removed.unwrap_err().seq, 4);
+    let oldest_let_go = tamper(&|entries| drop(entries.remove(1).unwrap()));
+    assert_eq!(oldest_let_go.unwrap().first, 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    /// Whatever is committed in whatever order, a restart finds the last of it, and the register in one piece.
+    #[test]
+    fn a_restart_finds_the_last_commit(steps in prop::collection::vec((0_u8..4, any::<u16>(), 0_usize..3, any::<bool>()), 1..12)) {
+        let dir = Dir::new();
+        let mut expected = std::collections::BTreeMap::new();
+        let mut entries = 0;
+        let mut store = Store::open(&dir.0).unwrap();
+        for (key, value, audits, restart) in steps {
+            let (key, value) = (key.to_string(), value.to_string());
+            entries += audits as u64;
+            prop_assert_eq!(store.commit(&put(&key, &value, &vec!["x"; audits])).unwrap(), entries);
+            expected.insert(key, text(1, &value));
+            if restart {
+                drop(store);
+                store = Store::open(&dir.0).unwrap();
+            }
+        }
+        let found: std::collections::BTreeMap<_, _> = store.all(Table::Services).unwrap().into_iter().collect();
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(store.verify_audit().unwrap().unwrap().last, entries);
+    }
+}
