@@ -4,7 +4,8 @@ use std::future::poll_fn;
 
 use fastrand::Rng;
 use tidegate::core::route::path::{PathScratch, normalise};
-use tidegate::proxy::h1::edit::{RequestEdits, write_request};
+use tidegate::proxy::edits::RequestEdits;
+use tidegate::proxy::h1::edit::write_request;
 use tidegate::proxy::h1::wire::Wire;
 use tidegate::proxy::headers::{BodyLength, Trailers};
 use tidegate::proxy::io::Stream;
