@@ -27,6 +27,9 @@ pub enum Rule {
     /// pingora looks at the first `Connection` field only, knows `keep-alive` only when it stands alone there, and nothing of a value
     /// that is not UTF-8.
     PingoraPersistence,
+    /// We close after a request that asks for WebSocket, whatever the answer: who takes the answer for a tunnel must not have what follows
+    /// read as requests. The others go on when they do not switch protocols.
+    UpgradeCloses,
 }
 
 /// Why `oracle` may refuse what we accept; `None` if nothing explains it.
@@ -54,10 +57,21 @@ pub fn length_refusal(oracle: Oracle, fields: &[Pair]) -> Option<Rule> {
 /// Why `oracle` may judge otherwise whether another request follows.
 #[must_use]
 pub fn persistence(oracle: Oracle, ours: &Request) -> Option<Rule> {
+    if !ours.keep_alive && lists(ours, b"connection", b"upgrade") && lists(ours, b"upgrade", b"websocket") {
+        return Some(Rule::UpgradeCloses);
+    }
     let mut values = ours.fields.iter().filter(|(name, _)| name == b"connection").map(|(_, value)| value);
     let first = values.next()?;
     let alone = values.next().is_none() && !first.contains(&b',') && first.is_ascii();
     (oracle == Oracle::Pingora && !alone).then_some(Rule::PingoraPersistence)
+}
+
+/// Whether a field of this name has `word` among its elements.
+fn lists(request: &Request, name: &[u8], word: &[u8]) -> bool {
+    let values = request.fields.iter().filter(|(found, _)| found == name).map(|(_, value)| value);
+    values
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// The target in the form `oracle` has it: of an absolute form the part from the path on, empty paths as `/`, `*` for an empty path with
