@@ -17,13 +17,14 @@
 //!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
 //!   - [`proxy::edits`], [`proxy::grpc`]: which fields go on to an upstream; what calls say of themselves
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
+//! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
 //! - [`store`]: what outlives the process: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
-//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot
+//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot, and the gate ([`core::gate`])
 //!
 //! # The life of a request
 //!
@@ -59,6 +60,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod health;
 pub mod net;
 pub mod proxy;
 pub mod state;

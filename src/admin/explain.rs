@@ -71,6 +71,8 @@ pub struct ExplainedEndpoint {
     pub address: SocketAddr,
     /// Requests in flight.
     pub in_flight: u32,
+    /// `unknown`, `ready` or `not_ready`; only ready ones get requests.
+    pub health: &'static str,
 }
 
 pub(super) async fn explain(

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::assign::Assignment;
+use crate::core::health::Probe;
 use crate::core::id::Variant;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
 use crate::state::current::Routing;
@@ -117,8 +118,31 @@ fn endpoint(families: &mut Families, live: &EndpointLive) {
         families.counter(metric, labels, live.counters.sum(read));
     }
     families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
+    probes(families, live, labels);
     histogram(families, catalog::REQUEST_DURATION, labels, live, |shard| &shard.duration);
     histogram(families, catalog::UPSTREAM_DURATION, labels, live, |shard| &shard.upstream);
+}
+
+fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
+    families.gauge(catalog::ENDPOINT_READY, labels, u64::from(live.is_ready()));
+    if let Some(alive) = live.health.alive() {
+        families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
+    }
+    let [service, version, variant, address] = labels;
+    for probe in Probe::ALL {
+        let (passed, failed) = live.probes.results(probe);
+        // Readiness is asked of all, so its series begin at zero.
+        if probe == Probe::Readiness || passed + failed > 0 {
+            for (result, count) in [("passed", passed), ("failed", failed)] {
+                let labels = [service, version, variant, address, probe.as_str(), result];
+                families.counter(catalog::PROBES, labels, count);
+            }
+        }
+    }
+    let durations = &live.probes.duration;
+    let counts: [u64; DURATION_BOUNDS_US.len() + 1] = std::array::from_fn(|bucket| durations.buckets[bucket].get());
+    let distribution = Distribution { bounds_us: &DURATION_BOUNDS_US, counts: &counts, sum_us: durations.sum_us.get() };
+    families.histogram(catalog::PROBE_DURATION, labels, distribution);
 }
 
 fn histogram(

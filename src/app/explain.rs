@@ -154,9 +154,20 @@ fn tell_variant(
     explained.endpoints = live
         .pool(variant)
         .iter()
-        .map(|endpoint| ExplainedEndpoint { address: endpoint.key.address, in_flight: endpoint.in_flight() })
+        .map(|endpoint| ExplainedEndpoint {
+            address: endpoint.key.address,
+            in_flight: endpoint.in_flight(),
+            health: endpoint.health.readiness().as_str(),
+        })
         .collect();
     explained.because.push(reason(active, variant, assignment, &reading, openness.open));
+    if !live.pool(variant).iter().any(|endpoint| endpoint.is_ready()) {
+        let then = match (variant, assignment) {
+            (Variant::Candidate, Assignment::Sticky | Assignment::Bucket) => "stable answers",
+            _ => "the answer is 503",
+        };
+        explained.because.push(format!("no endpoint of {variant} is ready: {then}"));
+    }
 }
 
 fn reason(active: &ActiveService, variant: Variant, assignment: Assignment, reading: &Reading, open: bool) -> String {

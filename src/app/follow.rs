@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::config::settings::Settings;
 use crate::control::reload::{Loader, Source};
+use crate::core::health::wanted::ProbeTls;
 use crate::watch::{Digest, FileWatch, Watched};
 
 /// Keeps the watch in step with what was read.
@@ -85,7 +86,13 @@ impl Inner {
 fn referred(settings: &Settings) -> Vec<Watched> {
     let listeners = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     let ours = listeners.flat_map(|tls| &tls.certificates).flat_map(|files| [&files.cert, &files.key]);
-    let upstreams = settings.services.iter().filter_map(|service| service.upstream.tls.as_ref());
+    let upstreams = settings.services.iter().flat_map(|service| {
+        let probes = match &service.health.tls {
+            ProbeTls::Own(tls) => Some(tls),
+            ProbeTls::Upstream | ProbeTls::Off => None,
+        };
+        service.upstream.tls.iter().chain(probes)
+    });
     let theirs = upstreams.flat_map(|tls| tls.ca.iter().chain(tls.client.iter().flat_map(|(cert, key)| [cert, key])));
     let mut files: BTreeMap<PathBuf, Option<Digest>> = BTreeMap::new();
     for file in ours.chain(theirs) {

@@ -33,14 +33,14 @@ use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
 use crate::watch::{Changed, FileWatch, Timing};
-use crate::{admin, clock};
+use crate::{admin, clock, health};
 
 use follow::Follow;
 
 /// Changes waiting for control.
 const CHANGES_MAX: usize = 4;
 /// Descriptors the process needs beside two per client connection.
-const DESCRIPTORS_SPARE: u64 = 256;
+const DESCRIPTORS_SPARE: u64 = 256 + health::PROBES_MAX as u64;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -86,6 +86,8 @@ struct Running {
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     watch: Mutex<Option<Arc<FileWatch>>>,
+    /// Closed once the first round of probes is over.
+    first_round: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
 
 /// Everything that exists before the listeners do.
@@ -99,7 +101,8 @@ struct Ground {
     follow: Arc<Follow>,
 }
 
-/// Starts a proxy: everything bound, the first snapshot published, the admin API answering.
+/// Starts a proxy: everything bound, the first snapshot published, the admin API answering, the first probes under way. `/readyz` says when
+/// they are over.
 ///
 /// # Errors
 /// Everything wrong with the file at once, or what the system refused. Nothing keeps running then.
@@ -128,6 +131,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         stop,
         threads: Mutex::new(vec![control_thread]),
         watch: Mutex::new(None),
+        first_round: Mutex::new(None),
     };
     let mut handle =
         Handle { addresses: Addresses { admin: String::new(), listeners: Vec::new() }, running: Arc::new(running) };
@@ -137,15 +141,17 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     let state = AdminState {
         metrics: Arc::new(sources.renderer(control.clone())),
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
-        control,
+        control: control.clone(),
         lifecycle: lifecycle.clone(),
         bounds: Bounds::default(),
     };
     // An error drops the handle, which ends everything.
-    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped)?;
+    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped.clone())?;
     lock(&handle.running.threads).push(admin_thread);
     handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
-    lifecycle.advance(Phase::Ready);
+    let (asked, first_round) = std::sync::mpsc::sync_channel(0);
+    *lock(&handle.running.first_round) = Some(first_round);
+    lock(&handle.running.threads).push(probe(control, lifecycle, asked, stopped)?);
     Ok(handle)
 }
 
@@ -260,6 +266,23 @@ fn serve_admin(
     }
 }
 
+/// Probes endpoints on a thread of its own, so that no command waits for a handshake. Ready once all were asked.
+fn probe(
+    control: ControlHandle,
+    lifecycle: Lifecycle,
+    asked: std::sync::mpsc::SyncSender<()>,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, StartError> {
+    thread("health", move |runtime| {
+        let ready = move || {
+            lifecycle.advance(Phase::Ready);
+            drop(asked);
+            tracing::info!("ready");
+        };
+        runtime.block_on(health::run(control, ready, stopped));
+    })
+}
+
 fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {
     match listener.tcp_address() {
         Ok(Some(address)) => address.to_string(),
@@ -354,6 +377,14 @@ impl Handle {
     #[must_use]
     pub fn control(&self) -> &ControlHandle {
         &self.running.control
+    }
+
+    /// Blocks until the first round of probes is over, which `/readyz` tells, too.
+    pub fn wait_ready(&self) {
+        if let Some(first_round) = lock(&self.running.first_round).take() {
+            // Nothing is ever sent: the sender goes when the round is over, or the thread ends.
+            let _ = first_round.recv();
+        }
     }
 
     /// Lets log files go and opens their names anew.

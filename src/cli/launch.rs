@@ -22,9 +22,10 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, Failure> {
     app::run(&app::Options { config: config.to_owned() }).map_err(|error| failed(&error))
 }
 
-/// Starts the proxy beside whatever this process does; signals are left alone.
+/// Starts the proxy beside whatever this process does, and returns once it is ready; signals are left alone.
 pub(super) fn start(config: &Path) -> Result<Started, Failure> {
     let handle = app::start(&app::Options { config: config.to_owned() }).map_err(|error| failed(&error))?;
+    handle.wait_ready();
     let proxy = handle.addresses.listeners.first().map(|(_, address)| address.clone()).unwrap_or_default();
     let admin = handle.addresses.admin.clone();
     let stop = Box::new(move || {

@@ -18,6 +18,7 @@ use super::error::Mistake;
 use super::keys::{self, Section};
 use super::units;
 use super::words::Words;
+use crate::core::health::json::Scalar;
 
 /// Longest piece of a value that a message repeats, in characters.
 const SHOWN_MAX: usize = 80;
@@ -163,6 +164,20 @@ impl<'d> Table<'d> {
         named.collect()
     }
 
+    /// What is written in the table `key`, whose keys are of the author's choice; `form` says what belongs there.
+    pub(super) fn entries(&self, key: &str, form: &str) -> Vec<(&'d str, Value<'_, 'd>)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let DeValue::Table(entries) = value.spanned.get_ref() else {
+            value.refuse(form);
+            return Vec::new();
+        };
+        let entry = |(name, spanned): (&'d Spanned<_>, &'d Spanned<DeValue<'d>>)| {
+            let name: &'d std::borrow::Cow<'d, str> = name.get_ref();
+            (name.as_ref(), Value { spanned, ..value })
+        };
+        entries.iter().map(entry).collect()
+    }
+
     /// The names in the table `key`.
     pub(super) fn names(&self, key: &str) -> impl Iterator<Item = &'d str> + use<'d> {
         let entries = match self.value(key).map(|v| v.spanned.get_ref()) {
@@ -239,6 +254,30 @@ impl<'t, 'd> Value<'t, 'd> {
             self.refuse(form);
         }
         text
+    }
+
+    /// The text of this value, which no message repeats: it may be a credential. `form` says what belongs here when it is no string.
+    pub(super) fn hidden_text(self, form: &str) -> Option<&'d str> {
+        let text = self.spanned.get_ref().as_str();
+        if text.is_none() {
+            self.wrong(format_args!("{form} belongs here (what is written is not shown)"));
+        }
+        text
+    }
+
+    /// This value as a switch, if it is one.
+    pub(super) fn as_boolean(self) -> Option<bool> {
+        self.spanned.get_ref().as_bool()
+    }
+
+    /// This value, if it is a string, a whole number or a switch.
+    pub(super) fn scalar(self) -> Option<Scalar> {
+        match self.spanned.get_ref() {
+            DeValue::String(text) => Some(Scalar::Text(text.to_string())),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(Scalar::Number),
+            DeValue::Boolean(value) => Some(Scalar::Bool(*value)),
+            _ => None,
+        }
     }
 
     /// Whether this value is the string `text`.

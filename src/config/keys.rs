@@ -98,9 +98,40 @@ pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"
 
 pub(super) static SERVICE: Section = section(
     "services.*",
-    &["stable", "candidate", "upstream", "force", "affinity"],
-    &["health", "outlier", "rollout", "gate"],
+    &["stable", "candidate", "upstream", "health", "force", "affinity"],
+    &["outlier", "rollout", "gate"],
 );
+pub(super) static HEALTH: Section = section(
+    "services.*.health",
+    &[
+        "kind",
+        "path",
+        "interval",
+        "timeout",
+        "rise",
+        "fall",
+        "jitter",
+        "fast_interval",
+        "expect_status",
+        "expect_body",
+        "expect_json",
+        "max_latency",
+        "host",
+        "headers",
+        "port",
+        "tls",
+        "startup",
+        "liveness",
+        "deep",
+    ],
+    &[],
+);
+pub(super) static HEALTH_HEADER: Section = section("services.*.health.headers[]", &["name", "value", "env"], &[]);
+pub(super) static HEALTH_TLS: Section =
+    section("services.*.health.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
+pub(super) static STARTUP: Section = section("services.*.health.startup", &["path", "timeout"], &[]);
+pub(super) static LIVENESS: Section = section("services.*.health.liveness", &["path"], &[]);
+pub(super) static DEEP: Section = section("services.*.health.deep", &["path", "interval"], &[]);
 const POOL: &[&str] = &["version", "digest", "endpoints"];
 pub(super) static STABLE: Section = section("services.*.stable", POOL, &[]);
 pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]);
@@ -154,6 +185,12 @@ pub(super) static ALL: &[&Section] = &[
     &CANDIDATE,
     &UPSTREAM,
     &UPSTREAM_TLS,
+    &HEALTH,
+    &HEALTH_HEADER,
+    &HEALTH_TLS,
+    &STARTUP,
+    &LIVENESS,
+    &DEEP,
     &FORCE,
     &AFFINITY,
     &AFFINITY_COOKIE,

@@ -1,5 +1,7 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
+mod health;
+
 use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -168,6 +170,7 @@ fn service(out: &mut Out, service: &Service) {
         out.raw("endpoints", list(endpoints.iter().map(quote)));
     }
     upstream(out, &path, &service.upstream);
+    health::health(out, &path, &service.health);
     if let Some(each) = &service.force {
         force(out, &path, each);
     }
@@ -189,18 +192,23 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.text("balance", words::BALANCE.word(upstream.balance));
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
-    if let Some(UpstreamTls { ca, client, sni, insecure }) = &upstream.tls {
+    if let Some(each) = &upstream.tls {
         out.header(&format!("[{path}.upstream.tls]"));
-        if let Some(ca) = ca {
-            out.text("ca", &ca.path);
-        }
-        if let Some((cert, key)) = client {
-            out.text("cert", &cert.path);
-            out.text("key", &key.path);
-        }
-        out.text("sni", sni);
-        out.raw("insecure", insecure);
+        tls(out, each);
     }
+}
+
+fn tls(out: &mut Out, tls: &UpstreamTls) {
+    let UpstreamTls { ca, client, sni, insecure } = tls;
+    if let Some(ca) = ca {
+        out.text("ca", &ca.path);
+    }
+    if let Some((cert, key)) = client {
+        out.text("cert", &cert.path);
+        out.text("key", &key.path);
+    }
+    out.text("sni", sni);
+    out.raw("insecure", insecure);
 }
 
 fn force(out: &mut Out, path: &str, force: &Force) {

@@ -11,6 +11,14 @@ pub(super) struct Words<T: 'static> {
     later: &'static [&'static str],
 }
 
+/// What readiness is asked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProbeKind {
+    Http,
+    Tcp,
+    Grpc,
+}
+
 pub(super) static LEVEL: Words<LogLevel> = words(&[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -26,6 +34,8 @@ pub(super) static BALANCE: Words<Balance> = Words {
     known: &[("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)],
     later: &["random", "ring_hash", "peak_ewma"],
 };
+pub(super) static PROBE_KIND: Words<ProbeKind> =
+    words(&[("http", ProbeKind::Http), ("tcp", ProbeKind::Tcp), ("grpc", ProbeKind::Grpc)]);
 pub(super) static SAME_SITE: Words<SameSite> =
     words(&[("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)]);
 pub(super) static SALT: Words<SaltMode> = words(&[("rollout", SaltMode::Rollout), ("static", SaltMode::Static)]);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
@@ -12,6 +12,7 @@ use crate::core::weight::Weight;
 use crate::state::current::Current;
 
 use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
+use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) path: String,
     pub(super) began: Instant,
     pub(super) checks: Semaphore,
+    /// The newest generation that was published.
+    pub(super) published: watch::Sender<u64>,
 }
 
 /// One answer, later.
@@ -59,6 +62,7 @@ pub(super) struct Abort {
 pub(super) enum Command {
     Weight { service: String, weight: Weight, actor: String, reason: Option<String>, reply: Reply<Applied> },
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
+    Found(Finding),
 }
 
 pub(super) struct Reload {
@@ -161,6 +165,18 @@ impl ControlHandle {
             return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
         };
         Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index])))
+    }
+
+    /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.
+    pub async fn found(&self, finding: Finding) {
+        // Control is gone: so is everyone who would read it.
+        let _ = self.commands.send(Command::Found(finding)).await;
+    }
+
+    /// Tells of every publication by its generation; [`Self::current`] has it then.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.shared.published.subscribe()
     }
 
     /// How the last look at the file ended.

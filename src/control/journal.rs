@@ -56,6 +56,16 @@ pub enum What {
     Reload,
     /// A file was refused.
     ReloadRefused,
+    /// Every endpoint was probed once.
+    FirstProbes,
+    /// An endpoint takes traffic.
+    EndpointReady,
+    /// An endpoint takes no traffic.
+    EndpointNotReady,
+    /// The liveness probes of an endpoint pass.
+    EndpointAlive,
+    /// The liveness probes of an endpoint fail.
+    EndpointNotAlive,
 }
 
 // === impl What ===
@@ -70,6 +80,11 @@ impl What {
             Self::Abort => "abort",
             Self::Reload => "reload",
             Self::ReloadRefused => "reload_refused",
+            Self::FirstProbes => "first_probes",
+            Self::EndpointReady => "endpoint_ready",
+            Self::EndpointNotReady => "endpoint_not_ready",
+            Self::EndpointAlive => "endpoint_alive",
+            Self::EndpointNotAlive => "endpoint_not_alive",
         }
     }
 }
@@ -180,7 +195,8 @@ impl Journal {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
         let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
-        if matches!(note.what, What::ReloadRefused | What::Abort) {
+        let warns = [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive];
+        if warns.contains(&note.what) {
             tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
         } else {
             tracing::info!(actor, what, service, from, to, detail, generation, "control event");

@@ -6,6 +6,7 @@
 pub mod answer;
 mod decide;
 pub mod handle;
+pub mod health;
 pub mod journal;
 pub mod plane;
 pub mod reload;

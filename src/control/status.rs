@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
 use crate::state::current::Routing;
-use crate::state::live::ServiceLive;
+use crate::state::health::Probed;
+use crate::state::live::{EndpointLive, ServiceLive};
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
@@ -111,6 +113,45 @@ pub struct EndpointStatus {
     pub address: SocketAddr,
     /// Requests in flight.
     pub in_flight: u32,
+    /// `unknown`, `ready` or `not_ready`.
+    pub health: &'static str,
+    /// It left the file and stays only until another endpoint of its pool is ready.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// The last probe that decides about traffic; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeStatus>,
+    /// Whether its liveness probes pass; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alive: Option<bool>,
+    /// The last liveness probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<ProbeStatus>,
+    /// The last deep probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep: Option<ProbeStatus>,
+}
+
+/// The result of a probe.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbeStatus {
+    /// `startup`, `readiness`, `liveness` or `deep`.
+    pub probe: &'static str,
+    /// Whether it passed.
+    pub passed: bool,
+    /// The status code, where one came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Until the answer or the failure.
+    pub latency_ms: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The beginning of the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 // === impl State ===
@@ -135,7 +176,7 @@ impl ServiceStatus {
     #[must_use]
     pub fn of(active: &ActiveService, live: &ServiceLive) -> Self {
         let state = State::of(active, live.is_candidate_open());
-        let endpoints = |variant| endpoints(live, variant);
+        let endpoints = |variant| endpoints(active, live, variant);
         Self {
             name: active.service.name.to_string(),
             state,
@@ -157,8 +198,46 @@ impl ServiceStatus {
     }
 }
 
-fn endpoints(live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
-    live.pool(variant).iter().map(|e| EndpointStatus { address: e.key.address, in_flight: e.in_flight() }).collect()
+fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
+    let wanted = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
+    let endpoints = live.pool(variant).iter().enumerate();
+    endpoints.map(|(at, endpoint)| EndpointStatus::of(endpoint, at >= wanted)).collect()
+}
+
+// === impl EndpointStatus ===
+
+impl EndpointStatus {
+    fn of(endpoint: &EndpointLive, leaving: bool) -> Self {
+        let health = &endpoint.health;
+        let last = |probe| health.last(probe).map(|probed| ProbeStatus::of(&probed));
+        Self {
+            address: endpoint.key.address,
+            in_flight: endpoint.in_flight(),
+            health: health.readiness().as_str(),
+            leaving,
+            probe: health.last_deciding().map(|probed| ProbeStatus::of(&probed)),
+            alive: health.alive(),
+            liveness: last(Probe::Liveness),
+            deep: last(Probe::Deep),
+        }
+    }
+}
+
+// === impl ProbeStatus ===
+
+impl ProbeStatus {
+    fn of(probed: &Probed) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            probe: probed.probe.as_str(),
+            passed: probed.passed(),
+            status: probed.status,
+            latency_ms: ms(probed.latency),
+            error: probed.error.clone(),
+            body: probed.body.clone(),
+            at_ms: ms(probed.at),
+        }
+    }
 }
 
 // === lists ===

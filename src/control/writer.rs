@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock;
 use crate::config;
@@ -20,6 +20,7 @@ use crate::state::live::{Registry, ServiceLive};
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
+use super::health;
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::DataPlane;
 use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
@@ -127,6 +128,7 @@ impl Opening {
             path: self.path,
             began: self.began,
             checks: Semaphore::new(CHECKS_MAX),
+            published: watch::Sender::new(routing.snapshot.generation),
         });
         let (abort_sender, aborts) = mpsc::channel(ABORTS_MAX);
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
@@ -187,6 +189,10 @@ impl Control {
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
             }
+            Command::Found(finding) => {
+                self.release();
+                self.shared.journal.note(health::note(finding, self.current.snapshot.generation));
+            }
         }
     }
 
@@ -228,9 +234,32 @@ impl Control {
             live[index] = Arc::new(live[index].reopened(running.rollout));
         }
         let snapshot = self.current.snapshot.with_running(index, running);
-        self.current = self.publisher.publish(Routing { snapshot, live });
+        self.publish(Routing { snapshot, live });
         let generation = self.current.snapshot.generation;
         self.shared.journal.note(Note { actor, what, service: Some(name), change: Some(change), detail, generation });
+    }
+
+    /// Publishes `next`; what was in force comes back.
+    fn publish(&mut self, next: Routing) -> Arc<Routing> {
+        let published = self.publisher.publish(next);
+        self.shared.published.send_replace(published.snapshot.generation);
+        std::mem::replace(&mut self.current, published)
+    }
+
+    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
+    fn release(&mut self) {
+        if !health::keeps_left_ones(&self.current) {
+            return;
+        }
+        let live = self.registry.resolve(&self.current.snapshot, &self.live_by_name());
+        if live.iter().zip(&self.current.live).all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return;
+        }
+        let replaced = self.publish(Routing { snapshot: health::next_generation(&self.current.snapshot), live });
+        self.registry.sweep(&self.current.live, clock::now());
+        let settled = self.shared.plane.settled();
+        // Nobody waits for an answer: the workers close what they keep open to those that went. Bounded by the plane.
+        tokio::spawn(async move { drop((settled.await, replaced)) });
     }
 
     fn look(&mut self, first: Reload) -> Work {
@@ -292,8 +321,7 @@ impl Control {
         self.next_rollout = planned.next_rollout;
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
-        let published = self.publisher.publish(Routing { snapshot, live });
-        let replaced = std::mem::replace(&mut self.current, published);
+        let replaced = self.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);

@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
 use super::endpoint::Pool;
+use super::health::wanted::Health;
 use super::id::Name;
 
 /// One service, everything resolved.
@@ -23,6 +24,8 @@ pub struct Service {
     pub candidate: Option<Arc<Pool>>,
     /// How its endpoints are reached.
     pub upstream: Upstream,
+    /// How its endpoints are probed.
+    pub health: Arc<Health>,
     /// Who may choose the variant by header or cookie; absent: nobody.
     pub force: Option<Force>,
     /// Which requests stay together on one variant.

@@ -86,23 +86,45 @@ pub async fn request(target: &Target, request: Request, timeout: Duration) -> Re
     tokio::time::timeout(timeout, connect_and_exchange(target, request)).await.unwrap_or(Err(HttpError::Timeout))
 }
 
+/// Sends `request` to `host` over `stream` and reads the response, but of its body at most `body_max` bytes; the second value says whether
+/// there was more. The caller bounds the time.
+///
+/// # Errors
+/// See [`HttpError`]; never that the body is too large.
+pub async fn request_over<S>(
+    stream: S,
+    host: HeaderValue,
+    request: Request,
+    body_max: usize,
+) -> Result<(Response, bool), HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    exchange(stream, message(host, request)?, |response| read_some(response, body_max)).await
+}
+
 async fn connect_and_exchange(target: &Target, request: Request) -> Result<Response, HttpError> {
-    let message = message(target, request)?;
+    let host = match target {
+        Target::Tcp { authority, .. } => authority.clone(),
+        Target::Unix(_) => HeaderValue::from_static(UNIX_HOST),
+    };
+    let message = message(host, request)?;
     match target {
         Target::Tcp { host, port, .. } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| HttpError::connecting(&e))?;
             // Nothing lost if it fails: only the delay of a second small write.
             let _ = stream.set_nodelay(true);
-            exchange(stream, message).await
+            exchange(stream, message, read).await
         }
         Target::Unix(path) => {
-            exchange(UnixStream::connect(path).await.map_err(|e| HttpError::connecting(&e))?, message).await
+            let stream = UnixStream::connect(path).await.map_err(|e| HttpError::connecting(&e))?;
+            exchange(stream, message, read).await
         }
     }
 }
 
 /// The request as it is sent.
-fn message(target: &Target, request: Request) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
+fn message(host: HeaderValue, request: Request) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
     let uri = match request.path.parse::<Uri>() {
         Ok(uri) if request.path.starts_with('/') => uri,
         _ => return Err(HttpError::Broken(format!("\"{}\" is not a path that begins with \"/\"", request.path))),
@@ -111,18 +133,19 @@ fn message(target: &Target, request: Request) -> Result<hyper::Request<Full<Byte
     *message.method_mut() = request.method;
     *message.uri_mut() = uri;
     *message.headers_mut() = request.headers;
-    let host = match target {
-        Target::Tcp { authority, .. } => authority.clone(),
-        Target::Unix(_) => HeaderValue::from_static(UNIX_HOST),
-    };
     message.headers_mut().entry(HOST).or_insert(host);
     message.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(message)
 }
 
-async fn exchange<S>(stream: S, message: hyper::Request<Full<Bytes>>) -> Result<Response, HttpError>
+async fn exchange<S, T, F>(
+    stream: S,
+    message: hyper::Request<Full<Bytes>>,
+    read: impl FnOnce(hyper::Response<Incoming>) -> F,
+) -> Result<T, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<T, HttpError>>,
 {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
@@ -145,8 +168,25 @@ async fn read(response: hyper::Response<Incoming>) -> Result<Response, HttpError
     Ok(Response { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
 }
 
+async fn read_some(response: hyper::Response<Incoming>, body_max: usize) -> Result<(Response, bool), HttpError> {
+    let (head, mut incoming) = response.into_parts();
+    let mut body = Vec::new();
+    let mut is_cut = false;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|e| HttpError::broken(&e))?;
+        let Some(data) = frame.data_ref() else { continue };
+        let room = body_max - body.len();
+        body.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            is_cut = true;
+            break;
+        }
+    }
+    Ok((Response { status: head.status.as_u16(), headers: head.headers, body: body.into() }, is_cut))
+}
+
 /// Runs `answer` while `connection` moves its bytes. The connection may end first: what it has read is then still to be taken.
-async fn drive<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
+pub async fn drive<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
     let (mut answer, mut connection) = (pin!(answer), pin!(connection));
     tokio::select! {
         biased;

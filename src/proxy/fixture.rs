@@ -76,6 +76,7 @@ pub(crate) fn head_limits() -> HeadLimits {
 pub(crate) fn worker(snapshot: Snapshot) -> (Rc<Worker>, Arc<Registry>) {
     let registry = Arc::new(Registry::new(1, clock::now()));
     let live = registry.resolve(&snapshot, &std::collections::HashMap::new());
+    crate::state::fixture::all_ready(&live);
     let settings = access::Settings {
         enabled: false,
         sample: Weight::ZERO,

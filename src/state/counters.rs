@@ -31,7 +31,7 @@ pub struct Histogram {
 pub struct EndpointShard {
     /// Requests finally answered from here, by status class and assignment.
     pub requests: [[Cell; Assignment::ALL.len()]; STATUS_CLASSES.len()],
-    /// Attempts begun (exposures).
+    /// Attempts begun, and requests charged here because none of the candidate was ready any more (exposures).
     pub attempts: Cell,
     /// Attempts that count as bad for the gate.
     pub bad: Cell,

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::route::{HostMatch, Matcher, PathMatch, Route, Target};
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
+
+use super::live::ServiceLive;
 
 /// A service with `stable` endpoints of version `v1` and, if given, a candidate version with its number of endpoints.
 pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -> Arc<Service> {
@@ -31,6 +34,7 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
             drain_timeout: second,
             websocket_drain: second,
         },
+        health: Arc::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
@@ -40,6 +44,19 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
             secret: None,
         },
     })
+}
+
+/// A service with `count` endpoints of version `v1` from `port` on.
+pub(crate) fn service_at(name: &str, port: u16, count: u16) -> Arc<Service> {
+    let service = Service::clone(&service(name, 1, None));
+    Arc::new(Service { stable: pool("v1", port, count), ..service })
+}
+
+/// Says of every endpoint that it is ready, as probes would.
+pub(crate) fn all_ready(live: &[Arc<ServiceLive>]) {
+    for endpoint in live.iter().flat_map(|service| service.stable.iter().chain(&service.candidate)) {
+        endpoint.health.set_readiness(Readiness::Ready);
+    }
 }
 
 /// A route that sends every path below `prefix` to `service`.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::endpoint::EndpointKey;
+use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::{ActiveService, Snapshot};
 
 use super::counters::EndpointCounters;
+use super::health::{EndpointHealth, ProbeCounters};
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub struct EndpointLive {
     pub variant: Variant,
     /// Its counters.
     pub counters: Arc<EndpointCounters>,
+    /// What its probes found out; shared with the same endpoint in the other variant, before and after a promotion.
+    pub health: Arc<EndpointHealth>,
+    /// What its probes counted while it served this variant.
+    pub probes: ProbeCounters,
     in_flight: AtomicU32,
     /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
     removed_at: AtomicU64,
@@ -40,9 +46,9 @@ pub struct ServiceLive {
     pub candidate_open: Arc<AtomicBool>,
     /// Whose turn it is in round robin, per variant; shared like the switch.
     turns: Arc<[AtomicU64; 2]>,
-    /// Endpoints of stable, in the order of its pool.
+    /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
-    /// Endpoints of the candidate, in the order of its pool.
+    /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
 }
 
@@ -71,6 +77,12 @@ impl EndpointLive {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests may go there: its last probes passed. One relaxed load.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
     }
 
     /// Whether it left the snapshot.
@@ -106,6 +118,19 @@ impl ServiceLive {
         let candidate_open = Arc::new(AtomicBool::new(true));
         let turns = Arc::clone(&self.turns);
         Self { rollout, candidate_open, turns, stable: self.stable.clone(), candidate: self.candidate.clone() }
+    }
+
+    /// An endpoint of `variant` that was ready once and is not any more: only then a pool without a ready one is anyone's fault.
+    #[must_use]
+    pub fn lost(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+        self.pool(variant).iter().find(|endpoint| endpoint.health.readiness() == Readiness::Lost)
+    }
+
+    /// What the gate's metric `probe-failures` counts for `variant`: deep probes, and how many of them failed.
+    #[must_use]
+    pub fn probe_failures(&self, variant: Variant) -> (u64, u64) {
+        let results = self.pool(variant).iter().map(|endpoint| endpoint.probes.results(Probe::Deep));
+        results.fold((0, 0), |(all, bad), (passed, failed)| (all + passed + failed, bad + failed))
     }
 
     /// The version of the candidate these endpoints serve.
@@ -151,8 +176,12 @@ impl Registry {
                     };
                     pools[variant as usize].push(inner.endpoint(key, variant, self.workers));
                 }
+                let before = previous.get(&active.service.name);
+                for variant in Variant::ALL {
+                    keep_last_ready(active, variant, &mut pools[variant as usize], before);
+                }
                 let [stable, candidate] = pools;
-                live_of(active, stable, candidate, previous.get(&active.service.name))
+                live_of(active, stable, candidate, before)
             })
             .collect()
     }
@@ -184,6 +213,25 @@ impl Registry {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.endpoints.values().cloned().collect()
     }
+}
+
+/// Keeps ready endpoints that left the pool of `variant` as long as none of those in it is ready: whoever replaces all endpoints at
+/// once wants to be served meanwhile. A candidate keeps only those of its own version; for another one stable serves. Not bounded in
+/// time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
+fn keep_last_ready(
+    active: &ActiveService,
+    variant: Variant,
+    pool: &mut Vec<Arc<EndpointLive>>,
+    before: Option<&Arc<ServiceLive>>,
+) {
+    let Some(before) = before.filter(|_| !pool.is_empty() && !pool.iter().any(|endpoint| endpoint.is_ready())) else {
+        return;
+    };
+    let version = active.version(variant);
+    let same_release = |endpoint: &EndpointLive| variant == Variant::Stable || version == Some(&endpoint.key.version);
+    let left = before.pool(variant).iter().filter(|endpoint| endpoint.is_ready() && same_release(endpoint));
+    let kept: Vec<_> = left.filter(|endpoint| pool.iter().all(|new| new.key != endpoint.key)).cloned().collect();
+    pool.extend(kept);
 }
 
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
@@ -220,6 +268,8 @@ fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
 impl Inner {
     fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize) -> Arc<EndpointLive> {
         let slot = self.next_slot + 1;
+        let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
+        let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
         let entry = self.endpoints.entry((key.clone(), variant));
         let endpoint = entry.or_insert_with(|| {
             self.next_slot = slot;
@@ -229,12 +279,16 @@ impl Inner {
                 slot,
                 variant,
                 counters: Arc::new(EndpointCounters::new(workers)),
+                health,
+                probes: ProbeCounters::default(),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),
             })
         });
-        // Back before its last user let go: the same endpoint, in service again.
-        endpoint.removed_at.store(0, Ordering::Release);
+        // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
+        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 {
+            endpoint.health.set_readiness(Readiness::Unknown);
+        }
         Arc::clone(endpoint)
     }
 }

@@ -4,5 +4,6 @@ pub mod counters;
 pub mod current;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod health;
 pub mod lifecycle;
 pub mod live;

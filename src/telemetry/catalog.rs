@@ -67,7 +67,7 @@ catalog! {
     Histogram UPSTREAM_DURATION "tidegate_upstream_response_duration_seconds" ["service", "version", "variant", "endpoint"]
         "From the request fully written to an endpoint to its response head.";
     Counter ATTEMPTS "tidegate_attempts_total" ["service", "version", "variant", "endpoint"]
-        "Attempts begun on an endpoint.";
+        "Attempts begun on an endpoint, and requests charged to it because none of the candidate was ready any more.";
     Counter BAD_ATTEMPTS "tidegate_bad_attempts_total" ["service", "version", "variant", "endpoint"]
         "Attempts that count against their version.";
     Counter RETRIES "tidegate_retries_total" ["service", "version", "variant", "endpoint"]
@@ -83,6 +83,14 @@ catalog! {
         "Connections to an endpoint that could not be opened.";
     Counter UPSTREAM_REUSES "tidegate_upstream_reuses_total" ["service", "version", "variant", "endpoint"]
         "Attempts sent on a connection that was already open.";
+    Gauge ENDPOINT_READY "tidegate_endpoint_ready" ["service", "version", "variant", "endpoint"]
+        "Whether an endpoint takes requests (1) or not (0), by its probes.";
+    Gauge ENDPOINT_ALIVE "tidegate_endpoint_alive" ["service", "version", "variant", "endpoint"]
+        "Whether the liveness probes of an endpoint pass (1) or fail (0); only where there are any.";
+    Counter PROBES "tidegate_probes_total" ["service", "version", "variant", "endpoint", "probe", "result"]
+        "Probes of an endpoint, by what was asked and whether it passed.";
+    Histogram PROBE_DURATION "tidegate_probe_duration_seconds" ["service", "version", "variant", "endpoint"]
+        "From the beginning of a probe to its answer or failure.";
     Gauge UPSTREAM_IDLE "tidegate_upstream_idle_connections" []
         "Idle connections to endpoints kept for reuse.";
     Gauge UPSTREAM_SESSIONS "tidegate_upstream_h2_sessions" []

@@ -160,7 +160,7 @@ tidegate_request_duration_seconds_bucket{service="web",version="v1",variant="sta
 tidegate_request_duration_seconds_bucket{service="web",version="v1",variant="stable",endpoint="10.0.0.1:8080",le="+Inf"} 6
 tidegate_request_duration_seconds_sum{service="web",version="v1",variant="stable",endpoint="10.0.0.1:8080"} 61.5
 tidegate_request_duration_seconds_count{service="web",version="v1",variant="stable",endpoint="10.0.0.1:8080"} 6
-# HELP tidegate_attempts_total Attempts begun on an endpoint.
+# HELP tidegate_attempts_total Attempts begun on an endpoint, and requests charged to it because none of the candidate was ready any more.
 # TYPE tidegate_attempts_total counter
 tidegate_attempts_total{service="web",version="v1",variant="stable",endpoint="10.0.0.1:8080"} 12
 tidegate_attempts_total{service="web",version="v2",variant="candidate",endpoint="[::1]:80"} 3

@@ -19,6 +19,8 @@ pub enum Termination {
     NoRoute,
     /// The pool has no endpoint to try.
     NoEndpoint,
+    /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
+    NotReady,
     /// No connection to the upstream: refused, unreachable or TLS failed.
     ConnectFailed,
     /// No connection to the upstream in time.
@@ -47,7 +49,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -56,6 +58,7 @@ impl Termination {
         Self::ClientIdle,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::NotReady,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
@@ -82,6 +85,7 @@ impl Termination {
             Self::ClientIdle => "CI",
             Self::NoRoute => "PR",
             Self::NoEndpoint => "PN",
+            Self::NotReady => "PH",
             Self::ConnectFailed => "UC",
             Self::ConnectTimeout => "UT",
             Self::ResponseTimeout => "UH",
@@ -109,6 +113,7 @@ impl Termination {
             Self::ClientIdle => "client stalled",
             Self::NoRoute => "no route",
             Self::NoEndpoint => "no endpoint",
+            Self::NotReady => "no endpoint ready",
             Self::ConnectFailed => "upstream connect failed",
             Self::ConnectTimeout => "upstream connect timed out",
             Self::ResponseTimeout => "upstream response timed out",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
@@ -88,6 +89,7 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
             drain_timeout: Duration::from_secs(30),
             websocket_drain: Duration::from_secs(300),
         },
+        health: Arc::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
@@ -145,6 +147,8 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
     let registry = Registry::new(2, crate::clock::now());
     let routing = routing(&registry, 42, service(&["10.0.0.1:8080"], Some(&["[::1]:8080"])), &[]);
     let stable = Arc::clone(&routing.live[0].stable[0]);
+    stable.health.set_alive(Some(true));
+    routing.live[0].candidate[0].health.set_readiness(Readiness::Ready);
     for (worker, us) in [(0, 200), (0, 900), (1, 900), (1, 70_000_000)] {
         let shard = stable.counters.of(worker);
         shard.attempts.add(1);
@@ -210,6 +214,7 @@ fn endpoint_counters_are_summed_over_workers_and_not_mixed_up() {
         ("upstream_connect_failures_total", "0", "16"),
         ("upstream_reuses_total", "0", "17"),
         ("in_flight_requests", "1", "0"),
+        ("endpoint_ready", "0", "1"),
     ] {
         assert_eq!((of(name, STABLE).as_str(), of(name, CANDIDATE).as_str()), (stable, candidate), "{name}");
     }

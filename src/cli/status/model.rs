@@ -100,6 +100,36 @@ pub(super) struct Endpoint {
     pub(super) address: String,
     /// Requests in flight.
     pub(super) in_flight: u64,
+    /// `unknown`, `ready`, `not_ready`
+    pub(super) health: String,
+    /// It stays only until another endpoint is ready.
+    pub(super) leaving: bool,
+    /// The last probe that decides about traffic.
+    pub(super) probe: Option<LastProbe>,
+    /// Whether its liveness probes pass.
+    pub(super) alive: Option<bool>,
+    /// The last liveness probe.
+    pub(super) liveness: Option<LastProbe>,
+    /// The last deep probe.
+    pub(super) deep: Option<LastProbe>,
+}
+
+/// The result of a probe.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct LastProbe {
+    /// `startup`, `readiness`, `liveness`, `deep`
+    pub(super) probe: String,
+    /// Whether it passed.
+    pub(super) passed: bool,
+    /// Until the answer or the failure.
+    pub(super) latency_ms: u64,
+    /// Why it failed.
+    pub(super) error: Option<String>,
+    /// The beginning of the body.
+    pub(super) body: Option<String>,
+    /// When it ended, in milliseconds since 1970.
+    pub(super) at_ms: u64,
 }
 
 /// Something that happened.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::model::{Config, Event, Pool, Service, Status};
+use super::model::{Config, Endpoint, Event, Pool, Service, Status};
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
 use crate::core::weight::{GRAINS, Weight};
@@ -16,7 +16,7 @@ const DETAIL_CHARS_MAX: usize = 100;
 pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) -> String {
     let blocks = [
         headline(status, address, paint),
-        services(&status.services, paint),
+        services(&status.services, now_ms, paint),
         listeners(status, paint),
         config(&status.config, now_ms, paint),
         events(&status.events, now_ms, paint),
@@ -30,7 +30,7 @@ fn headline(status: &Status, address: &str, paint: Paint) -> String {
     format!("{}{rest}\n", paint.paint(Tone::Strong, &name))
 }
 
-fn services(services: &[Service], paint: Paint) -> String {
+fn services(services: &[Service], now_ms: u64, paint: Paint) -> String {
     let columns = [
         ("SERVICE", Align::Left),
         ("STATE", Align::Left),
@@ -39,21 +39,22 @@ fn services(services: &[Service], paint: Paint) -> String {
         ("WEIGHT", Align::Right),
         ("ENDPOINT", Align::Left),
         ("IN FLIGHT", Align::Right),
+        ("HEALTH", Align::Left),
     ];
-    let rows: Vec<_> = services.iter().flat_map(service).collect();
+    let rows: Vec<_> = services.iter().flat_map(|each| service(each, now_ms)).collect();
     table(paint, &columns, &rows)
 }
 
-fn service(service: &Service) -> Vec<Vec<Cell>> {
+fn service(service: &Service, now_ms: u64) -> Vec<Vec<Cell>> {
     let tone = match service.state.as_str() {
         "aborted" => Tone::Bad,
         "idle" => Tone::Plain,
         _ => Tone::Notable,
     };
     let share = if service.candidate.is_some() { rest_of(&service.weight) } else { "100%".to_owned() };
-    let mut rows = pool(&service.stable, "stable", &share, Tone::Plain);
+    let mut rows = pool(&service.stable, "stable", &share, Tone::Plain, now_ms);
     if let Some(candidate) = &service.candidate {
-        rows.extend(pool(candidate, "candidate", &service.weight, tone));
+        rows.extend(pool(candidate, "candidate", &service.weight, tone, now_ms));
     }
     if let Some(first) = rows.first_mut() {
         first[0] = Cell::new(Tone::Strong, &service.name);
@@ -63,11 +64,14 @@ fn service(service: &Service) -> Vec<Vec<Cell>> {
 }
 
 /// A row per endpoint; version and weight in the first.
-fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone) -> Vec<Vec<Cell>> {
+fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone, now_ms: u64) -> Vec<Vec<Cell>> {
     let none = || Cell::plain("");
     let endpoint = |at: usize| match pool.endpoints.get(at) {
-        Some(endpoint) => [Cell::plain(&endpoint.address), Cell::plain(endpoint.in_flight.to_string())],
-        None => [Cell::new(Tone::Bad, "none"), none()],
+        Some(endpoint) => {
+            let in_flight = Cell::plain(endpoint.in_flight.to_string());
+            [Cell::plain(&endpoint.address), in_flight, health(endpoint, now_ms)]
+        }
+        None => [Cell::new(Tone::Bad, "none"), none(), none()],
     };
     let head = |at: usize| match at {
         0 => [Cell::plain(&pool.version), Cell::new(Tone::Faint, variant), Cell::new(tone, weight)],
@@ -76,6 +80,28 @@ fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone) -> Vec<Vec<Cell>> 
     (0..pool.endpoints.len().max(1))
         .map(|at| [none(), none()].into_iter().chain(head(at)).chain(endpoint(at)).collect())
         .collect()
+}
+
+/// The state of an endpoint, with the last result of whatever is not well.
+fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
+    let tone = match endpoint.health.as_str() {
+        "ready" if endpoint.alive == Some(false) || endpoint.leaving => Tone::Notable,
+        "ready" | "" => Tone::Plain,
+        "unknown" => Tone::Notable,
+        _ => Tone::Bad,
+    };
+    let mut text = endpoint.health.replace('_', " ");
+    if endpoint.leaving {
+        text.push_str(", leaves when another is ready");
+    }
+    for probe in [&endpoint.probe, &endpoint.liveness, &endpoint.deep].into_iter().flatten().filter(|p| !p.passed) {
+        let body = probe.body.as_ref().map(|body| format!(", body: {body}"));
+        let reason = format!("{}{}", probe.error.as_deref().unwrap_or_default(), body.unwrap_or_default());
+        let when = ago(now_ms, probe.at_ms);
+        // Writing into a String does not fail.
+        let _ = write!(text, "; {} failed {when} after {} ms: {}", probe.probe, probe.latency_ms, short(&reason));
+    }
+    Cell::new(tone, text)
 }
 
 /// What the candidate's weight leaves to stable.
@@ -144,7 +170,7 @@ fn event_row(event: &Event, now_ms: u64) -> Vec<Cell> {
         (None, None) => String::new(),
     };
     let tone = match event.what.as_str() {
-        "abort" | "reload_refused" => Tone::Bad,
+        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" => Tone::Bad,
         "weight" => Tone::Notable,
         _ => Tone::Plain,
     };
@@ -190,13 +216,23 @@ mod tests {
 
     #[test]
     fn a_split_an_abort_and_a_lone_service() {
+        let failed = json!({"probe": "readiness", "passed": false, "latency_ms": 12, "error": "status 503 instead of 200-299",
+            "body": "no database", "at_ms": 999_996_000});
+        let mut probed = pool("v7", &[("10.0.2.1:80", 0), ("10.0.2.2:80", 0), ("10.0.2.3:80", 0)]);
+        for (at, health, probe) in
+            [(0, "not_ready", failed), (1, "unknown", json!(null)), (2, "ready", json!({"passed": true}))]
+        {
+            probed["endpoints"][at]["health"] = json!(health);
+            probed["endpoints"][at]["probe"] = probe;
+        }
+        probed["endpoints"][2]["leaving"] = json!(true);
         let status = json!({
             "generation": 12, "version": "0.1.0", "uptime_seconds": 11_520,
             "config": {"path": "/etc/tidegate.toml", "needs_restart": [], "last_reload":
                 {"ok": true, "outcome": "applied", "at_ms": 999_700_000, "actor": "file", "generation": 11, "errors": []}},
             "listeners": [{"name": "public", "listen": "0.0.0.0:0", "bound": "0.0.0.0:8443", "tls": true}],
             "services": [
-                {"name": "api", "state": "idle", "weight": "0%", "stable": pool("v7", &[("10.0.2.1:80", 0)]), "candidate": null},
+                {"name": "api", "state": "idle", "weight": "0%", "stable": probed, "candidate": null},
                 {"name": "shop", "state": "aborted", "weight": "0%", "stable": pool("v3", &[("10.0.3.1:80", 1)]),
                  "candidate": pool("v4", &[("10.0.3.2:80", 0)])},
                 {"name": "web", "state": "splitting", "weight": "5.5%",
@@ -211,8 +247,10 @@ mod tests {
         insta::assert_snapshot!(shown(status), @r"
         tidegate 0.1.0, generation 12, up 3h 12m, at http://127.0.0.1:9900
 
-        SERVICE  STATE      VERSION             WEIGHT  ENDPOINT       IN FLIGHT
-        api      idle       v7       stable       100%  10.0.2.1:80            0
+        SERVICE  STATE      VERSION             WEIGHT  ENDPOINT       IN FLIGHT  HEALTH
+        api      idle       v7       stable       100%  10.0.2.1:80            0  not ready; readiness failed 4s ago after 12 ms: status 503 instead of 200-299, body: no database
+                                                        10.0.2.2:80            0  unknown
+                                                        10.0.2.3:80            0  ready, leaves when another is ready
         shop     aborted    v3       stable       100%  10.0.3.1:80            1
                             v4       candidate      0%  10.0.3.2:80            0
         web      splitting  v1       stable      94.5%  10.0.0.1:8080         31

@@ -70,7 +70,8 @@ fn force_header(text: &str) -> Result<String, &'static str> {
     if free { Ok(name) } else { Err("this header has a meaning already; take one of your own, such as \"x-canary\"") }
 }
 
-fn secret_from_env(value: Value<'_, '_>) -> Option<Secret> {
+/// The environment variable `value` names, and what is in it.
+pub(super) fn variable<'d>(value: Value<'_, 'd>) -> Option<(&'d str, String)> {
     const FORM: &str = "the name of an environment variable, such as \"TIDEGATE_FORCE_SECRET\"";
     let name = value.text(FORM)?;
     // Anything else may be the secret itself, so it is not repeated.
@@ -81,10 +82,15 @@ fn secret_from_env(value: Value<'_, '_>) -> Option<Secret> {
         value.wrong(format_args!("not {FORM} (what is written is not shown, it may be the secret)"));
         return None;
     }
-    let Some(secret) = (value.context().env)(name) else {
+    let Some(text) = (value.context().env)(name) else {
         value.refuse("this environment variable is not set");
         return None;
     };
+    Some((name, text))
+}
+
+fn secret_from_env(value: Value<'_, '_>) -> Option<Secret> {
+    let (name, secret) = variable(value)?;
     // It is sent in a header or a cookie (RFC 6265, 4.1.1: no quotes, commas, semicolons, backslashes).
     let sendable = secret.bytes().all(|b| b.is_ascii_graphic() && !b"\",;\\".contains(&b));
     check_length(value, "the secret in this environment variable", secret.len())?;

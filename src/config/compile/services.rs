@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
-use super::{pem, policy, syntax};
+use super::{health, pem, policy, syntax};
 use crate::core::balance::Balance;
 use crate::core::endpoint::Pool;
 use crate::core::id::{Name, Version};
@@ -47,6 +47,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
         value.refuse("the version of stable; a candidate is another version");
     }
     let upstream = upstream(table.table("upstream", &keys::UPSTREAM).as_ref());
+    let health = health::health(table.table("health", &keys::HEALTH).as_ref());
     let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
     let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
     Some(Service {
@@ -54,6 +55,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
         stable: Arc::new(pools.0?),
         candidate: pools.1.map(Arc::new),
         upstream,
+        health: Arc::new(health),
         force,
         affinity,
     })
@@ -106,7 +108,8 @@ fn host_mode(value: Value<'_, '_>) -> Option<HostMode> {
     })
 }
 
-fn upstream_tls(table: &Table<'_>) -> Option<UpstreamTls> {
+/// TLS as a client; the section is that of the table's place.
+pub(super) fn upstream_tls(table: &Table<'_>) -> Option<UpstreamTls> {
     let ca = table.value("ca").map(pem::roots);
     let client = client_certificate(table);
     let sni = table.required("sni", "endpoints are IP addresses, so TLS needs the name to ask for and to verify");

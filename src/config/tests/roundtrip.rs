@@ -18,6 +18,7 @@ use crate::config::settings::{
 };
 use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
 use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
@@ -297,11 +298,15 @@ fn affinity() -> impl Strategy<Value = Affinity> {
     })
 }
 
+#[path = "health.rs"]
+mod probing;
+
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    (pools, upstream(), option::of(force()), affinity()).prop_map(
-        move |((stable, candidate), upstream, force, affinity)| {
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, force, affinity })
+    (pools, upstream(), probing::health(), option::of(force()), affinity()).prop_map(
+        move |((stable, candidate), upstream, health, force, affinity)| {
+            let health: Arc<Health> = Arc::new(health);
+            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity })
         },
     )
 }

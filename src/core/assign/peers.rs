@@ -37,6 +37,7 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
             drain_timeout: second,
             websocket_drain: second,
         },
+        health: std::sync::Arc::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -44,6 +44,7 @@ fn service(text: &str) -> Arc<Service> {
         stable: pool(words[1]),
         candidate: words.get(2).map(|c| pool(c)),
         upstream: upstream(),
+        health: std::sync::Arc::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

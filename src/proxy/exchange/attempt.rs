@@ -55,33 +55,68 @@ impl Exchange {
         }
     }
 
-    /// The next attempt in the current pool, or an answer if it has no endpoint left.
+    /// The next attempt in the current pool (in stable if that of the candidate has nobody ready), or an answer if it has no endpoint left.
     pub(super) fn send(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         if !self.is_allowed() {
             self.fall_back();
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
+        let mut picked = self.pick(service, random);
+        if picked.is_none() && self.leave_unready(service) {
+            picked = self.pick(service, random);
+        }
+        let live = &self.routing.live[service];
+        let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
+            let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
+            return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
+        };
+        let endpoint = Arc::clone(&live.pool(self.variant)[index]);
+        if self.tried_len < TRIED_MAX {
+            self.tried[self.tried_len] = (self.variant, index);
+            self.tried_len += 1;
+        }
+        Next::Send(self.attempt(endpoint, now, true))
+    }
+
+    /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
+    /// all the same (panic, stable only) decides it here.
+    fn pick(&self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
         let (active, live) = self.routing.service(service);
         let pool = live.pool(self.variant);
         let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
         let draw = random.u64(..);
-        let fresh = |i: usize| !tried.contains(&(variant, i));
+        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, i));
         let staying = |i: usize| fresh(i) && !pool[i].is_removed();
         let load = |i: usize| pool[i].in_flight();
         let balance = active.service.upstream.balance;
         let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
         let draw = Draw { random: draw, cursor, hashed: None };
-        let picked = pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
+        pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
             // One that is leaving finishes what it has begun, and that is better than losing the request.
             .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
-            .filter(|_| self.attempts < ATTEMPTS_MAX);
-        let Some(index) = picked else { return Next::Reply(self.reply(Termination::NoEndpoint)) };
-        let endpoint = Arc::clone(&pool[index]);
-        if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = (variant, index);
-            self.tried_len += 1;
+    }
+
+    /// Goes to stable if the request was assigned to a candidate nobody of which is ready. One that was ready once is charged: one
+    /// exposure, one bad. One that is still unknown has no share yet, so the request counts as assigned to stable. Whoever forces the
+    /// candidate wants to know.
+    fn leave_unready(&mut self, service: usize) -> bool {
+        let live = &self.routing.live[service];
+        let ready = live.pool(Variant::Candidate).iter().any(|endpoint| endpoint.is_ready());
+        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || ready {
+            return false;
         }
-        Next::Send(self.attempt(endpoint, now, true))
+        let lost = live.lost(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
+        if let Some(shard) = lost.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
+            shard.attempts.add(1);
+            shard.bad.add(1);
+            self.bad = true;
+        }
+        let unknown = self.attempts == 0 && !self.bad;
+        self.fall_back();
+        if unknown {
+            self.assignment = Assignment::Bucket;
+        }
+        true
     }
 
     fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
@@ -109,7 +144,7 @@ impl Exchange {
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
@@ -162,7 +197,7 @@ impl Exchange {
         let Some(service) = self.service else { return false };
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
+        (0..pool.len()).any(|i| pool[i].is_ready() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

@@ -4,6 +4,7 @@ mod attempts;
 mod begin;
 mod calls;
 mod counting;
+mod ready;
 mod withdrawn;
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use crate::core::snapshot::{Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::proxy::fixture::{facts, get, listener, response};
 use crate::state::counters::Cell;
-use crate::state::fixture::{route, service};
+use crate::state::fixture::{all_ready, route, service};
 use crate::state::live::{Registry, ServiceLive};
 
 /// Which worker the exchanges run on, of two.
@@ -98,6 +99,7 @@ impl Setup {
         let services = vec![ActiveService::new(web, running), other];
         let snapshot = Snapshot::build(1, &self.routes, services).expect("known services");
         let live = registry.resolve(&snapshot, previous);
+        all_ready(&live);
         Arc::new(Routing { snapshot, live })
     }
 }

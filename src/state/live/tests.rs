@@ -72,3 +72,97 @@ fn an_endpoint_is_forgotten_once_it_left_and_nobody_uses_it() {
     registry.sweep(&new_live, crate::clock::now());
     assert_eq!(registry.endpoints().len(), 1);
 }
+
+fn changed(
+    registry: &Registry,
+    before_live: &[Arc<ServiceLive>],
+    old: &Snapshot,
+    new: &Snapshot,
+) -> Vec<Arc<ServiceLive>> {
+    let live = registry.resolve(new, &before(old, before_live));
+    registry.sweep(&live, crate::clock::now());
+    live
+}
+
+/// Health survives a promotion: what was the candidate is the same endpoint as stable.
+#[test]
+fn health_goes_by_service_version_and_address_alone() {
+    let registry = registry();
+    let old = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(7))]);
+    let old_live = registry.resolve(&old, &HashMap::new());
+    old_live[0].candidate[0].health.set_readiness(Readiness::Ready);
+    let mut promoted = crate::core::service::Service::clone(&old.services[0].service);
+    (promoted.stable, promoted.candidate) = (promoted.candidate.take().expect("one"), Some(promoted.stable));
+    let new = snapshot(vec![(Arc::new(promoted), Running::idle(7))]);
+    let live = changed(&registry, &old_live, &old, &new);
+    assert!(live[0].stable[0].is_ready() && !Arc::ptr_eq(&live[0].stable[0], &old_live[0].candidate[0]));
+    assert!(Arc::ptr_eq(&live[0].stable[0].health, &old_live[0].candidate[0].health));
+    assert!(!live[0].candidate[0].is_ready(), "what it replaced was never ready");
+}
+
+#[test]
+fn an_endpoint_that_comes_back_has_to_be_asked_again() {
+    let registry = registry();
+    let (two, one) = (
+        snapshot(vec![(service("web", 2, None), Running::idle(0))]),
+        snapshot(vec![(service("web", 1, None), Running::idle(0))]),
+    );
+    let first = registry.resolve(&two, &HashMap::new());
+    crate::state::fixture::all_ready(&first);
+    let without = changed(&registry, &first, &two, &one);
+    let again = changed(&registry, &without, &one, &two);
+    assert!(Arc::ptr_eq(&again[0].stable[1], &first[0].stable[1]), "still in use, so the same");
+    assert!(again[0].stable[0].is_ready() && again[0].stable[1].health.readiness() == Readiness::Unknown);
+}
+
+#[test]
+fn ready_ones_stay_only_while_nobody_of_the_new_pool_is_ready() {
+    let registry = registry();
+    let old = snapshot(vec![(crate::state::fixture::service_at("web", 8_000, 2), Running::idle(0))]);
+    let new = snapshot(vec![(crate::state::fixture::service_at("web", 8_001, 3), Running::idle(0))]);
+    let ports = |live: &[Arc<ServiceLive>]| live[0].stable.iter().map(|e| e.key.address.port()).collect::<Vec<_>>();
+    let old_live = registry.resolve(&old, &HashMap::new());
+    old_live[0].stable[0].health.set_readiness(Readiness::Ready);
+    let live = changed(&registry, &old_live, &old, &new);
+    assert_eq!(ports(&live), [8_001, 8_002, 8_003, 8_000]);
+    live[0].stable[1].health.set_readiness(Readiness::Ready);
+    let live = changed(&registry, &live, &new, &new);
+    assert_eq!(ports(&live), [8_001, 8_002, 8_003]);
+    assert!(old_live[0].stable[0].is_removed());
+}
+
+#[test]
+fn a_candidate_keeps_nobody_of_another_release() {
+    let registry = registry();
+    let old = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(7))]);
+    let old_live = registry.resolve(&old, &HashMap::new());
+    crate::state::fixture::all_ready(&old_live);
+    let new = snapshot(vec![(service("web", 1, Some(("v3", 1))), Running::idle(8))]);
+    let live = changed(&registry, &old_live, &old, &new);
+    assert_eq!(live[0].candidate.len(), 1);
+    assert!(!live[0].candidate[0].is_ready() && old_live[0].candidate[0].is_removed());
+    let none = snapshot(vec![(service("web", 1, None), Running::idle(8))]);
+    assert!(changed(&registry, &live, &new, &none)[0].candidate.is_empty());
+}
+
+#[test]
+fn deep_probes_are_counted_per_variant() {
+    let registry = registry();
+    let both = snapshot(vec![(service("web", 2, Some(("v2", 1))), Running::idle(7))]);
+    let live = registry.resolve(&both, &HashMap::new());
+    let probed = |probe, error: Option<&str>| crate::state::health::Probed {
+        probe,
+        error: error.map(str::to_owned),
+        status: None,
+        latency: Duration::ZERO,
+        body: None,
+        at: Duration::ZERO,
+    };
+    for endpoint in &live[0].stable {
+        endpoint.probes.count(&probed(Probe::Deep, None));
+        endpoint.probes.count(&probed(Probe::Readiness, Some("down")));
+    }
+    live[0].candidate[0].probes.count(&probed(Probe::Deep, Some("down")));
+    assert_eq!(live[0].probe_failures(Variant::Stable), (2, 0));
+    assert_eq!(live[0].probe_failures(Variant::Candidate), (1, 1));
+}

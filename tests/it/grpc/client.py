@@ -132,11 +132,15 @@ def counts(to):
     return [int(word) for word in to.unary_unary(SERVICE + "Counts")(b"", timeout=CALL_SECONDS).split()]
 
 
-def wait_for_cancelled(to, before):
+def wait_for_more(to, which, before, otherwise):
     deadline = time.monotonic() + CALL_SECONDS
-    while counts(to)[1] <= before:
-        check(time.monotonic() < deadline, "the server was never told that the call is over")
+    while counts(to)[which] <= before:
+        check(time.monotonic() < deadline, otherwise)
         time.sleep(0.01)
+
+
+def wait_for_cancelled(to, before):
+    wait_for_more(to, 1, before, "the server was never told that the call is over")
 
 
 def deadlines(to):
@@ -157,10 +161,10 @@ def cancellation(to):
     check(next(call) == b"here", "the first message")
     call.cancel()
     wait_for_cancelled(to, before)
-    before = counts(to)[1]
+    _, before, held = counts(to)
     call = to.unary_unary(SERVICE + "Hold").future(b"")
     # It has to have reached the server, or there would be nothing to cancel there.
-    check(to.unary_unary(SERVICE + "Echo")(b"x", timeout=CALL_SECONDS) == b"x", "an echo")
+    wait_for_more(to, 2, held, "the call never came to the server")
     call.cancel()
     check(call.cancelled(), "not cancelled")
     wait_for_cancelled(to, before)

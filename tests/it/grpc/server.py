@@ -25,6 +25,7 @@ class Service:
         self.version = version
         self.lock = threading.Lock()
         self.cancelled = 0
+        self.held = 0
         self.calls = 0
 
     def begin(self, context):
@@ -77,6 +78,8 @@ class Service:
 
     def wait_for_end(self, context):
         gone = threading.Event()
+        with self.lock:
+            self.held += 1
         if not context.add_callback(gone.set) or gone.wait(HOLD_SECONDS):
             with self.lock:
                 self.cancelled += 1
@@ -99,7 +102,7 @@ class Service:
 
     def counts(self, request, context):
         with self.lock:
-            return b"%d %d" % (self.calls, self.cancelled)
+            return b"%d %d %d" % (self.calls, self.cancelled, self.held)
 
     def handlers(self):
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler

@@ -98,12 +98,45 @@ impl Site {
     pub(crate) async fn reload_ok(&self, config: &Config) {
         let answer = self.reload(&config.text()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
+        self.admin.probed().await;
     }
 }
 
 // === impl Admin ===
 
 impl Admin {
+    /// Returns once `/readyz` says that every endpoint was probed.
+    pub(crate) async fn ready(&self) {
+        eventually(WAIT_MAX, "the proxy to be ready", || async {
+            self.try_request("GET", "/readyz", "", "").await.ok().filter(|answer| answer.status == 200)
+        })
+        .await;
+    }
+
+    /// Returns once of every endpoint it is known whether it is ready.
+    pub(crate) async fn probed(&self) {
+        eventually(WAIT_MAX, "every endpoint to be probed", || async {
+            (!self.get("/v1/services").await.text().contains("\"health\":\"unknown\"")).then_some(())
+        })
+        .await;
+    }
+
+    /// The state of an endpoint of `web`, as the API has it.
+    pub(crate) async fn endpoint(&self, address: &str) -> Value {
+        let web = self.json("/v1/services/web").await;
+        let pools = ["stable", "candidate"].into_iter().filter_map(|pool| web[pool]["endpoints"].as_array());
+        let found = pools.flatten().find(|endpoint| endpoint["address"] == address).cloned();
+        found.unwrap_or_else(|| panic!("no {address} in {web}"))
+    }
+
+    /// The state of an endpoint of `web` once its health is `health`.
+    pub(crate) async fn until_health(&self, address: &str, health: &str) -> Value {
+        eventually(WAIT_MAX, &format!("{address} to be {health}"), || async {
+            Some(self.endpoint(address).await).filter(|endpoint| endpoint["health"] == health)
+        })
+        .await
+    }
+
     /// The answer to a GET.
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", "").await
@@ -202,6 +235,13 @@ impl Proxy {
         Self::start_text(dir, &text).await
     }
 
+    /// The same, but without waiting for `/readyz`.
+    pub(crate) async fn start_unready(build: impl FnOnce(Config) -> Config) -> Self {
+        let dir = TempDir::new();
+        dir.write(CONFIG, &build(Config::new(&dir)).text());
+        Self::launch(dir).await
+    }
+
     /// Starts with this file.
     pub(crate) async fn start_text(dir: TempDir, text: &str) -> Self {
         dir.write(CONFIG, text);
@@ -210,6 +250,12 @@ impl Proxy {
 
     /// Starts with the `tidegate.toml` that is in `dir`, whatever kind of file it is.
     pub(crate) async fn start_file(dir: TempDir) -> Self {
+        let proxy = Self::launch(dir).await;
+        proxy.admin.ready().await;
+        proxy
+    }
+
+    async fn launch(dir: TempDir) -> Self {
         let (config, base) = (dir.path().join(CONFIG), Config::new(&dir));
         let options = app::Options { config: config.clone() };
         let started = tokio::task::spawn_blocking(move || app::start(&options));

@@ -259,14 +259,23 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted.expect("a listening socket");
-                connections.spawn(serve_one(stream, Open::new(Arc::clone(&shared)), tls.clone()));
+                connections.spawn(serve_one(stream, Arc::clone(&shared), tls.clone()));
             }
             Some(ended) = connections.join_next() => ended.expect("a script that does not panic"),
         }
     }
 }
 
-async fn serve_one(stream: TcpStream, open: Open, tls: Option<TlsAcceptor>) {
+/// Whether anything comes on a connection. Probes that only connect send nothing, and are none of the connections tests count.
+async fn speaks(stream: &TcpStream) -> bool {
+    matches!(stream.peek(&mut [0]).await, Ok(1))
+}
+
+async fn serve_one(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
+    if !speaks(&stream).await {
+        return;
+    }
+    let open = Open::new(shared);
     // A peer that is gone already will be noticed by the first read.
     let _ = stream.set_nodelay(true);
     let wire = match tls {

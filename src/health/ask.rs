@@ -1,0 +1,183 @@
+//! One probe: connects, asks, judges. Everything is bounded by the probe's timeout.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::Uri;
+use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::grpc;
+use crate::clock;
+use crate::core::health::Probe;
+use crate::core::health::judge::{self, Answer};
+use crate::core::health::wanted::{Check, Health, ProbeTls, ProbeValue};
+use crate::core::service::{Service, UpstreamTls};
+use crate::net::http::{Request, request_over};
+use crate::net::tls::ALPN_HTTP1;
+use crate::net::tls_client::TlsClient;
+use crate::state::health::Probed;
+
+/// What probes call themselves.
+const USER_AGENT_VALUE: &str = concat!("tidegate-probe/", env!("CARGO_PKG_VERSION"));
+/// Most bytes of a body that are read and judged.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// What a connection has to speak for gRPC (RFC 7301).
+const ALPN_HTTP2: &[u8] = b"h2";
+
+/// How the endpoints of one service are asked, with everything prepared that does not depend on the endpoint.
+pub(super) struct Asker {
+    /// What the author wants.
+    pub(super) health: Arc<Health>,
+    upstream_tls: Option<UpstreamTls>,
+    /// TLS of requests; an error is the result of every probe.
+    tls: Option<Result<TlsClient, String>>,
+    headers: HeaderMap,
+}
+
+/// An answer that was judged: its status and body as far as they came, and the verdict.
+type Judged = (Option<u16>, Option<String>, Result<(), String>);
+
+// === impl Asker ===
+
+impl Asker {
+    pub(super) fn new(service: &Service) -> Self {
+        let health = Arc::clone(&service.health);
+        let tls = match &health.tls {
+            ProbeTls::Off => None,
+            ProbeTls::Own(own) => Some(own),
+            ProbeTls::Upstream => service.upstream.tls.as_ref(),
+        };
+        let alpn = if matches!(health.readiness, Check::Grpc(_)) { ALPN_HTTP2 } else { ALPN_HTTP1 };
+        let tls = tls.map(|tls| TlsClient::new(tls, &[alpn]));
+        let headers = headers(&health);
+        Self { health, upstream_tls: service.upstream.tls.clone(), tls, headers }
+    }
+
+    /// Whether it asks as `service` wants it.
+    pub(super) fn is_of(&self, service: &Service) -> bool {
+        self.health == service.health && self.upstream_tls == service.upstream.tls
+    }
+
+    /// How `probe` is asked; `None` if it is not.
+    pub(super) fn check(&self, probe: Probe) -> Option<&Check> {
+        let health = &self.health;
+        match probe {
+            Probe::Startup => health.startup.as_ref().map(|startup| &startup.check),
+            Probe::Readiness => Some(&health.readiness),
+            Probe::Liveness => health.liveness.as_ref(),
+            Probe::Deep => health.deep.as_ref().map(|deep| &deep.check),
+        }
+    }
+
+    /// Asks the endpoint at `address`.
+    pub(super) async fn ask(&self, address: SocketAddr, probe: Probe) -> Probed {
+        let began = clock::now();
+        let deadline = Instant::from_std(began + self.health.timeout);
+        let (status, body, verdict) = match self.check(probe) {
+            Some(check) => self.connect(address, check, probe, deadline).await,
+            None => (None, None, Ok(())),
+        };
+        let latency = clock::now().saturating_duration_since(began);
+        let verdict = verdict.and_then(|()| judge::latency(&self.health.expect, probe, latency));
+        Probed { probe, error: verdict.err(), status, latency, body, at: clock::unix_time() }
+    }
+
+    async fn connect(&self, address: SocketAddr, check: &Check, probe: Probe, deadline: Instant) -> Judged {
+        let address = SocketAddr::new(address.ip(), self.health.port.unwrap_or(address.port()));
+        let failed = |why: String| (None, None, Err(why));
+        let late = |what: &str| format!("{what} within {:?}", self.health.timeout);
+        let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return failed(format!("cannot connect to {address}: {error}")),
+            Err(_) => return failed(late(&format!("no connection to {address}"))),
+        };
+        // Nothing lost if it fails: only the delay of a second small write.
+        let _ = stream.set_nodelay(true);
+        let tls = match (&self.tls, check, &self.health.tls) {
+            (None, ..) | (Some(_), Check::Tcp, ProbeTls::Upstream) => {
+                return self.over(stream, address, check, probe, deadline).await;
+            }
+            (Some(Err(why)), ..) => return failed(why.clone()),
+            (Some(Ok(tls)), ..) => tls,
+        };
+        match timeout_at(deadline, tls.connector.connect(tls.name.clone(), stream)).await {
+            Ok(Ok(stream)) => self.over(stream, address, check, probe, deadline).await,
+            Ok(Err(error)) => failed(format!("the TLS handshake failed: {error}")),
+            Err(_) => failed(late("no TLS handshake")),
+        }
+    }
+
+    async fn over<S>(&self, stream: S, address: SocketAddr, check: &Check, probe: Probe, deadline: Instant) -> Judged
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let asked = async {
+            match check {
+                Check::Tcp => (None, None, Ok(())),
+                Check::Http(path) => self.http(stream, address, path, probe).await,
+                Check::Grpc(service) => {
+                    let (status, verdict) = match self.uri(address) {
+                        Ok(uri) => grpc::check(stream, uri, self.headers.clone(), service).await,
+                        Err(why) => (None, Err(why)),
+                    };
+                    (status, None, verdict)
+                }
+            }
+        };
+        let late = || (None, None, Err(format!("no answer within {:?}", self.health.timeout)));
+        timeout_at(deadline, asked).await.unwrap_or_else(|_| late())
+    }
+
+    async fn http<S>(&self, stream: S, address: SocketAddr, path: &str, probe: Probe) -> Judged
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Ok(host) = HeaderValue::from_str(&self.host(address)) else {
+            return (None, None, Err("the host is no field value".to_owned()));
+        };
+        let request = Request { headers: self.headers.clone(), ..Request::get(path) };
+        match request_over(stream, host, request, BODY_BYTES_MAX).await {
+            Ok((response, is_cut)) => {
+                let answer = Answer { status: response.status, body: &response.body, is_cut };
+                let verdict = judge::answer(&self.health.expect, probe, answer);
+                (Some(response.status), judge::head_of(&response.body), verdict)
+            }
+            Err(error) => (None, None, Err(error.to_string())),
+        }
+    }
+
+    fn host(&self, address: SocketAddr) -> String {
+        self.health.host.clone().unwrap_or_else(|| address.to_string())
+    }
+
+    fn uri(&self, address: SocketAddr) -> Result<Uri, String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(self.host(address));
+        uri.path_and_query("/grpc.health.v1.Health/Check").build().map_err(|error| format!("no such host: {error}"))
+    }
+}
+
+/// The fields every probe of a service sends.
+fn headers(health: &Health) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    for header in &health.headers {
+        let value = match &header.value {
+            ProbeValue::Written(text) => text.as_bytes(),
+            ProbeValue::Env(secret) => &secret.0,
+        };
+        // Both were checked when the file was read.
+        let (Ok(name), Ok(mut value)) =
+            (HeaderName::from_bytes(header.name.as_bytes()), HeaderValue::from_bytes(value))
+        else {
+            continue;
+        };
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+    headers
+}
