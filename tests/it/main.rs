@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod breakers;
+mod differential;
 mod forwarding;
 mod gate;
 mod grpc;
