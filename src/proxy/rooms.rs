@@ -111,9 +111,10 @@ impl Rooms {
         let mut queues = self.queues.borrow_mut();
         let wants = Some((endpoint.slot, link.dial_tag));
         let queue = queues.iter_mut().find(|queue| Arc::ptr_eq(&queue.pool, &endpoint.pool));
-        let Some(waiter) = queue.and_then(|queue| queue.waiters.pop_front_if(|front| front.wants == wants)) else {
+        let Some(queue) = queue.filter(|queue| queue.waiters.front().is_some_and(|front| front.wants == wants)) else {
             return Some(link);
         };
+        let Some(waiter) = queue.waiters.pop_front() else { return Some(link) };
         waiter.give(Grant::Link(link));
         None
     }
@@ -183,7 +184,10 @@ mod tests {
     /// Two endpoints of one pool, for two workers.
     fn endpoints() -> (Registry, Vec<Arc<EndpointLive>>) {
         let registry = Registry::new(2, clock::now());
-        let live = registry.resolve(&snapshot(vec![(service("web", 2, None), Running::idle(0))]), &Default::default());
+        let live = registry.resolve(
+            &snapshot(vec![(service("web", 2, None), Running::idle(0))]),
+            &std::collections::HashMap::default(),
+        );
         (registry, live[0].stable.clone())
     }
 

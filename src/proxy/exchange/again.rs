@@ -41,7 +41,8 @@ pub(super) struct History {
     share: Option<Instant>,
     /// An interim response reached the client.
     informed: bool,
-    failed: [Option<FailedAttempt>; FAILED_SHOWN_MAX],
+    /// At most [`FAILED_SHOWN_MAX`]; without a failure there is nothing to allocate.
+    failed: Vec<FailedAttempt>,
 }
 
 // === impl Budgets ===
@@ -114,7 +115,7 @@ impl Exchange {
             let endpoint = pool.get(usize::try_from(attempt.index).ok()?)?.key.address;
             Some(Failed { variant: attempt.variant, endpoint, how: attempt.outcome.how() })
         };
-        self.history.failed.iter().flatten().filter_map(shown)
+        self.history.failed.iter().filter_map(shown)
     }
 
     pub(super) fn rules(&self) -> Option<&RetryRules> {
@@ -185,10 +186,13 @@ impl Exchange {
     }
 
     pub(super) fn remember(&mut self, outcome: Outcome) {
-        if let (Some(slot), Some((variant, index))) =
-            (self.history.failed.iter_mut().find(|e| e.is_none()), self.endpoint)
-        {
-            *slot = Some(FailedAttempt { variant, index: u32::try_from(index).unwrap_or(u32::MAX), outcome });
+        if let Some((variant, index)) = self.endpoint.filter(|_| self.history.failed.len() < FAILED_SHOWN_MAX) {
+            self.history.failed.push(FailedAttempt { variant, index: narrow(index), outcome });
         }
     }
+}
+
+/// The place of an endpoint in its pool in few bytes: every client connection carries room for some.
+pub(super) fn narrow(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }

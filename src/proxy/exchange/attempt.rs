@@ -11,6 +11,7 @@ use crate::core::retry::Reason;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
+use super::again::narrow;
 use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
@@ -90,7 +91,7 @@ impl Exchange {
         };
         let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = at;
+            self.tried[self.tried_len] = (at.0, narrow(at.1));
             self.tried_len += 1;
         }
         self.attempt(service, at, now, true)
@@ -100,7 +101,7 @@ impl Exchange {
     fn pick_tried(&mut self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
         self.tried_len = 0;
         if let Some(last) = self.endpoint {
-            self.tried[0] = last;
+            self.tried[0] = (last.0, narrow(last.1));
             self.tried_len = 1;
         }
         self.pick(service, random).or_else(|| {
@@ -116,7 +117,7 @@ impl Exchange {
         let pool = live.pool(self.variant);
         let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
         let draw = random.u64(..);
-        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, i));
+        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, narrow(i)));
         let staying = |i: usize| fresh(i) && !pool[i].is_removed();
         let load = |i: usize| pool[i].in_flight();
         let balance = active.service.upstream.balance;
@@ -231,7 +232,7 @@ impl Exchange {
         let Some(service) = self.service else { return false };
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_ready() && wanted(&pool[i]) && !tried.contains(&(self.variant, i)))
+        (0..pool.len()).any(|i| pool[i].is_ready() && wanted(&pool[i]) && !tried.contains(&(self.variant, narrow(i))))
     }
 
     /// Who was tried last.

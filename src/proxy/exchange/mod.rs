@@ -150,7 +150,7 @@ pub struct Exchange {
     deadline: Option<Instant>,
     head_at: Option<Instant>,
     attempts: u32,
-    tried: [(Variant, usize); TRIED_MAX],
+    tried: [(Variant, u32); TRIED_MAX],
     tried_len: usize,
     history: History,
     reused: bool,

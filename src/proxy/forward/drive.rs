@@ -134,12 +134,11 @@ impl Drive<'_, '_> {
                 if turn.moved > 0 {
                     self.upload_moved = now;
                 }
-                match turn.waits {
-                    Some(waits) => self.upload_waits = waits,
-                    None => {
-                        self.serving.kept.whole = true;
-                        self.serving.exchange.sent(now);
-                    }
+                if let Some(waits) = turn.waits {
+                    self.upload_waits = waits;
+                } else {
+                    self.serving.kept.whole = true;
+                    self.serving.exchange.sent(now);
                 }
                 None
             }

@@ -275,7 +275,9 @@ impl Sessions {
                 asked.push(Arc::clone(pool));
             }
         }
-        asked.iter().for_each(|pool| self.close_idle(pool, pool.used(Limit::Pending)));
+        for pool in &asked {
+            self.close_idle(pool, pool.used(Limit::Pending));
+        }
     }
 
     /// Closes at most `most` idle sessions of `pool`.
