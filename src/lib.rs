@@ -60,6 +60,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod discovery;
 pub mod health;
 pub mod net;
 pub mod proxy;

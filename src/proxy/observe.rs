@@ -50,7 +50,7 @@ pub fn log(
         version: key.map_or("", |key| Version::as_str(&key.version)),
         variant: seen.endpoint.as_ref().map(|endpoint| endpoint.variant),
         assignment: exchange.service().map(|_| seen.assignment),
-        endpoint: key.map(|key| key.address),
+        endpoint: key.map(|key| &key.address),
         attempts: seen.attempts,
         retries: seen.attempts.saturating_sub(1),
         reused: seen.reused,

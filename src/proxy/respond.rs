@@ -31,6 +31,7 @@ impl Reply {
             Termination::BodyTooLarge => (413, "the request body is larger than allowed here"),
             Termination::NoRoute => (404, "no route takes this request"),
             Termination::NoEndpoint => (503, "no endpoint can take this request"),
+            Termination::Unresolved => (503, "no endpoint is known: its names are not resolved yet"),
             Termination::NotReady => (503, "no endpoint is ready: its probes fail or have not passed yet"),
             Termination::ConnectFailed => (502, "the upstream cannot be reached"),
             Termination::ConnectTimeout => (504, "the upstream did not accept a connection in time"),

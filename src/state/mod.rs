@@ -7,3 +7,4 @@ pub(crate) mod fixture;
 pub mod health;
 pub mod lifecycle;
 pub mod live;
+pub mod names;

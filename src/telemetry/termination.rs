@@ -19,6 +19,8 @@ pub enum Termination {
     NoRoute,
     /// The pool has no endpoint to try.
     NoEndpoint,
+    /// No name of the pool was answered yet.
+    Unresolved,
     /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
     NotReady,
     /// No connection to the upstream: refused, unreachable or TLS failed.
@@ -49,7 +51,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -58,6 +60,7 @@ impl Termination {
         Self::ClientIdle,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::Unresolved,
         Self::NotReady,
         Self::ConnectFailed,
         Self::ConnectTimeout,
@@ -85,6 +88,7 @@ impl Termination {
             Self::ClientIdle => "CI",
             Self::NoRoute => "PR",
             Self::NoEndpoint => "PN",
+            Self::Unresolved => "PU",
             Self::NotReady => "PH",
             Self::ConnectFailed => "UC",
             Self::ConnectTimeout => "UT",
@@ -113,6 +117,7 @@ impl Termination {
             Self::ClientIdle => "client stalled",
             Self::NoRoute => "no route",
             Self::NoEndpoint => "no endpoint",
+            Self::Unresolved => "names not resolved",
             Self::NotReady => "no endpoint ready",
             Self::ConnectFailed => "upstream connect failed",
             Self::ConnectTimeout => "upstream connect timed out",

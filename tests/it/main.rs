@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod discovery;
 mod forwarding;
 mod h2;
 mod h2_upstream;

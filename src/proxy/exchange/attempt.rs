@@ -67,8 +67,12 @@ impl Exchange {
         }
         let live = &self.routing.live[service];
         let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
-            let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
-            return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
+            let pool = live.pool(self.variant);
+            return Next::Reply(self.reply(match pool.iter().any(|endpoint| endpoint.is_ready()) {
+                _ if pool.is_empty() => Termination::Unresolved,
+                false => Termination::NotReady,
+                true => Termination::NoEndpoint,
+            }));
         };
         let endpoint = Arc::clone(&live.pool(self.variant)[index]);
         if self.tried_len < TRIED_MAX {
@@ -136,7 +140,7 @@ impl Exchange {
         }
         Attempt {
             number: self.attempts,
-            address: endpoint.key.address,
+            address: endpoint.key.address.clone(),
             in_flight: InFlight::begin(endpoint),
             may_reuse: counted,
         }

@@ -7,12 +7,13 @@
 mod attempt;
 mod call;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
+use crate::core::endpoint::Address;
 use crate::core::id::Variant;
 use crate::core::route::Target;
 use crate::core::service::Service;
@@ -67,7 +68,7 @@ pub struct Attempt {
     /// Counts the attempt as in flight.
     pub in_flight: InFlight,
     /// Where to connect.
-    pub address: SocketAddr,
+    pub address: Address,
     /// An idle connection may be used.
     pub may_reuse: bool,
 }

@@ -229,7 +229,7 @@ impl Serving<'_> {
         }
         let deadline = now + service.upstream.connect_timeout;
         let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
-        let dial = self.worker.dialer().dial(&service, attempt.address);
+        let dial = self.worker.dialer().dial(&service, &attempt.address);
         match within(down.alarm(), Some(deadline), dial).await {
             Some(Ok(io)) => {
                 let now = clock::now();

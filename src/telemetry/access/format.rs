@@ -2,6 +2,7 @@
 
 use super::Record;
 use super::digits;
+use crate::core::endpoint::Address;
 
 /// Longest free text (method, host, path, request id) shown, in bytes; the rest is cut off.
 pub const TEXT_MAX: usize = 8 * 1024;
@@ -28,7 +29,15 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record<'_>) {
     string(out, "variant", record.variant.map_or("", |v| v.as_str()).as_bytes());
     string(out, "assignment", record.assignment.map_or("", |a| a.as_str()).as_bytes());
     key(out, "endpoint");
-    quoted(out, record.endpoint, digits::socket);
+    match record.endpoint {
+        Some(Address::Unix(path)) => {
+            out.extend_from_slice(b"\"unix:");
+            escape(out, path.as_bytes());
+            out.push(b'"');
+        }
+        Some(Address::Ip(address)) => quoted(out, Some(*address), digits::socket),
+        None => out.extend_from_slice(b"null"),
+    }
     number(out, "attempts", u64::from(record.attempts));
     number(out, "retries", u64::from(record.retries));
     flag(out, "reused", record.reused);
@@ -67,8 +76,14 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     word(out, b" version=", record.version.as_bytes());
     word(out, b" variant=", record.variant.map_or("", |v| v.as_str()).as_bytes());
     word(out, b" assignment=", record.assignment.map_or("", |a| a.as_str()).as_bytes());
-    out.extend_from_slice(b" endpoint=");
-    or_dash(out, record.endpoint, digits::socket);
+    match record.endpoint {
+        Some(Address::Unix(path)) => word(out, b" endpoint=unix:", path.as_bytes()),
+        Some(Address::Ip(address)) => {
+            out.extend_from_slice(b" endpoint=");
+            digits::socket(out, *address);
+        }
+        None => out.extend_from_slice(b" endpoint=-"),
+    }
     for (name, value) in [
         (&b" tls="[..], u64::from(record.tls)),
         (b" attempts=", u64::from(record.attempts)),

@@ -19,6 +19,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("proxy", 3),
     ("health", 3),
     ("watch", 3),
+    ("discovery", 3),
     ("admin", 3),
     ("notify", 3),
     ("synthetic", 3),

@@ -17,19 +17,19 @@ fn a_failed_connect_goes_to_another_endpoint_then_to_stable_then_gives_up() {
     ] {
         let mut world = Setup { stable: 3, candidate: 3, ..Setup::default() }.build();
         let (mut exchange, mut last) = world.sent_off(&get(""));
-        let mut tried = vec![(last.number, last.address, is_candidate(&last))];
+        let mut tried = vec![(last.number, last.address.clone(), is_candidate(&last))];
         let reply = loop {
             match world.fail(&mut exchange, failure) {
                 Next::Send(next) => last = next,
                 Next::Reply(reply) => break reply,
             }
-            tried.push((last.number, last.address, is_candidate(&last)));
+            tried.push((last.number, last.address.clone(), is_candidate(&last)));
         };
         assert_eq!(
             tried.iter().map(|t| (t.0, t.2)).collect::<Vec<_>>(),
             [(1, true), (2, true), (3, false), (4, false)]
         );
-        let addresses: std::collections::BTreeSet<_> = tried.iter().map(|t| t.1).collect();
+        let addresses: std::collections::BTreeSet<_> = tried.iter().map(|t| t.1.clone()).collect();
         assert_eq!(addresses.len(), 4, "never the same endpoint twice");
         assert_eq!((reply.status, reply.termination), (status, termination));
         drop(last);

@@ -119,7 +119,7 @@ fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>) {
     tokio::task::spawn_local(async move {
         let (changed, pace) = worker.sessions().place(endpoint.slot);
         let opening = async {
-            let stream = worker.dialer().dial(&service, endpoint.key.address).await?;
+            let stream = worker.dialer().dial(&service, &endpoint.key.address).await?;
             open(&worker, stream, &endpoint, dial.tag, &changed, pace).await
         };
         let deadline = Some(clock::now() + service.upstream.connect_timeout);

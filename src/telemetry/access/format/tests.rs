@@ -1,5 +1,6 @@
 //! Exact lines, and what no bytes of a client can do to them.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,6 +10,9 @@ use super::*;
 use crate::core::assign::Assignment;
 use crate::core::id::Variant;
 use crate::telemetry::termination::Termination;
+
+static ENDPOINT: Address =
+    Address::Ip(SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 8_080));
 
 pub(in crate::telemetry::access) fn record() -> Record<'static> {
     Record {
@@ -28,7 +32,7 @@ pub(in crate::telemetry::access) fn record() -> Record<'static> {
         version: "v2",
         variant: Some(Variant::Candidate),
         assignment: Some(Assignment::Bucket),
-        endpoint: Some("[2001:db8::1]:8080".parse().expect("address")),
+        endpoint: Some(&ENDPOINT),
         attempts: 2,
         retries: 1,
         reused: true,
@@ -239,4 +243,12 @@ fn unescape(word: &str) -> Vec<u8> {
         };
     }
     out
+}
+
+#[test]
+fn unix_sockets_are_paths_escaped_like_everything_else() {
+    let endpoint = Address::Unix("/run/a b\"\u{7f}".into());
+    let record = Record { endpoint: Some(&endpoint), ..record() };
+    assert!(shown(json, &record).contains(r#""endpoint":"unix:/run/a b\"\u007f","#), "{}", shown(json, &record));
+    assert!(shown(text, &record).contains(r#" endpoint=unix:/run/a\x20b"\x7f tls"#), "{}", shown(text, &record));
 }
