@@ -103,14 +103,14 @@ impl<F: FnOnce()> Follower<F> {
         loop {
             let now = clock::now();
             self.ask(now);
-            if self.tells_at().is_some_and(|at| at <= now) {
+            if self.tells_at(now).is_some_and(|at| at <= now) {
                 self.tell().await;
             }
             self.end_first_round(now);
             let room = self.under_way.len() < ASKED_MAX;
             let due = self.names.values().filter_map(|name| name.due).min().filter(|_| room);
             let round = self.first_round.as_ref().map(|round| round.until);
-            let wake = [due, self.tells_at(), round].into_iter().flatten().min().unwrap_or(now + NEVER);
+            let wake = [due, self.tells_at(now), round].into_iter().flatten().min().unwrap_or(now + NEVER);
             tokio::select! {
                 biased;
                 changed = self.published.changed() => match changed {
@@ -144,7 +144,7 @@ impl<F: FnOnce()> Follower<F> {
         for (question, name) in due.take(ASKED_MAX.saturating_sub(self.under_way.len())) {
             name.due = None;
             let (resolver, asked) = (self.resolver.clone(), question.clone());
-            let task = self.asking.spawn(async move { resolver.ask(&asked).await });
+            let task = self.asking.spawn(async move { resolver.ask(&asked, now).await });
             self.under_way.insert(task.id(), question.clone());
         }
     }
@@ -188,9 +188,9 @@ impl<F: FnOnce()> Follower<F> {
     }
 
     /// When to tell control; nothing is new if never.
-    fn tells_at(&self) -> Option<Instant> {
+    fn tells_at(&self, now: Instant) -> Option<Instant> {
         let new = !self.resolution.answers.is_empty() || !self.resolution.news.is_empty();
-        let earliest = || self.told.map_or_else(clock::now, |told| told + PUBLISH_EVERY);
+        let earliest = || self.told.map_or(now, |told| told + PUBLISH_EVERY);
         new.then(earliest)
     }
 
@@ -201,7 +201,7 @@ impl<F: FnOnce()> Follower<F> {
 
     fn end_first_round(&mut self, now: Instant) {
         let over = |round: &FirstRound<F>| round.waits_for.is_empty() || round.until <= now;
-        let told = self.tells_at().is_none();
+        let told = self.tells_at(now).is_none();
         if let Some(round) = self.first_round.take_if(|round| told && over(round)) {
             (round.over)();
         }

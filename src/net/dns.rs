@@ -15,7 +15,6 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::clock;
 use crate::core::endpoint::Question;
 use crate::core::resolve::{Addresses, Found, Heard, Target, used};
 
@@ -50,9 +49,9 @@ impl Resolver {
         Self(Arc::new(Inner { servers, timeout, queries, made }))
     }
 
-    /// Asks. What cannot be had is said in the answer; how long that takes is bounded.
-    pub async fn ask(&self, question: &Question) -> Heard {
-        let resolver = match self.resolver() {
+    /// Asks, at `now`. What cannot be had is said in the answer; how long that takes is bounded.
+    pub async fn ask(&self, question: &Question, now: Instant) -> Heard {
+        let resolver = match self.resolver(now) {
             Ok(resolver) => resolver,
             Err(why) => return failed(question, &why),
         };
@@ -116,8 +115,7 @@ impl Resolver {
         }
     }
 
-    fn resolver(&self) -> Result<Arc<TokioResolver>, String> {
-        let now = clock::now();
+    fn resolver(&self, now: Instant) -> Result<Arc<TokioResolver>, String> {
         let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, resolver)) = &*made
             && now.saturating_duration_since(*at) < FILES

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::client::load::{Load, Plan};
+use crate::harness::client::{Load, Plan};
 use crate::harness::config::Config;
 use crate::harness::dns::{Dns, Mood};
 use crate::harness::proxy::{Proxy, Site};
@@ -39,9 +39,13 @@ fn by_names(config: Config, dns: &Dns, endpoints: &str) -> Config {
 
 /// The endpoints of stable once they are `expected`, all ready.
 async fn until_ready(site: &Site, expected: &[String]) {
+    until_pool(site, "stable", expected).await;
+}
+
+async fn until_pool(site: &Site, pool: &str, expected: &[String]) {
     eventually(WAIT_MAX, &format!("the endpoints {expected:?}"), || async {
         let web = site.admin.json("/v1/services/web").await;
-        let endpoints = web["stable"]["endpoints"].as_array().expect("a list").clone();
+        let endpoints = web[pool]["endpoints"].as_array().expect("a list").clone();
         let ready = endpoints.iter().all(|e| e["health"] == "ready" && e["leaving"].is_null());
         let found: Vec<_> = endpoints.iter().filter_map(|e| e["address"].as_str()).collect();
         (ready && found == expected).then_some(())
@@ -130,7 +134,7 @@ async fn a_candidate_without_an_answer_has_no_share_until_it_has_one() {
     tally.assert_clean();
     assert_eq!(tally.by_version.keys().collect::<Vec<_>>(), ["127.0.0.2"]);
     dns.host("canary.internal", 60, &["127.0.0.3"]);
-    proxy.admin.until_health(&format!("127.0.0.3:{port}"), "ready").await;
+    until_pool(&proxy, "candidate", &at(port, &["127.0.0.3"])).await;
     let tally = Load::run(&proxy.address(), &Plan::of(2, 50)).await;
     assert_eq!(tally.by_version.keys().collect::<Vec<_>>(), ["127.0.0.3"]);
 }

@@ -6,7 +6,7 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
 use super::QUICK;
-use crate::harness::client::load::{Load, Plan};
+use crate::harness::client::{Load, Plan};
 use crate::harness::config::Config;
 use crate::harness::files::TempDir;
 use crate::harness::proxy::Proxy;
