@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod dns;
 pub(crate) mod files;
 pub(crate) mod h2;
+pub(crate) mod h2_raw;
 pub(crate) mod pattern;
 pub(crate) mod proxy;
 pub(crate) mod tls;
