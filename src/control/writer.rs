@@ -279,11 +279,14 @@ impl Control {
             let live = self.registry.resolve(&snapshot, &self.live_by_name());
             self.publish_members(Routing { snapshot, live });
             let generation = self.current.snapshot.generation;
-            discovery::notes(&changes, generation).into_iter().for_each(|note| self.shared.journal.note(note));
+            for note in discovery::notes(&changes, generation) {
+                self.shared.journal.note(note);
+            }
         }
         let generation = self.current.snapshot.generation;
-        let news = resolution.news.into_iter().map(|news| discovery::note(news, generation));
-        news.for_each(|note| self.shared.journal.note(note));
+        for news in resolution.news {
+            self.shared.journal.note(discovery::note(news, generation));
+        }
     }
 
     /// Forgets answers nobody asks for any more.

@@ -246,8 +246,8 @@ impl Pool {
     /// A pool of fixed endpoints.
     #[must_use]
     pub fn fixed(version: Version, digest: Option<String>, endpoints: Vec<Endpoint>) -> Self {
-        let declare = |e: &Endpoint| Declared { place: Place::Fixed(e.address.clone()), weight: e.weight };
-        Self::new(version, digest, endpoints.iter().map(declare).collect())
+        let declare = |e: Endpoint| Declared { place: Place::Fixed(e.address), weight: e.weight };
+        Self::new(version, digest, endpoints.into_iter().map(declare).collect())
     }
 
     /// The same pool by what `answer` knows. An address several elements stand for is one endpoint, with the largest of their weights.
@@ -269,10 +269,14 @@ impl Pool {
             match (place, answered) {
                 (Place::Fixed(address), _) => add(address.clone(), *weight),
                 (Place::Host(_, port), Some(Answer::Host(addresses))) => {
-                    addresses.iter().for_each(|ip| add(Address::Ip((*ip, *port).into()), *weight));
+                    for ip in addresses {
+                        add(Address::Ip((*ip, *port).into()), *weight);
+                    }
                 }
                 (Place::Srv(_), Some(Answer::Srv(targets))) => {
-                    targets.iter().for_each(|(address, weight)| add(Address::Ip(*address), *weight));
+                    for (address, weight) in targets {
+                        add(Address::Ip(*address), *weight);
+                    }
                 }
                 _ => {}
             }

@@ -219,7 +219,7 @@ fn backoff(failures: u32, bounds: Bounds, random: u32) -> Duration {
     let longest = Duration::from_millis(BACKOFF_MS_MAX).min(bounds.max).max(bounds.min);
     let doubled = bounds.min.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     let pause = doubled.min(longest);
-    pause / 2 + micros(u128::from(random) * (pause / 2).as_micros() >> 32)
+    pause / 2 + micros((u128::from(random) * (pause / 2).as_micros()) >> 32)
 }
 
 fn micros(count: u128) -> Duration {
