@@ -264,13 +264,17 @@ async fn many_names_that_change_at_once_are_few_publications() {
     let (port, _upstreams) = together(&["127.0.0.2", "127.0.0.3"]).await;
     let dns = Dns::start().await;
     let names: Vec<_> = (0..40).map(|n| format!("n{n}.internal")).collect();
-    names.iter().for_each(|name| dns.host(name, 0, &["127.0.0.2"]));
+    for name in &names {
+        dns.host(name, 0, &["127.0.0.2"]);
+    }
     let endpoints: Vec<_> = names.iter().map(|name| format!("\"{name}:{port}\"")).collect();
     let proxy = Proxy::start(|c| by_names(c, &dns, &format!("[{}]", endpoints.join(", ")))).await;
     until_ready(&proxy, &at(port, &["127.0.0.2"])).await;
     let before = generation(&proxy).await;
     assert!(before <= 4, "{before} generations for 40 names");
-    names.iter().for_each(|name| dns.host(name, 0, &["127.0.0.3"]));
+    for name in &names {
+        dns.host(name, 0, &["127.0.0.3"]);
+    }
     until_ready(&proxy, &at(port, &["127.0.0.3"])).await;
     // Both addresses while some of the names have the old one; then the new alone; and one more when it is ready.
     let after = generation(&proxy).await;
