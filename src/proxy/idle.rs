@@ -1,6 +1,7 @@
 //! Idle connections to upstreams, per worker and endpoint: last in, first out, without a task of their own.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::state::live::EndpointLive;
@@ -11,13 +12,15 @@ use super::io::Stream;
 pub const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// Most idle connections per worker.
 pub const IDLE_MAX: usize = 4_096;
+/// Connections an endpoint keeps memory for while it has none.
+const ROOM: usize = 4;
 /// Longest life of a connection that is used again: what stands behind an address changes with time.
 pub const AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The idle connections of one worker.
 #[derive(Default)]
 pub struct Idle {
-    by_slot: HashMap<u64, Vec<Kept>>,
+    by_slot: HashMap<u64, Vec<Kept>, BuildHasherDefault<SlotHasher>>,
     count: usize,
 }
 
@@ -31,10 +34,14 @@ pub struct Link {
     pub dial_tag: u64,
 }
 
+/// Slots are numbers of our own, counted up: nobody can choose them to collide, so spreading their bits is enough.
+#[derive(Default)]
+struct SlotHasher(u64);
+
 struct Kept {
     link: Link,
-    since: Instant,
-    idle_max: Duration,
+    /// When it is too old to be used again.
+    until: Instant,
 }
 
 impl Idle {
@@ -57,7 +64,8 @@ impl Idle {
         }
         let stack = self.by_slot.entry(endpoint.slot).or_default();
         if stack.len() < IDLE_PER_ENDPOINT_MAX {
-            stack.push(Kept { link, since: now, idle_max });
+            let until = (now + idle_max).min(link.opened + AGE_MAX);
+            stack.push(Kept { link, until });
             self.count += 1;
         }
     }
@@ -69,7 +77,11 @@ impl Idle {
                 return false;
             }
             stack.retain_mut(|kept| kept.is_usable(now));
-            !stack.is_empty()
+            // An empty stack stays: its endpoint will be used again, and then without asking for memory.
+            if stack.is_empty() {
+                stack.shrink_to(ROOM);
+            }
+            true
         });
         self.count = self.by_slot.values().map(Vec::len).sum();
     }
@@ -93,12 +105,30 @@ impl Idle {
     }
 }
 
+// === impl SlotHasher ===
+
+impl Hasher for SlotHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, slot: u64) {
+        // Fibonacci hashing (Knuth, TAOCP 6.4): the table takes the top bits and the bottom ones.
+        self.0 = (self.0 ^ slot).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 // === impl Kept ===
 
 impl Kept {
     fn is_usable(&mut self, now: Instant) -> bool {
-        let age = |since: Instant| now.saturating_duration_since(since);
-        age(self.since) < self.idle_max && age(self.link.opened) < AGE_MAX && self.link.io.is_quiet()
+        now < self.until && self.link.io.is_quiet()
     }
 }
 

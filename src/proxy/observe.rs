@@ -32,7 +32,7 @@ pub fn log(
     if !access.wants(draw()) {
         return 0;
     }
-    let key = seen.endpoint.as_ref().map(|endpoint| &endpoint.key);
+    let key = exchange.endpoint().map(|endpoint| &endpoint.key);
     access.write(&Record {
         request_id: head.known(Known::XRequestId).unwrap_or(exchange.request_id()),
         client: exchange.client(),
@@ -48,7 +48,7 @@ pub fn log(
         route: exchange.route_label().unwrap_or_default(),
         service: exchange.settings().map_or("", |service| Name::as_str(&service.name)),
         version: key.map_or("", |key| Version::as_str(&key.version)),
-        variant: seen.endpoint.as_ref().map(|endpoint| endpoint.variant),
+        variant: exchange.endpoint().map(|endpoint| endpoint.variant),
         assignment: exchange.service().map(|_| seen.assignment),
         endpoint: key.map(|key| &key.address),
         attempts: seen.attempts,
@@ -57,8 +57,8 @@ pub fn log(
         request_bytes: volume.up,
         response_bytes: volume.down,
         duration: seen.duration,
-        connect: seen.connect,
-        upstream_head: seen.upstream,
+        connect: exchange.connect_time(),
+        upstream_head: exchange.upstream_time(),
         ..blank(facts, seen.termination)
     })
 }

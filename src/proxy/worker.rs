@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::state::counters::{ProcessCounters, WorkerShard};
-use crate::state::current::{Current, CurrentCache, Routing};
+use crate::state::current::{Current, CurrentCache};
 use crate::state::live::{EndpointLive, Registry};
 use crate::telemetry::access::AccessLog;
 
 use super::dial::{Dialer, SharedConnector};
-use super::exchange::{Exchange, Failure, Next, Observation, Policy, Replay};
+use super::exchange::{Exchange, Failure, Held, Next, Observation, Policy, Replay};
 use super::facts::ConnFacts;
 use super::forward::Volume;
 use super::h2::up::sessions::Sessions;
@@ -72,7 +71,8 @@ pub struct Parts {
 /// The state of one worker, shared by its tasks.
 pub struct Worker {
     policy: Rc<Policy>,
-    current: RefCell<CurrentCache>,
+    current: RefCell<(CurrentCache, Held)>,
+    clock: Cell<Instant>,
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
@@ -82,8 +82,8 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     scratch: RefCell<RouteScratch>,
     access: RefCell<AccessLog>,
-    /// When it was, in seconds since 1970, as HTTP writes it.
-    date: RefCell<(u64, Rc<str>)>,
+    /// The time as HTTP writes it, and when it is another.
+    date: RefCell<(Instant, HttpDate)>,
     draining: Cell<Option<Draining>>,
     connections: Cell<usize>,
     accepting: Cell<usize>,
@@ -100,13 +100,10 @@ pub struct Draining {
     pub idle_until: Instant,
 }
 
-/// Runs a worker until it is told to drain and nothing is left, or `stopped` says so.
-pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>, stopped: watch::Receiver<bool>) {
-    let local = LocalSet::new();
-    local.run_until(serve(Worker::new(parts), commands, stopped)).await;
-}
-
-async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
+/// Runs a worker until it is told to drain and nothing is left, or `stopped` says so; within a [`tokio::runtime::LocalRuntime`], which
+/// its other tasks end with.
+pub async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
+    let worker = Worker::new(parts);
     tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
     tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
     loop {
@@ -142,12 +139,15 @@ async fn sweeping(worker: Rc<Worker>) {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Rc<Self> {
-        let policy = Policy { worker: parts.index, process: parts.process, session_secret: parts.session_secret };
+        let (process, session_secret) = (parts.process, parts.session_secret);
+        let policy = Policy { worker: parts.index, process, session_secret, spare: RefCell::default() };
+        let now = clock::now();
         Rc::new(Self {
             policy: Rc::new(policy),
-            current: RefCell::new(parts.current.cached()),
+            current: RefCell::new((parts.current.cached(), Rc::new(parts.current.load()))),
+            clock: Cell::new(now),
             registry: parts.registry,
-            timers: Timers::new(clock::now()),
+            timers: Timers::new(now),
             idle: RefCell::default(),
             sessions: RefCell::default(),
             buffers: RefCell::default(),
@@ -155,7 +155,7 @@ impl Worker {
             random: RefCell::new(fastrand::Rng::new()),
             scratch: RefCell::default(),
             access: RefCell::new(parts.access),
-            date: RefCell::new((0, Rc::from(""))),
+            date: RefCell::new((now, clock::http_date())),
             draining: Cell::new(None),
             connections: Cell::new(0),
             accepting: Cell::new(0),
@@ -164,23 +164,47 @@ impl Worker {
     }
 
     /// What is published now.
-    pub fn routing(&self) -> Arc<Routing> {
-        Arc::clone(self.current.borrow_mut().load())
+    pub fn routing(&self) -> Held {
+        let (cache, held) = &mut *self.current.borrow_mut();
+        let newest = cache.load();
+        if !Arc::ptr_eq(newest, held) {
+            *held = Rc::new(Arc::clone(newest));
+        }
+        Rc::clone(held)
     }
 
-    /// Begins a request whose first byte came at `arrived`.
+    /// Reads the clock, for everything that is done at this turn of a task.
+    pub fn tick(&self) -> Instant {
+        let now = clock::now();
+        self.clock.set(now);
+        now
+    }
+
+    /// What the clock said at the last [`Worker::tick`]. For whoever comes from one without having waited in between: what a request takes
+    /// of our own time within one turn, some microseconds, is not worth a look at the clock at every step.
+    pub fn now(&self) -> Instant {
+        self.clock.get()
+    }
+
+    /// Takes back the memory of a cookie that has been sent.
+    pub fn give_cookie(&self, cookie: Vec<u8>) {
+        self.policy.spare.replace(cookie);
+    }
+
+    /// Begins a request whose first byte came at `arrived`, right after a [`Worker::tick`].
+    #[inline]
     pub fn begin(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> (Exchange, Next) {
         let routing = self.routing();
         let (mut scratch, mut random) = (self.scratch.borrow_mut(), self.random.borrow_mut());
         let (mut exchange, next) =
-            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, clock::now(), &mut random);
+            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, self.now(), &mut random);
         exchange.arrived(arrived);
         (exchange, next)
     }
 
     /// Asks the exchange what to do after a failure.
     pub fn failed(&self, exchange: &mut Exchange, failure: Failure, replay: Replay) -> Next {
-        exchange.failed(failure, replay, clock::now(), &mut self.random.borrow_mut())
+        exchange.failed(failure, replay, self.tick(), &mut self.random.borrow_mut())
     }
 
     /// Writes the access log line of a request.
@@ -227,13 +251,14 @@ impl Worker {
     }
 
     /// The time as HTTP writes it, read once a second.
-    pub fn http_date(&self) -> Rc<str> {
-        let seconds = clock::unix_time().as_secs();
+    pub fn http_date(&self) -> HttpDate {
+        let now = self.tick();
         let mut date = self.date.borrow_mut();
-        if date.0 != seconds {
-            *date = (seconds, clock::http_date().into());
+        if date.0 <= now {
+            let left = Duration::from_nanos(u64::from(1_000_000_000 - clock::unix_time().subsec_nanos()));
+            *date = (now + left, clock::http_date());
         }
-        Rc::clone(&date.1)
+        date.1
     }
 
     /// A new alarm.
@@ -341,3 +366,6 @@ fn count(cell: &Cell<usize>, began: bool, changed: &Notify) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,7 @@ impl Cell {
 impl Histogram {
     /// Counts one duration; only its one writer may call this.
     pub fn record(&self, duration: std::time::Duration) {
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let us = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
         let bucket = DURATION_BOUNDS_US.partition_point(|&bound| bound < us);
         self.buckets[bucket].add(1);
         self.sum_us.add(us);

@@ -10,6 +10,7 @@ mod h2;
 mod h2_upstream;
 mod harness;
 mod health;
+mod memory;
 mod pairs;
 mod peers;
 mod refusals;

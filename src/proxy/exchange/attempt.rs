@@ -1,7 +1,7 @@
 //! Where the next attempt of a request goes: an endpoint of its pool, another one, stable instead of the candidate, or nowhere.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
 use crate::core::balance::{Balance, Draw, Equals, pick};
@@ -74,12 +74,12 @@ impl Exchange {
                 true => Termination::NoEndpoint,
             }));
         };
-        let endpoint = Arc::clone(&live.pool(self.variant)[index]);
+        let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = (self.variant, index);
+            self.tried[self.tried_len] = at;
             self.tried_len += 1;
         }
-        Next::Send(self.attempt(endpoint, now, true))
+        Next::Send(self.attempt(service, at, now, true))
     }
 
     /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
@@ -123,8 +123,9 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
-        self.endpoint = Some(Arc::clone(&endpoint));
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Attempt {
+        let endpoint = Arc::clone(&self.routing.live[service].pool(at.0)[at.1]);
+        self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
         self.reused = false;
@@ -148,16 +149,16 @@ impl Exchange {
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
         {
             return next;
         }
-        match self.endpoint.clone() {
-            Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
-            None => Next::Reply(self.reply(Termination::UpstreamReset)),
+        match (self.service, self.endpoint) {
+            (Some(service), Some(at)) => Next::Send(self.attempt(service, at, now, false)),
+            _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
 
@@ -193,7 +194,7 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
         !self.is_allowed() || (leaving && self.has_staying())
     }
 
@@ -202,6 +203,25 @@ impl Exchange {
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
         (0..pool.len()).any(|i| pool[i].is_ready() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
+    }
+
+    /// Who was tried last.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
+        let (variant, index) = self.endpoint?;
+        Some(&self.routing.live[self.service?].pool(variant)[index])
+    }
+
+    /// From the beginning of the last attempt to its connection.
+    #[must_use]
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.connected.map(|at| at.saturating_duration_since(self.attempt_began))
+    }
+
+    /// From the request fully sent to the response head.
+    #[must_use]
+    pub fn upstream_time(&self) -> Option<Duration> {
+        self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

@@ -7,6 +7,7 @@
 mod attempt;
 mod call;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
-use crate::state::live::{EndpointLive, InFlight};
+use crate::state::live::InFlight;
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -49,7 +50,12 @@ pub struct Policy {
     pub process: Arc<ProcessCounters>,
     /// Key of session cookies for services without a secret of their own.
     pub session_secret: [u8; 32],
+    /// Memory for the cookie of one response.
+    pub spare: RefCell<Vec<u8>>,
 }
+
+/// The published state as the requests of one worker hold it: counted without atomics, which all workers would fight for.
+pub type Held = Rc<Arc<Routing>>;
 
 /// What to do next for a request.
 #[derive(Debug)]
@@ -122,25 +128,19 @@ pub struct Observation {
     pub status: u16,
     /// How the variant was chosen.
     pub assignment: Assignment,
-    /// Who was tried last.
-    pub endpoint: Option<Arc<EndpointLive>>,
     /// Attempts begun.
     pub attempts: u32,
     /// The last attempt went over a reused connection.
     pub reused: bool,
     /// From the first byte of the head to the end.
     pub duration: Duration,
-    /// From the beginning of the last attempt to its connection.
-    pub connect: Option<Duration>,
-    /// From the request fully sent to the response head.
-    pub upstream: Option<Duration>,
 }
 
 /// The policy of one request.
 #[derive(Debug)]
 pub struct Exchange {
     policy: Rc<Policy>,
-    routing: Arc<Routing>,
+    routing: Held,
     service: Option<usize>,
     route: Option<usize>,
     variant: Variant,
@@ -175,7 +175,8 @@ pub struct Exchange {
     refusals: u32,
     bad: bool,
     status: u16,
-    endpoint: Option<Arc<EndpointLive>>,
+    /// Who was tried last: the variant, and the place in its pool.
+    endpoint: Option<(Variant, usize)>,
     ended: bool,
 }
 
@@ -185,7 +186,7 @@ impl Exchange {
     /// Decides where a request goes first.
     pub fn begin(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         scratch: &mut RouteScratch,
@@ -242,7 +243,7 @@ impl Exchange {
 
     fn new(
         policy: &Rc<Policy>,
-        routing: &Arc<Routing>,
+        routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
         now: Instant,
@@ -250,7 +251,7 @@ impl Exchange {
     ) -> Self {
         Self {
             policy: Rc::clone(policy),
-            routing: Arc::clone(routing),
+            routing: Rc::clone(routing),
             service: None,
             route: None,
             variant: Variant::Stable,
@@ -318,7 +319,7 @@ impl Exchange {
         [head, self.call_until].into_iter().flatten().min()
     }
 
-    /// Judges a final response head; the value of a `Set-Cookie` to add to it.
+    /// Judges a final response head; the value of a `Set-Cookie` to add to it, in the memory of [`Policy::spare`].
     pub fn response(&mut self, head: &ResponseHead, now: Instant) -> Option<Vec<u8>> {
         self.head_at = Some(now);
         self.status = head.status;
@@ -351,12 +352,9 @@ impl Exchange {
             termination,
             status: self.status,
             assignment: self.assignment,
-            endpoint: self.endpoint.clone(),
             attempts: self.attempts,
             reused: self.reused,
             duration,
-            connect: self.connected.map(|at| at.saturating_duration_since(self.attempt_began)),
-            upstream: self.sent.and_then(|sent| Some(self.head_at?.saturating_duration_since(sent))),
         }
     }
 
@@ -435,7 +433,7 @@ impl Exchange {
             return None;
         }
         let affinity = &active.service.affinity;
-        Some(sticky::set_cookie(affinity, id, self.variant, self.seal(active), self.secure))
+        Some(sticky::set_cookie(self.policy.spare.take(), affinity, id, self.variant, self.seal(active), self.secure))
     }
 
     fn seal<'a>(&'a self, active: &'a ActiveService) -> SessionSeal<'a> {
@@ -456,7 +454,7 @@ impl Exchange {
     }
 
     fn shard(&self) -> Option<&EndpointShard> {
-        Some(self.endpoint.as_ref()?.counters.of(self.policy.worker))
+        Some(self.endpoint()?.counters.of(self.policy.worker))
     }
 }
 

@@ -66,7 +66,12 @@ impl Default for Setup {
 
 impl Setup {
     fn build(self) -> World {
-        let policy = Policy { worker: WORKER, process: Arc::new(ProcessCounters::new(2)), session_secret: [7; 32] };
+        let policy = Policy {
+            worker: WORKER,
+            process: Arc::new(ProcessCounters::new(2)),
+            session_secret: [7; 32],
+            spare: std::cell::RefCell::default(),
+        };
         let now = clock::now();
         let registry = Registry::new(2, now);
         let routing = self.routing(&registry, &HashMap::new());
@@ -106,7 +111,8 @@ impl Setup {
 
 impl World {
     fn begin(&mut self, head: &RequestHead) -> (Exchange, Next) {
-        Exchange::begin(&self.policy, &self.routing, head, &self.facts, &mut self.scratch, self.now, &mut self.random)
+        let held = Rc::new(Arc::clone(&self.routing));
+        Exchange::begin(&self.policy, &held, head, &self.facts, &mut self.scratch, self.now, &mut self.random)
     }
 
     /// Begins a request that has to be sent.

@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::clock;
 use crate::proxy::body::{Broken, Fault, Pump, WaitsFor};
 use crate::proxy::exchange::Failure;
 use crate::proxy::facts::ConnFacts;
@@ -31,6 +30,8 @@ pub(super) struct Drive<'a, 'b> {
     download_moved: Instant,
     interims: u32,
     last: bool,
+    /// When the attempt began, until the first turn.
+    begun: Option<Instant>,
 }
 
 pub(super) enum Driven {
@@ -61,6 +62,7 @@ impl<'a, 'b> Drive<'a, 'b> {
             download_moved: now,
             interims: 0,
             last: false,
+            begun: Some(now),
         }
     }
 }
@@ -72,7 +74,11 @@ impl Drive<'_, '_> {
         down: &mut D,
         up: &mut U,
     ) -> Poll<Driven> {
-        let now = clock::now();
+        // The first turn follows the beginning of the attempt at once.
+        let now = match self.begun.take() {
+            Some(now) => now,
+            None => self.serving.worker.tick(),
+        };
         if let Some(outcome) = self.turn_upload(cx, down, up, now) {
             return over(outcome);
         }
@@ -214,6 +220,9 @@ impl Drive<'_, '_> {
         // A connection whose request is still arriving cannot tell where the next one begins.
         self.last |= self.serving.last || self.upload != Pump::Done;
         self.last = down.respond(head, cookie.as_deref(), self.last);
+        if let Some(cookie) = cookie {
+            self.serving.worker.give_cookie(cookie);
+        }
         if self.replayed == self.serving.kept.bytes.len() {
             self.serving.kept.forget();
             self.replayed = 0;

@@ -134,6 +134,7 @@ pub struct Volume {
 /// Serves one request; `last` says that its connection takes no other one. Returns whether the connection may go on.
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
+    worker.tick();
     let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
     let mut kept = Kept::default();
     let mut volume = Volume::default();
@@ -142,7 +143,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Next::Send(attempt) => attempt,
             Next::Reply(reply) => {
                 let reply = exchange.worded(reply);
-                break answer(down, &reply, last, &mut volume).await;
+                break answer(down, worker, &reply, last, &mut volume).await;
             }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
@@ -151,7 +152,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
             Outcome::BadBody(reply) => {
                 let reply = exchange.worded(reply);
-                break answer(down, &reply, true, &mut volume).await;
+                break answer(down, worker, &reply, true, &mut volume).await;
             }
             Outcome::Cut(termination) => {
                 down.cut(termination);
@@ -160,7 +161,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
             Outcome::Tunnelled(termination) => break (termination, false),
         }
     };
-    let observation = exchange.end(termination, clock::now());
+    let observation = exchange.end(termination, worker.now());
     worker.observe(&exchange, &observation, down.head(), &facts, volume);
     reusable
 }
@@ -178,47 +179,65 @@ impl Serving<'_> {
     async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Outcome {
         let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
         let served = match protocol {
-            Some(Protocol::Http2) => match self.lease(down, attempt).await {
-                Ok(up) => Ok(self.serve(down, up, attempt).await),
-                Err(failure) => Err(failure),
-            },
-            _ => match self.connect(down, attempt).await {
-                Ok(up) => Ok(self.serve(down, up, attempt).await),
-                Err(failure) => Err(failure),
-            },
+            // Boxed: every connection would carry room for a stream of a session that is somewhere else.
+            Some(Protocol::Http2) => Box::pin(self.over_session(down, attempt)).await,
+            _ => self.over_connection(down, attempt).await,
         };
         served.unwrap_or_else(Outcome::Failed)
     }
 
-    async fn serve<D: Downstream, U: Upstream>(&mut self, down: &mut D, mut up: U, attempt: &Attempt) -> Outcome {
+    async fn over_session<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Failure> {
+        let mut up = self.lease(down, attempt).await?;
+        let (outcome, clean) = self.serve(down, &mut up, attempt).await;
+        self.finish(up, attempt, clean);
+        Ok(outcome)
+    }
+
+    async fn over_connection<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Failure> {
+        let mut up = self.connect(down, attempt).await?;
+        let (outcome, clean) = self.serve(down, &mut up, attempt).await;
+        self.finish(up, attempt, clean);
+        Ok(outcome)
+    }
+
+    /// Moves everything both ways. With the outcome comes whether the upstream connection is between messages.
+    async fn serve<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        attempt: &Attempt,
+    ) -> (Outcome, bool) {
         let endpoint = attempt.in_flight.endpoint();
-        let Some(service) = self.exchange.settings().map(Arc::clone) else {
-            return Outcome::Failed(Failure::Connect);
-        };
         // Only what dies on a connection that was open before, or is refused, is sent again.
         self.kept.max = if self.exchange.is_reused() || U::MAY_REFUSE { REPLAY_MAX } else { 0 };
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let mut drive = Drive::new(self, endpoint, clock::now());
-        let outcome = poll_fn(|cx| drive.poll(cx, down, &mut up)).await;
-        match outcome {
+        let mut drive = Drive::new(self, endpoint, self.worker.now());
+        match poll_fn(|cx| drive.poll(cx, down, up)).await {
             Driven::Upgraded => {
                 self.exchange.upgraded();
-                let ended =
-                    upgrade::tunnel(down, &mut up, self.worker, self.exchange, endpoint, &service, self.volume).await;
-                up.finish(self.worker, endpoint, Duration::ZERO, false);
-                Outcome::Tunnelled(ended)
+                let Some(service) = self.exchange.settings().map(Arc::clone) else {
+                    return (Outcome::Failed(Failure::Connect), false);
+                };
+                // Boxed: it is large and rare, and every connection would carry room for it.
+                let tunnel =
+                    Box::pin(upgrade::tunnel(down, up, self.worker, self.exchange, endpoint, &service, self.volume));
+                let ended = tunnel.await;
+                self.worker.tick();
+                (Outcome::Tunnelled(ended), false)
             }
-            Driven::Over { outcome, clean } => {
-                up.finish(self.worker, endpoint, service.upstream.keepalive_idle, clean);
-                outcome
-            }
+            Driven::Over { outcome, clean } => (outcome, clean),
         }
+    }
+
+    fn finish<U: Upstream>(&self, up: U, attempt: &Attempt, clean: bool) {
+        let idle_max = self.exchange.settings().map_or(Duration::ZERO, |service| service.upstream.keepalive_idle);
+        up.finish(self.worker, attempt.in_flight.endpoint(), idle_max, clean);
     }
 
     /// An idle connection, or a new one within the connect timeout.
     async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Failure> {
         let endpoint = attempt.in_flight.endpoint();
-        let now = clock::now();
+        let now = self.worker.now();
         let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
         if attempt.may_reuse
@@ -230,9 +249,9 @@ impl Serving<'_> {
         let deadline = now + service.upstream.connect_timeout;
         let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
         let dial = self.worker.dialer().dial(&service, &attempt.address);
-        match within(down.alarm(), Some(deadline), dial).await {
+        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
             Some(Ok(io)) => {
-                let now = clock::now();
+                let now = self.worker.tick();
                 self.exchange.connected(false, now);
                 if self.exchange.is_withdrawn() {
                     return Err(Failure::Withdrawn);
@@ -254,7 +273,7 @@ impl Serving<'_> {
         let wanted = Wanted { service: &service, endpoint, dial_tag };
         match within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await {
             Some(Ok((lease, reused))) => {
-                self.exchange.connected(reused, clock::now());
+                self.exchange.connected(reused, self.worker.tick());
                 // A stream may have taken a while to become free, and that of a replay comes after a failure.
                 if self.exchange.is_withdrawn() {
                     return Err(Failure::Withdrawn);
@@ -283,7 +302,13 @@ fn is_ours(error: &std::io::Error) -> bool {
 }
 
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.
-async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: &mut Volume) -> (Termination, bool) {
+async fn answer<D: Downstream>(
+    down: &mut D,
+    worker: &Worker,
+    reply: &Reply,
+    last: bool,
+    volume: &mut Volume,
+) -> (Termination, bool) {
     let read = poll_fn(|cx| Poll::Ready(skip_body(cx, down, volume))).await;
     let last = down.reply(reply, last || reply.close || !read);
     let deadline = clock::now() + down.facts().listener.limits.body_idle;
@@ -291,7 +316,9 @@ async fn answer<D: Downstream>(down: &mut D, reply: &Reply, last: bool, volume: 
         Poll::Ready(result) => Poll::Ready(result.is_ok()),
         Poll::Pending => down.alarm().poll_until(cx, Some(deadline), clock::now()).map(|()| false),
     });
-    if sent.await { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
+    let sent = sent.await;
+    worker.tick();
+    if sent { (reply.termination, !last) } else { (Termination::ClientAbort, false) }
 }
 
 /// Skips what has arrived of a request body. Whether that was all of it.

@@ -3,7 +3,6 @@
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::clock;
 use crate::config::settings::Underscores;
 use crate::proxy::edits::RequestEdits;
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
@@ -48,6 +47,7 @@ impl H1Upstream {
         wire.input.attach(&mut buffers);
         wire.out = buffers.take();
         head.bytes = buffers.take();
+        head.fields = buffers.take_fields();
         Self { wire, opened, dial_tag, head, scan: ScanState::default(), head_request: false, answered: false }
     }
 
@@ -56,6 +56,7 @@ impl H1Upstream {
         self.wire.input.detach(&mut buffers);
         buffers.give(std::mem::take(&mut self.wire.out));
         buffers.give(std::mem::take(&mut self.head.bytes));
+        buffers.give_fields(std::mem::take(&mut self.head.fields));
     }
 }
 
@@ -118,7 +119,7 @@ impl Upstream for H1Upstream {
         self.give_back(worker);
         if reusable && !worker.is_draining() {
             let link = Link { io: self.wire.io, opened: self.opened, dial_tag: self.dial_tag };
-            worker.idle().keep(endpoint, link, idle_max, clock::now());
+            worker.idle().keep(endpoint, link, idle_max, worker.now());
         }
     }
 }

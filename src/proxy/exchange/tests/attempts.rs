@@ -243,6 +243,9 @@ fn the_deadline_begins_when_the_request_is_sent_and_is_shared_by_all_attempts() 
     exchange.response(&response(200, ""), answered);
     assert_eq!(exchange.deadline(), None, "a running body is never cut by it");
     let seen = exchange.end(Termination::Complete, world.later(1_000));
-    assert_eq!(seen.upstream, Some(Duration::from_millis(50)));
-    assert_eq!((seen.connect, seen.duration), (Some(Duration::from_millis(10)), Duration::from_millis(1_770)));
+    assert_eq!(exchange.upstream_time(), Some(Duration::from_millis(50)));
+    assert_eq!(
+        (exchange.connect_time(), seen.duration),
+        (Some(Duration::from_millis(10)), Duration::from_millis(1_770))
+    );
 }

@@ -123,7 +123,7 @@ fn an_answer_before_the_request_was_sent_is_no_upstream_time() {
     let mut world = Setup::default().build();
     let (mut exchange, _attempt) = world.sent_off(&request("POST", "/", "Content-Length: 9\r\n"));
     exchange.response(&response(200, ""), world.later(30));
-    assert_eq!(exchange.end(Termination::Complete, world.now).upstream, None);
+    assert_eq!(exchange.upstream_time(), None);
 }
 
 #[test]
