@@ -149,12 +149,18 @@ pub(super) static UPSTREAM: Section = section(
         "response_timeout",
         "body_idle",
         "keepalive_idle",
+        "max_connections",
+        "max_pending",
+        "max_requests",
         "balance",
         "drain_timeout",
         "websocket_drain",
+        "retry",
     ],
-    &["max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+    &["hash_key", "slow_start"],
 );
+pub(super) static RETRY: Section =
+    section("services.*.upstream.retry", &["attempts", "on", "budget", "min_per_second", "backoff", "max_body"], &[]);
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
 pub(super) static FORCE: Section =
@@ -192,6 +198,7 @@ pub(super) static ALL: &[&Section] = &[
     &CANDIDATE_ENDPOINT,
     &UPSTREAM,
     &UPSTREAM_TLS,
+    &RETRY,
     &HEALTH,
     &HEALTH_HEADER,
     &HEALTH_TLS,

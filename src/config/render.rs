@@ -1,6 +1,7 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
 mod health;
+mod retry;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -206,9 +207,11 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("response_timeout", upstream.response_timeout);
     out.duration("body_idle", upstream.body_idle);
     out.duration("keepalive_idle", upstream.keepalive_idle);
+    retry::limits(out, &upstream.limits);
     out.text("balance", words::BALANCE.word(upstream.balance));
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
+    retry::rules(out, &format!("{path}.upstream.retry"), &upstream.retry);
     if let Some(each) = &upstream.tls {
         out.header(&format!("[{path}.upstream.tls]"));
         tls(out, each);

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::core::circuit::Limit;
 use crate::core::endpoint::{Address, Question, WEIGHT_MIN};
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
@@ -123,8 +124,32 @@ pub struct PoolStatus {
     /// Its digest, if the file gives one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// How much of what it may have is in use.
+    pub limits: LimitsStatus,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// The limits of a pool.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LimitsStatus {
+    /// Connections, idle ones included.
+    pub connections: LimitStatus,
+    /// Requests that wait for a connection.
+    pub pending: LimitStatus,
+    /// Requests in flight.
+    pub requests: LimitStatus,
+}
+
+/// One limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LimitStatus {
+    /// In use now.
+    pub used: u32,
+    /// Most there may be.
+    pub max: u32,
+    /// Requests refused at it.
+    pub overflows: u64,
 }
 
 /// An endpoint.
@@ -201,6 +226,7 @@ impl ServiceStatus {
     pub fn of(active: &ActiveService, live: &ServiceLive) -> Self {
         let state = State::of(active, live.is_candidate_open());
         let endpoints = |variant| endpoints(active, live, variant);
+        let limits = |variant| LimitsStatus::of(active, live, variant);
         Self {
             name: active.service.name.to_string(),
             state,
@@ -211,11 +237,13 @@ impl ServiceStatus {
             stable: PoolStatus {
                 version: active.service.stable.version.clone(),
                 digest: active.service.stable.digest.clone(),
+                limits: limits(Variant::Stable),
                 endpoints: endpoints(Variant::Stable),
             },
             candidate: active.service.candidate.as_ref().map(|candidate| PoolStatus {
                 version: candidate.version.clone(),
                 digest: candidate.digest.clone(),
+                limits: limits(Variant::Candidate),
                 endpoints: endpoints(Variant::Candidate),
             }),
         }
@@ -227,6 +255,24 @@ fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Ve
     let weights = active.pool(variant).into_iter().flat_map(|pool| &pool.endpoints).map(|e| Some(e.weight));
     let endpoints = live.pool(variant).iter().zip(weights.chain(std::iter::repeat(None)));
     endpoints.map(|(endpoint, weight)| EndpointStatus::of(endpoint, weight)).collect()
+}
+
+// === impl LimitsStatus ===
+
+impl LimitsStatus {
+    fn of(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Self {
+        let pool = live.pool(variant).first().map(|endpoint| &endpoint.pool);
+        let limit = |limit| LimitStatus {
+            used: pool.map_or(0, |pool| pool.used(limit)),
+            max: active.service.upstream.limits.of(limit),
+            overflows: pool.map_or(0, |pool| pool.overflows(limit)),
+        };
+        Self {
+            connections: limit(Limit::Connections),
+            pending: limit(Limit::Pending),
+            requests: limit(Limit::Requests),
+        }
+    }
 }
 
 // === impl EndpointStatus ===

@@ -9,9 +9,11 @@ use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
+use super::circuit::PoolLimits;
 use super::endpoint::{Answer, Pool, Question};
 use super::health::wanted::Health;
 use super::id::Name;
+use super::retry::RetryRules;
 
 /// One service, everything resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,10 @@ pub struct Upstream {
     pub body_idle: Duration,
     /// How long an idle connection is kept.
     pub keepalive_idle: Duration,
+    /// How much of each pool may be busy at the same time.
+    pub limits: PoolLimits,
+    /// What is tried again when it failed.
+    pub retry: RetryRules,
     /// How an endpoint of the pool is chosen.
     pub balance: Balance,
     /// How long requests in flight on a removed endpoint may go on.
@@ -290,6 +296,8 @@ mod tests {
             response_timeout: second,
             body_idle: second,
             keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             drain_timeout: second,
             websocket_drain: second,

@@ -8,3 +8,4 @@ pub mod health;
 pub mod lifecycle;
 pub mod live;
 pub mod names;
+pub mod pool;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod breakers;
 mod discovery;
 mod forwarding;
 mod gate;
@@ -15,6 +16,7 @@ mod pairs;
 mod peers;
 mod refusals;
 mod reload;
+mod retries;
 mod shift;
 mod shutdown;
 mod smuggling;

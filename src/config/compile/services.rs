@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
-use super::{endpoints, health, pem, policy, syntax};
+use super::{endpoints, health, pem, policy, retry, syntax};
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Address, Place, Pool};
 use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::service::{HostMode, Protocol, Service, Upstream, UpstreamTls};
 
 /// Most services.
@@ -92,6 +94,8 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         response_timeout: Duration::from_secs(60),
         body_idle: Duration::from_secs(60),
         keepalive_idle: Duration::from_secs(30),
+        limits: PoolLimits::default(),
+        retry: RetryRules::default(),
         balance: Balance::LeastRequest,
         drain_timeout: Duration::from_secs(30),
         websocket_drain: Duration::from_secs(300),
@@ -105,6 +109,8 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         response_timeout: table.duration("response_timeout", WAIT, default.response_timeout),
         body_idle: table.duration("body_idle", WAIT, default.body_idle),
         keepalive_idle: table.duration("keepalive_idle", WAIT, default.keepalive_idle),
+        limits: retry::limits(table),
+        retry: table.table("retry", &keys::RETRY).map_or(default.retry, |table| retry::rules(&table)),
         balance: table.word("balance", &words::BALANCE).unwrap_or(default.balance),
         drain_timeout: table.duration("drain_timeout", DRAIN, default.drain_timeout),
         websocket_drain: table.duration("websocket_drain", DRAIN, default.websocket_drain),

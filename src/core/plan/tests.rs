@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::Endpoint;
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
 };
@@ -31,6 +33,8 @@ fn upstream() -> Upstream {
         response_timeout: second,
         body_idle: second,
         keepalive_idle: second,
+        limits: PoolLimits::default(),
+        retry: RetryRules::default(),
         balance: Balance::LeastRequest,
         drain_timeout: second,
         websocket_drain: second,

@@ -5,45 +5,60 @@ use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
 use crate::core::balance::{Balance, Draw, Equals, pick};
+use crate::core::circuit::Limit;
 use crate::core::id::Variant;
+use crate::core::retry::Reason;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
-use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, REFUSALS_MAX, Replay, TRIED_MAX};
+use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
     /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
         let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
-        if replay != Replay::Truncated && self.is_free(failure) {
+        self.remember(Outcome::Failed(failure));
+        if self.can_repeat(replay) && self.is_free(failure) {
             return self.replay(now, random);
         }
-        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
+        if failure.is_bad() {
             self.mark_bad();
         }
-        match failure {
-            Failure::Connect | Failure::ConnectTimeout => {
-                if let Some(shard) = self.shard() {
-                    shard.connect_failures.add(1);
-                }
-                self.elsewhere(failure, now, random)
-            }
-            Failure::Closed { .. } | Failure::Refused | Failure::Reset => {
-                Next::Reply(self.reply(Termination::UpstreamReset))
-            }
-            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
-            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
-            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
-            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
-            Failure::Withdrawn => self.send(now, random),
+        if let Some(shard) = self.shard().filter(|_| failure.is_connect()) {
+            shard.connect_failures.add(1);
         }
+        if let Some(granted) = self.granted() {
+            return granted;
+        }
+        if failure == Failure::Withdrawn {
+            return self.send(now, random);
+        }
+        // A request nobody has seen is better off on stable now than on the same endpoint of the candidate later.
+        let has_stable = self.variant == Variant::Candidate && self.assignment != Assignment::Forced;
+        let leaves = failure.is_connect() && has_stable && !(self.is_allowed() && self.has_other());
+        let repeatable = self.idempotent || failure.is_untouched();
+        if !leaves
+            && let Some(reason) = failure.reason()
+            && let Some(next) = self.retry(reason, repeatable, replay, now, random)
+        {
+            return next;
+        }
+        if failure.is_connect()
+            && has_stable
+            && self.can_repeat(replay)
+            && let Some(next) = self.elsewhere(now, random)
+        {
+            return next;
+        }
+        Next::Reply(self.reply(failure.termination()))
     }
 
     /// Whether a failure leaves the request as if it had never been sent: a connection that died while idle, once, or a refusal.
     fn is_free(&mut self, failure: Failure) -> bool {
         match failure {
             Failure::Closed { accepted } => {
-                let free = self.reused && !self.replayed && (self.idempotent || !accepted);
+                let stale = self.reused && self.rules().is_some_and(|rules| rules.on.stale);
+                let free = stale && !self.replayed && (self.idempotent || !accepted);
                 self.replayed |= free;
                 free
             }
@@ -62,6 +77,9 @@ impl Exchange {
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
         let mut picked = self.pick(service, random);
+        if picked.is_none() && self.is_retry() {
+            picked = self.pick_tried(service, random);
+        }
         if picked.is_none() && self.leave_unready(service) {
             picked = self.pick(service, random);
         }
@@ -79,7 +97,20 @@ impl Exchange {
             self.tried[self.tried_len] = at;
             self.tried_len += 1;
         }
-        Next::Send(self.attempt(service, at, now, true))
+        self.attempt(service, at, now, true)
+    }
+
+    /// An endpoint that was tried already: any but the last, or the last.
+    fn pick_tried(&mut self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
+        self.tried_len = 0;
+        if let Some(last) = self.endpoint {
+            self.tried[0] = last;
+            self.tried_len = 1;
+        }
+        self.pick(service, random).or_else(|| {
+            self.tried_len = 0;
+            self.pick(service, random)
+        })
     }
 
     /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
@@ -123,11 +154,18 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Attempt {
-        let endpoint = Arc::clone(&self.routing.live[service].pool(at.0)[at.1]);
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Next {
+        let limits = self.settings().map(|service| service.upstream.limits).unwrap_or_default();
+        let endpoint = &self.routing.live[service].pool(at.0)[at.1];
+        let Some(in_flight) = InFlight::begin(Arc::clone(endpoint), &limits) else {
+            endpoint.pool.overflowed(Limit::Requests);
+            return Next::Reply(self.reply(Termination::RequestLimit));
+        };
+        let endpoint = Arc::clone(endpoint);
         self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
+        self.queued = Duration::ZERO;
         self.reused = false;
         self.sent = None;
         self.status = 0;
@@ -135,16 +173,13 @@ impl Exchange {
         if counted {
             self.attempts += 1;
             shard.attempts.add(1);
-            shard.retries.add(u64::from(self.attempts > 1));
+            if let Some(reason) = self.history.reason.take() {
+                shard.retries[reason as usize].add(1);
+            }
         } else {
             shard.stale_replays.add(1);
         }
-        Attempt {
-            number: self.attempts,
-            address: endpoint.key.address.clone(),
-            in_flight: InFlight::begin(endpoint),
-            may_reuse: counted,
-        }
+        Next::Send(Attempt { number: self.attempts, in_flight, may_reuse: counted })
     }
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
@@ -157,36 +192,24 @@ impl Exchange {
             return next;
         }
         match (self.service, self.endpoint) {
-            (Some(service), Some(at)) => Next::Send(self.attempt(service, at, now, false)),
+            (Some(service), Some(at)) => self.attempt(service, at, now, false),
             _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
 
-    /// After a failed connect: another endpoint of the pool, then stable, then an answer.
-    pub(super) fn elsewhere(&mut self, failure: Failure, now: Instant, random: &mut fastrand::Rng) -> Next {
-        self.connects_in_pool += 1;
-        let answer = match failure {
-            Failure::ConnectTimeout => Termination::ConnectTimeout,
-            _ => Termination::ConnectFailed,
-        };
-        if self.connects_in_pool < CONNECTS_PER_POOL_MAX
-            && let next @ Next::Send(_) = self.send(now, random)
-        {
-            return next;
+    /// After a connect that failed for good: stable instead of the candidate, once.
+    fn elsewhere(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Next> {
+        self.fall_back();
+        self.history.reason = Some(Reason::Connect);
+        match self.send(now, random) {
+            next @ Next::Send(_) => Some(next),
+            _ => None,
         }
-        if self.variant == Variant::Candidate && self.assignment != Assignment::Forced {
-            self.fall_back();
-            if let next @ Next::Send(_) = self.send(now, random) {
-                return next;
-            }
-        }
-        Next::Reply(self.reply(answer))
     }
 
     fn fall_back(&mut self) {
         self.variant = Variant::Stable;
         self.assignment = Assignment::Fallback;
-        self.connects_in_pool = 0;
         self.fresh = None;
     }
 
@@ -199,10 +222,19 @@ impl Exchange {
     }
 
     fn has_staying(&self) -> bool {
+        self.has_untried(|endpoint| !endpoint.is_removed())
+    }
+
+    fn has_other(&self) -> bool {
+        self.has_untried(|_| true)
+    }
+
+    /// Whether an endpoint of the pool is ready, was not tried, and is `wanted`.
+    fn has_untried(&self, wanted: impl Fn(&EndpointLive) -> bool) -> bool {
         let Some(service) = self.service else { return false };
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_ready() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
+        (0..pool.len()).any(|i| pool[i].is_ready() && wanted(&pool[i]) && !tried.contains(&(self.variant, i)))
     }
 
     /// Who was tried last.
