@@ -20,6 +20,7 @@
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
+//! - [`discovery`]: names of endpoints, resolved beside the request path
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
@@ -51,6 +52,7 @@
 //! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
 //! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
 //! - HTTP/2 sessions with upstreams are ours on the h2 crate: pingora's drop interim responses and cannot be closed with their endpoint.
+//! - hickory asks the DNS, without its cache: whoever follows a TTL himself must not be answered from another one's memory.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
 //! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 
@@ -61,6 +63,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod discovery;
 pub mod health;
 pub mod net;
 pub mod proxy;

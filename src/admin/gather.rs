@@ -11,6 +11,7 @@ use crate::core::retry::Reason;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
+use crate::state::names::NameCounts;
 use crate::telemetry::catalog;
 use crate::telemetry::metrics::{Distribution, Families};
 use crate::telemetry::process::ProcessStats;
@@ -28,6 +29,8 @@ pub struct Facts {
     pub workers: usize,
     /// Loads of the configuration.
     pub reloads: Reloads,
+    /// How the names of endpoints stand.
+    pub names: NameCounts,
     /// What the writer of the access log lost.
     pub access_log: SinkStats,
     /// Lines of the process log lost.
@@ -101,6 +104,7 @@ pub fn gather(
     services(&mut families, routing);
     workers(&mut families, process, facts);
     config(&mut families, facts.reloads);
+    names(&mut families, facts.names);
     own_process(&mut families, facts);
     families.render()
 }
@@ -205,6 +209,14 @@ fn config(families: &mut Families, reloads: Reloads) {
     families.counter(catalog::CONFIG_RELOADS, ["failure"], reloads.failed);
     families.gauge(catalog::CONFIG_LAST_RELOAD_SUCCESSFUL, [], u64::from(reloads.last_successful));
     families.gauge_f64(catalog::CONFIG_LAST_RELOAD_TIME, [], reloads.last_at.as_secs_f64());
+}
+
+fn names(families: &mut Families, names: NameCounts) {
+    for (state, count) in [("resolved", names.resolved), ("stale", names.stale), ("unresolved", names.unresolved)] {
+        families.gauge(catalog::DNS_NAMES, [state], count);
+    }
+    families.counter(catalog::DNS_LOOKUPS, ["success"], names.answers);
+    families.counter(catalog::DNS_LOOKUPS, ["failure"], names.failures);
 }
 
 fn own_process(families: &mut Families, facts: &Facts) {

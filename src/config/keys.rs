@@ -26,7 +26,8 @@ pub(super) static ROOT: Section = section(
 pub(super) static ADMIN: Section = section("admin", &["listen"], &["probe_listen", "tokens", "require_reason"]);
 pub(super) static STATE: Section = section("state", &["dir"], &[]);
 pub(super) static RUNTIME: Section =
-    section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace"], &[]);
+    section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace", "dns"], &[]);
+pub(super) static DNS: Section = section("runtime.dns", &["servers", "timeout", "min_ttl", "max_ttl"], &[]);
 pub(super) static LOG: Section = section("log", &["level", "format", "access"], &[]);
 pub(super) static ACCESS: Section = section("log.access", &["enabled", "path", "format", "sample"], &[]);
 
@@ -135,6 +136,9 @@ pub(super) static DEEP: Section = section("services.*.health.deep", &["path", "i
 const POOL: &[&str] = &["version", "digest", "endpoints"];
 pub(super) static STABLE: Section = section("services.*.stable", POOL, &[]);
 pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]);
+const ENDPOINT: &[&str] = &["address", "weight"];
+pub(super) static STABLE_ENDPOINT: Section = section("services.*.stable.endpoints[]", ENDPOINT, &[]);
+pub(super) static CANDIDATE_ENDPOINT: Section = section("services.*.candidate.endpoints[]", ENDPOINT, &[]);
 pub(super) static UPSTREAM: Section = section(
     "services.*.upstream",
     &[
@@ -173,6 +177,7 @@ pub(super) static ALL: &[&Section] = &[
     &ADMIN,
     &STATE,
     &RUNTIME,
+    &DNS,
     &LOG,
     &ACCESS,
     &LISTENER,
@@ -189,6 +194,8 @@ pub(super) static ALL: &[&Section] = &[
     &SERVICE,
     &STABLE,
     &CANDIDATE,
+    &STABLE_ENDPOINT,
+    &CANDIDATE_ENDPOINT,
     &UPSTREAM,
     &UPSTREAM_TLS,
     &RETRY,

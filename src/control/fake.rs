@@ -8,7 +8,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::settings::{
-    AccessLog, Admin, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State, Underscores,
+    AccessLog, Admin, Dns, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State,
+    Underscores,
 };
 use crate::core::id::Name;
 use crate::core::service::Service;
@@ -111,6 +112,7 @@ pub(crate) fn settings(services: Vec<Arc<Service>>) -> Settings {
             drain_timeout: Duration::from_secs(30),
             accept_grace: Duration::ZERO,
             idle_grace: Duration::from_secs(5),
+            dns: Dns::default(),
         },
         log: Log {
             level: LogLevel::Info,

@@ -10,8 +10,10 @@ use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::weight::Weight;
 use crate::state::current::Current;
+use crate::state::names::Names;
 
 use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
+use super::discovery::Resolution;
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
@@ -45,6 +47,7 @@ pub(super) struct Shared {
     pub(super) path: String,
     pub(super) began: Instant,
     pub(super) checks: Semaphore,
+    pub(super) names: Names,
     /// The newest generation that was published.
     pub(super) published: watch::Sender<u64>,
 }
@@ -63,6 +66,7 @@ pub(super) enum Command {
     Weight { service: String, weight: Weight, actor: String, reason: Option<String>, reply: Reply<Applied> },
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
     Found(Finding),
+    Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
 }
 
 pub(super) struct Reload {
@@ -151,6 +155,7 @@ impl ControlHandle {
                 needs_restart: in_force.needs_restart,
                 last_reload: journal.last_reload(),
             },
+            names: status::names_of(&self.shared.names),
             events: journal.events(status::EVENTS_SHOWN_MAX),
         }
     }
@@ -171,6 +176,22 @@ impl ControlHandle {
     pub async fn found(&self, finding: Finding) {
         // Control is gone: so is everyone who would read it.
         let _ = self.commands.send(Command::Found(finding)).await;
+    }
+
+    /// Takes in what names are answered; endpoints that this adds or removes are a generation of their own. Waits until it is
+    /// published; nothing happens once the process is stopping.
+    pub async fn resolved(&self, resolution: Resolution) {
+        let (reply, answer) = oneshot::channel();
+        // Control is gone: so is everyone who would be sent there.
+        if self.commands.send(Command::Resolved { resolution, reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// What is known about the names of endpoints, to be kept up to date by whoever resolves them.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.shared.names
     }
 
     /// Tells of every publication by its generation; [`Self::current`] has it then.

@@ -66,6 +66,12 @@ pub enum What {
     EndpointAlive,
     /// The liveness probes of an endpoint fail.
     EndpointNotAlive,
+    /// Names stand for other endpoints.
+    EndpointsResolved,
+    /// A name is not answered any more.
+    NameFailed,
+    /// A name is answered again.
+    NameRecovered,
 }
 
 // === impl What ===
@@ -85,6 +91,9 @@ impl What {
             Self::EndpointNotReady => "endpoint_not_ready",
             Self::EndpointAlive => "endpoint_alive",
             Self::EndpointNotAlive => "endpoint_not_alive",
+            Self::EndpointsResolved => "endpoints_resolved",
+            Self::NameFailed => "name_failed",
+            Self::NameRecovered => "name_recovered",
         }
     }
 }
@@ -195,7 +204,8 @@ impl Journal {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
         let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
-        let warns = [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive];
+        let warns =
+            [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive, What::NameFailed];
         if warns.contains(&note.what) {
             tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
         } else {

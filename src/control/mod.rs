@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod decide;
+pub mod discovery;
 pub mod handle;
 pub mod health;
 pub mod journal;

@@ -1,10 +1,9 @@
 //! What is true now, as people and programs ask for it.
 
-use std::net::SocketAddr;
-
 use serde::Serialize;
 
 use crate::core::circuit::Limit;
+use crate::core::endpoint::{Address, Question, WEIGHT_MIN};
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
@@ -12,6 +11,7 @@ use crate::core::weight::Weight;
 use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::{EndpointLive, ServiceLive};
+use crate::state::names::{NameState, Names};
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
@@ -34,8 +34,29 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Services, in order of name.
     pub services: Vec<ServiceStatus>,
+    /// Names endpoints are declared by, in order.
+    pub names: Vec<NameStatus>,
     /// The newest events, oldest first.
     pub events: Vec<Event>,
+}
+
+/// A name that stands for endpoints.
+#[derive(Clone, Debug, Serialize)]
+pub struct NameStatus {
+    /// The name; `srv:` before one of SRV records.
+    pub name: String,
+    /// `resolved`, `stale` (the last good answer is in use, newer ones were not good) or `unresolved`.
+    pub state: &'static str,
+    /// Addresses in use.
+    pub addresses: usize,
+    /// When the answer in use came, in milliseconds since 1970; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_at_ms: Option<u64>,
+    /// Failures since then.
+    pub failures: u32,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The file and how the last look at it ended.
@@ -135,7 +156,10 @@ pub struct LimitStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointStatus {
     /// Where it is.
-    pub address: SocketAddr,
+    #[serde(serialize_with = "as_text")]
+    pub address: Address,
+    /// Its share among the endpoints of its pool.
+    pub weight: u32,
     /// Requests in flight.
     pub in_flight: u32,
     /// `unknown`, `ready` or `not_ready`.
@@ -227,9 +251,10 @@ impl ServiceStatus {
 }
 
 fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
-    let wanted = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
-    let endpoints = live.pool(variant).iter().enumerate();
-    endpoints.map(|(at, endpoint)| EndpointStatus::of(endpoint, at >= wanted)).collect()
+    // In the order of the pool, then those that stay although they left it.
+    let weights = active.pool(variant).into_iter().flat_map(|pool| &pool.endpoints).map(|e| Some(e.weight));
+    let endpoints = live.pool(variant).iter().zip(weights.chain(std::iter::repeat(None)));
+    endpoints.map(|(endpoint, weight)| EndpointStatus::of(endpoint, weight)).collect()
 }
 
 // === impl LimitsStatus ===
@@ -253,14 +278,15 @@ impl LimitsStatus {
 // === impl EndpointStatus ===
 
 impl EndpointStatus {
-    fn of(endpoint: &EndpointLive, leaving: bool) -> Self {
+    fn of(endpoint: &EndpointLive, weight: Option<u32>) -> Self {
         let health = &endpoint.health;
         let last = |probe| health.last(probe).map(|probed| ProbeStatus::of(&probed));
         Self {
-            address: endpoint.key.address,
+            address: endpoint.key.address.clone(),
+            weight: weight.unwrap_or(WEIGHT_MIN),
             in_flight: endpoint.in_flight(),
             health: health.readiness().as_str(),
-            leaving,
+            leaving: weight.is_none(),
             probe: health.last_deciding().map(|probed| ProbeStatus::of(&probed)),
             alive: health.alive(),
             liveness: last(Probe::Liveness),
@@ -293,6 +319,21 @@ impl ProbeStatus {
 pub fn services(routing: &Routing) -> Vec<ServiceStatus> {
     let live = routing.live.iter();
     routing.snapshot.services.iter().zip(live).map(|(active, live)| ServiceStatus::of(active, live)).collect()
+}
+
+/// Every name endpoints are declared by.
+#[must_use]
+pub fn names_of(names: &Names) -> Vec<NameStatus> {
+    let ms = |at: std::time::Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    let status = |(question, state): (Question, NameState)| NameStatus {
+        name: question.to_string(),
+        state: state.as_str(),
+        addresses: state.addresses,
+        answered_at_ms: state.answered_at.map(ms),
+        failures: state.failures,
+        problem: state.problem,
+    };
+    names.all().into_iter().map(status).collect()
 }
 
 /// The names of every service of `routing`.

@@ -1,6 +1,6 @@
 //! The writer: takes one event at a time, decides, publishes, answers. It never waits for anything but the next event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,15 +10,18 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::clock;
 use crate::config;
 use crate::config::settings::{ListenAddress, Settings};
+use crate::core::endpoint::Question;
 use crate::core::id::{Name, Variant};
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::state::current::{Current, Publisher, Routing, publish_first};
 use crate::state::live::{Registry, ServiceLive};
+use crate::state::names::Names;
 
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
+use super::discovery::{self, Answers, Resolution};
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::health;
 use super::journal::{InForce, Journal, Note, What};
@@ -67,6 +70,8 @@ pub struct Control {
     /// Settings the process began with; what only a restart applies is compared with these.
     began_with: Arc<Settings>,
     next_rollout: u64,
+    /// What names are known to stand for.
+    answers: Answers,
     aborts: mpsc::Receiver<Abort>,
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<Reload>,
@@ -128,6 +133,7 @@ impl Opening {
             path: self.path,
             began: self.began,
             checks: Semaphore::new(CHECKS_MAX),
+            names: Names::default(),
             published: watch::Sender::new(routing.snapshot.generation),
         });
         let (abort_sender, aborts) = mpsc::channel(ABORTS_MAX);
@@ -141,6 +147,7 @@ impl Opening {
             listening: self.listening,
             began_with: self.settings,
             next_rollout: self.next_rollout,
+            answers: Answers::new(),
             aborts,
             commands,
             reloads,
@@ -193,6 +200,10 @@ impl Control {
                 self.release();
                 self.shared.journal.note(health::note(finding, self.current.snapshot.generation));
             }
+            Command::Resolved { resolution, reply } => {
+                self.resolved(resolution);
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -212,7 +223,8 @@ impl Control {
     }
 
     fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
-        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
+        let services = discovery::resolved(&settings.services, &self.answers);
+        let planned = decide::reload(&self.current.snapshot, &services, self.next_rollout)?;
         Ok(Validated {
             generation: self.current.snapshot.generation,
             changes: planned.changes,
@@ -255,7 +267,37 @@ impl Control {
         if live.iter().zip(&self.current.live).all(|(new, old)| Arc::ptr_eq(new, old)) {
             return;
         }
-        let replaced = self.publish(Routing { snapshot: health::next_generation(&self.current.snapshot), live });
+        self.publish_members(Routing { snapshot: health::next_generation(&self.current.snapshot), live });
+    }
+
+    /// Takes in what names are answered.
+    fn resolved(&mut self, resolution: Resolution) {
+        let services = self.current.snapshot.services.iter();
+        let asked: HashSet<Question> = services.flat_map(|active| active.service.questions()).collect();
+        self.answers.extend(resolution.answers.into_iter().filter(|(question, _)| asked.contains(question)));
+        if let Some((snapshot, changes)) = discovery::next_generation(&self.current.snapshot, &self.answers) {
+            let live = self.registry.resolve(&snapshot, &self.live_by_name());
+            self.publish_members(Routing { snapshot, live });
+            let generation = self.current.snapshot.generation;
+            for note in discovery::notes(&changes, generation) {
+                self.shared.journal.note(note);
+            }
+        }
+        let generation = self.current.snapshot.generation;
+        for news in resolution.news {
+            self.shared.journal.note(discovery::note(news, generation));
+        }
+    }
+
+    /// Forgets answers nobody asks for any more.
+    fn forget(&mut self, settings: &Settings) {
+        let asked: HashSet<Question> = settings.services.iter().flat_map(|service| service.questions()).collect();
+        self.answers.retain(|question, _| asked.contains(question));
+    }
+
+    /// Publishes a generation that differs only in endpoints.
+    fn publish_members(&mut self, next: Routing) {
+        let replaced = self.publish(next);
         self.registry.sweep(&self.current.live, clock::now());
         let settled = self.shared.plane.settled();
         // Nobody waits for an answer: the workers close what they keep open to those that went. Bounded by the plane.
@@ -314,11 +356,13 @@ impl Control {
     /// Puts a configuration in force; what it replaces comes back. Everything that can be refused is refused before anything is published.
     fn apply(&mut self, ready: Ready, actor: &str) -> Result<Published, Refused> {
         let Ready { settings, routes, prepared, commit } = ready;
-        let planned = decide::reload(&self.current.snapshot, &settings.services, self.next_rollout)?;
+        let services = discovery::resolved(&settings.services, &self.answers);
+        let planned = decide::reload(&self.current.snapshot, &services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
         let snapshot = assemble(generation, &settings, routes, planned.services)?;
         // Nothing is refused from here on.
         self.next_rollout = planned.next_rollout;
+        self.forget(&settings);
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
         let replaced = self.publish(Routing { snapshot, live });

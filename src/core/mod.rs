@@ -10,6 +10,7 @@ pub mod health;
 pub mod id;
 pub mod outlier;
 pub mod plan;
+pub mod resolve;
 pub mod retry;
 pub mod rollout;
 pub mod route;

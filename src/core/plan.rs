@@ -4,10 +4,9 @@
 //! can change. What the file says about traffic it says only through new versions: an unchanged or reformatted file moves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::endpoint::Pool;
+use super::endpoint::{Address, Declared, Place, Pool};
 use super::id::{Name, Version};
 use super::service::Service;
 use super::snapshot::Running;
@@ -63,9 +62,20 @@ pub enum Change {
         /// The version.
         version: Version,
         /// New ones, in order of address.
-        added: Vec<SocketAddr>,
+        added: Vec<Address>,
         /// Those that drain, in order of address.
-        removed: Vec<SocketAddr>,
+        removed: Vec<Address>,
+        /// Those with another weight, in order of address.
+        reweighted: Vec<Address>,
+    },
+    /// A version that runs is declared otherwise: by other names, or by other words for the same endpoints.
+    Declared {
+        /// The version.
+        version: Version,
+        /// New names, in order.
+        added: Vec<Place>,
+        /// Names it no longer goes by, in order.
+        removed: Vec<Place>,
     },
     /// A candidate where there was none; begins at weight 0.
     CandidateAdded {
@@ -200,7 +210,7 @@ fn refuse(running: &Service, state: &Running, wanted: &Service) -> Vec<Reason> {
         }
         _ => {}
     }
-    let pools = pools(wanted).filter_map(|pool| Some((known(running, &pool.version)?, pool)));
+    let pools = wanted.pools().filter_map(|pool| Some((known(running, &pool.version)?, pool)));
     reasons.extend(pools.filter_map(|(before, pool)| refuse_digest(before, pool)));
     reasons
 }
@@ -218,35 +228,60 @@ fn candidate_of(service: &Service) -> Option<&Version> {
     service.candidate.as_ref().map(|pool| &pool.version)
 }
 
-fn pools(service: &Service) -> impl Iterator<Item = &Arc<Pool>> {
-    std::iter::once(&service.stable).chain(&service.candidate)
-}
-
 /// The pool that runs `version`, in either role.
 fn known<'a>(running: &'a Service, version: &Version) -> Option<&'a Arc<Pool>> {
-    pools(running).find(|pool| pool.version == *version)
+    running.pools().find(|pool| pool.version == *version)
 }
 
 /// The pool that runs from now on, and what changes about it. A digest that is no longer written is still known, and endpoints in
 /// another order are the same.
 fn merge(running: &Arc<Pool>, wanted: &Arc<Pool>) -> (Arc<Pool>, Vec<Change>) {
-    let addresses = |pool: &Pool| pool.endpoints.iter().map(|e| e.address).collect::<BTreeSet<_>>();
-    let (before, after) = (addresses(running), addresses(wanted));
     let mut merged = Pool::clone(running);
     let mut changes = Vec::new();
     if running.digest.is_none() && wanted.digest.is_some() {
         merged.digest.clone_from(&wanted.digest);
         changes.push(Change::DigestDeclared { version: running.version.clone() });
     }
-    if before != after {
+    let moved = membership(running, wanted);
+    let declared = |pool: &Pool| pool.declared.iter().cloned().collect::<BTreeSet<Declared>>();
+    if declared(running) != declared(wanted) {
+        merged.declared.clone_from(&wanted.declared);
+        let names = |pool: &Pool| {
+            let named = pool.declared.iter().map(|d| &d.place).filter(|place| place.question().is_some());
+            named.cloned().collect::<BTreeSet<Place>>()
+        };
+        let (before, after) = (names(running), names(wanted));
+        if before != after || moved.is_none() {
+            changes.push(Change::Declared {
+                version: running.version.clone(),
+                added: after.difference(&before).cloned().collect(),
+                removed: before.difference(&after).cloned().collect(),
+            });
+        }
+    }
+    if let Some(moved) = moved {
         merged.endpoints.clone_from(&wanted.endpoints);
-        changes.push(Change::Endpoints {
-            version: running.version.clone(),
-            added: after.difference(&before).copied().collect(),
-            removed: before.difference(&after).copied().collect(),
-        });
+        changes.push(moved);
     }
     if changes.is_empty() { (Arc::clone(running), changes) } else { (Arc::new(merged), changes) }
+}
+
+/// What is different about the endpoints of a version, if anything is; their order makes no difference.
+#[must_use]
+pub fn membership(before: &Pool, after: &Pool) -> Option<Change> {
+    let weights =
+        |pool: &Pool| pool.endpoints.iter().map(|e| (e.address.clone(), e.weight)).collect::<BTreeMap<_, _>>();
+    let (old, new) = (weights(before), weights(after));
+    let only = |these: &BTreeMap<Address, u32>, those: &BTreeMap<Address, u32>| {
+        these.keys().filter(|address| !those.contains_key(address)).cloned().collect()
+    };
+    let other = |(address, weight): (&Address, &u32)| new.get(address).is_some_and(|now| now != weight);
+    (old != new).then(|| Change::Endpoints {
+        version: before.version.clone(),
+        added: only(&new, &old),
+        removed: only(&old, &new),
+        reweighted: old.iter().filter(|known| other(*known)).map(|(address, _)| address.clone()).collect(),
+    })
 }
 
 fn settings(running: &Service, wanted: &Service) -> Option<Change> {

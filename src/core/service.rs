@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
 use super::circuit::PoolLimits;
-use super::endpoint::Pool;
+use super::endpoint::{Answer, Pool, Question};
 use super::health::wanted::Health;
 use super::id::Name;
 use super::retry::RetryRules;
@@ -193,6 +193,34 @@ pub enum OnIncrease {
     Move,
     /// Sessions stay where they began.
     NewSessions,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Its pools.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        std::iter::once(&self.stable).chain(&self.candidate)
+    }
+
+    /// What has to be asked to know all its endpoints.
+    pub fn questions(&self) -> impl Iterator<Item = Question> + '_ {
+        self.pools().flat_map(|pool| pool.questions())
+    }
+
+    /// The same service by what `answer` knows; `None` if that changes nothing about its endpoints.
+    #[must_use]
+    pub fn resolved<'a>(&self, answer: &dyn Fn(&Question) -> Option<&'a Answer>) -> Option<Self> {
+        let stable = self.stable.resolved(answer);
+        let candidate = self.candidate.as_ref().map(|pool| pool.resolved(answer));
+        let same = stable == *self.stable && candidate.as_ref() == self.candidate.as_deref();
+        let kept = |new: Pool, old: &Arc<Pool>| if new == **old { Arc::clone(old) } else { Arc::new(new) };
+        (!same).then(|| Self {
+            stable: kept(stable, &self.stable),
+            candidate: candidate.zip(self.candidate.as_ref()).map(|(new, old)| kept(new, old)),
+            ..self.clone()
+        })
+    }
 }
 
 // === impl Upstream ===

@@ -230,8 +230,8 @@ impl<F: FnOnce()> Prober<F> {
                 Role::Liveness => Probe::Liveness,
                 Role::Deep => Probe::Deep,
             };
-            let (asker, address) = (Arc::clone(&target.asker), target.live.key.address);
-            let task = self.running.spawn(async move { asker.ask(address, probe).await });
+            let (asker, address) = (Arc::clone(&target.asker), target.live.key.address.clone());
+            let task = self.running.spawn(async move { asker.ask(&address, probe).await });
             self.under_way.insert(task.id(), Asked { number, role, probe });
         }
     }

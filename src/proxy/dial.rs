@@ -1,8 +1,9 @@
-//! New connections to upstreams. Plain TCP is dialled directly; TLS goes through pingora-core's connector.
+//! New connections to upstreams. Plain TCP and unix sockets are dialled directly; TLS goes through pingora-core's connector.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -13,8 +14,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::core::endpoint::Address;
 use crate::core::service::{PemFile, Protocol, Service, UpstreamTls};
 
 use super::io::Stream;
@@ -45,14 +47,12 @@ impl Dialer {
     ///
     /// # Errors
     /// Whatever kept the connection from being usable, TLS included.
-    pub async fn dial(&self, service: &Arc<Service>, address: SocketAddr) -> io::Result<Stream> {
+    pub async fn dial(&self, service: &Arc<Service>, address: &Address) -> io::Result<Stream> {
         let Some(tls) = &service.upstream.tls else {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            return Ok(Stream::Tcp(stream));
+            return plain(address).await;
         };
         let mut peer = (*self.peer(service, tls)?).clone();
-        peer._address = PeerAddress::Inet(address);
+        peer._address = peer_address(address)?;
         let connector = self.connector.get_or_init(connector).as_ref().map_err(|why| io::Error::other(why.as_str()))?;
         // Boxed: it is large and rare, and every connection would carry room for it.
         let stream = Box::pin(connector.new_stream(&peer)).await.map_err(io::Error::other)?;
@@ -81,6 +81,24 @@ impl Dialer {
     pub fn sweep(&self, wanted: impl Fn(&Arc<Service>) -> bool) {
         self.peers.borrow_mut().retain(|(service, _)| wanted(service));
     }
+}
+
+async fn plain(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Ip(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(&**path).await?)),
+    }
+}
+
+fn peer_address(address: &Address) -> io::Result<PeerAddress> {
+    Ok(match address {
+        Address::Ip(address) => PeerAddress::Inet(*address),
+        Address::Unix(path) => PeerAddress::Unix(UnixAddress::from_pathname(&**path)?),
+    })
 }
 
 fn connector() -> Result<TransportConnector, String> {

@@ -32,7 +32,7 @@ pub fn log(
     if !access.wants(draw()) {
         return 0;
     }
-    let failed: Vec<Failed> = exchange.failed_attempts().collect();
+    let failed: Vec<Failed<'_>> = exchange.failed_attempts().collect();
     let key = exchange.endpoint().map(|endpoint| &endpoint.key);
     access.write(&Record {
         request_id: head.known(Known::XRequestId).unwrap_or(exchange.request_id()),
@@ -51,7 +51,7 @@ pub fn log(
         version: key.map_or("", |key| Version::as_str(&key.version)),
         variant: exchange.endpoint().map(|endpoint| endpoint.variant),
         assignment: exchange.service().map(|_| seen.assignment),
-        endpoint: key.map(|key| key.address),
+        endpoint: key.map(|key| &key.address),
         attempts: seen.attempts,
         retries: seen.attempts.saturating_sub(1),
         failed: &failed,

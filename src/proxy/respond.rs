@@ -31,6 +31,7 @@ impl Reply {
             Termination::BodyTooLarge => (413, "the request body is larger than allowed here"),
             Termination::NoRoute => (404, "no route takes this request"),
             Termination::NoEndpoint => (503, "no endpoint can take this request"),
+            Termination::Unresolved => (503, "no endpoint is known: its names are not resolved yet"),
             Termination::NotReady => (503, "no endpoint is ready: its probes fail or have not passed yet"),
             Termination::RequestLimit => (503, "the service has as many requests in flight as it may have"),
             Termination::PendingLimit => (503, "as many requests wait for a connection to the service as may"),

@@ -1,5 +1,6 @@
 //! Services and snapshots for tests.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,10 +88,6 @@ pub(crate) fn snapshot(services: Vec<(Arc<Service>, Running)>) -> Snapshot {
 }
 
 fn pool(version: &str, port: u16, count: u16) -> Arc<Pool> {
-    let address = |i: u16| ([127, 0, 0, 1], port + i).into();
-    Arc::new(Pool {
-        version: Version::new(version).expect("version"),
-        digest: None,
-        endpoints: (0..count).map(|i| Endpoint { address: address(i) }).collect(),
-    })
+    let endpoint = |i: u16| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], port + i)));
+    Arc::new(Pool::fixed(Version::new(version).expect("version"), None, (0..count).map(endpoint).collect()))
 }

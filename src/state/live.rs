@@ -22,7 +22,7 @@ use super::pool::{Bells, PoolLive};
 pub struct EndpointLive {
     /// What it is.
     pub key: EndpointKey,
-    /// Its address as text, for `Host`.
+    /// What `Host` says when it is to be the endpoint's address.
     pub address_text: Box<str>,
     /// Never used again within the process: idle connections are kept by it.
     pub slot: u64,
@@ -58,6 +58,8 @@ pub struct ServiceLive {
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
+    /// The version of the candidate, also while nobody knows where it runs.
+    candidate_version: Option<Version>,
 }
 
 /// Keeps endpoint state by key. Written by control only.
@@ -130,7 +132,9 @@ impl ServiceLive {
     pub fn reopened(&self, rollout: u64) -> Self {
         let candidate_open = Arc::new(AtomicBool::new(true));
         let (number, turns) = (self.number, Arc::clone(&self.turns));
-        Self { rollout, candidate_open, number, turns, stable: self.stable.clone(), candidate: self.candidate.clone() }
+        let (stable, candidate) = (self.stable.clone(), self.candidate.clone());
+        let candidate_version = self.candidate_version.clone();
+        Self { rollout, candidate_open, number, turns, stable, candidate, candidate_version }
     }
 
     /// An endpoint of `variant` that was ready once and is not any more: only then a pool without a ready one is anyone's fault.
@@ -144,11 +148,6 @@ impl ServiceLive {
     pub fn probe_failures(&self, variant: Variant) -> (u64, u64) {
         let results = self.pool(variant).iter().map(|endpoint| endpoint.probes.results(Probe::Deep));
         results.fold((0, 0), |(all, bad), (passed, failed)| (all + passed + failed, bad + failed))
-    }
-
-    /// The version of the candidate these endpoints serve.
-    fn candidate_version(&self) -> Option<&Version> {
-        self.candidate.first().map(|endpoint| &endpoint.key.version)
     }
 
     /// Endpoints of `variant`.
@@ -192,7 +191,7 @@ impl Registry {
                     let key = EndpointKey {
                         service: active.service.name.clone(),
                         version: pool.version.clone(),
-                        address: endpoint.address,
+                        address: endpoint.address.clone(),
                     };
                     pools[variant as usize].push(inner.endpoint(key, variant, self.workers, &self.bells));
                 }
@@ -239,7 +238,7 @@ impl Registry {
 }
 
 /// Keeps ready endpoints that left the pool of `variant` as long as none of those in it is ready: whoever replaces all endpoints at
-/// once wants to be served meanwhile. A candidate keeps only those of its own version; for another one stable serves. Not bounded in
+/// once wants to be served meanwhile, also until the names of the new ones are resolved. A candidate keeps only those of its own version; for another one stable serves. Not bounded in
 /// time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
 fn keep_last_ready(
     active: &ActiveService,
@@ -247,7 +246,9 @@ fn keep_last_ready(
     pool: &mut Vec<Arc<EndpointLive>>,
     before: Option<&Arc<ServiceLive>>,
 ) {
-    let Some(before) = before.filter(|_| !pool.is_empty() && !pool.iter().any(|endpoint| endpoint.is_ready())) else {
+    let Some(before) =
+        before.filter(|_| active.pool(variant).is_some() && !pool.iter().any(|endpoint| endpoint.is_ready()))
+    else {
         return;
     };
     let version = active.version(variant);
@@ -266,10 +267,11 @@ fn live_of(
 ) -> Arc<ServiceLive> {
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
-    let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
+    let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version) else {
         let candidate_open = Arc::new(AtomicBool::new(open));
         let turns = Arc::default();
-        return Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate });
+        let candidate_version = version.cloned();
+        return Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate, candidate_version });
     };
     if !open {
         previous.close_candidate();
@@ -279,7 +281,8 @@ fn live_of(
     }
     let candidate_open = Arc::clone(&previous.candidate_open);
     let turns = Arc::clone(&previous.turns);
-    Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate })
+    let candidate_version = version.cloned();
+    Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate, candidate_version })
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -319,7 +322,7 @@ impl Inner {
         let endpoint = entry.or_insert_with(|| {
             self.next_slot = slot;
             Arc::new(EndpointLive {
-                address_text: key.address.to_string().into_boxed_str(),
+                address_text: key.address.authority().into_boxed_str(),
                 key,
                 slot,
                 variant,

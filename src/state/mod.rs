@@ -7,4 +7,5 @@ pub(crate) mod fixture;
 pub mod health;
 pub mod lifecycle;
 pub mod live;
+pub mod names;
 pub mod pool;

@@ -134,6 +134,10 @@ catalog! {
         "Whether the last load of the configuration succeeded (1) or was refused (0).";
     Gauge CONFIG_LAST_RELOAD_TIME "tidegate_config_last_reload_timestamp_seconds" []
         "When the configuration was last loaded or refused, in seconds since 1970.";
+    Gauge DNS_NAMES "tidegate_dns_names" ["state"]
+        "Names endpoints are declared by: resolved, stale (the last good answer is in use, newer ones were not good) or unresolved.";
+    Counter DNS_LOOKUPS "tidegate_dns_lookups_total" ["result"]
+        "Times the DNS was asked for a name, by result: success or failure, which empty answers are.";
     // Logs.
     Counter ACCESS_LOG_DROPPED "tidegate_access_log_dropped_lines_total" []
         "Lines of the access log lost because its writer was behind or could not write.";

@@ -19,6 +19,8 @@ pub enum Termination {
     NoRoute,
     /// The pool has no endpoint to try.
     NoEndpoint,
+    /// No name of the pool was answered yet.
+    Unresolved,
     /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
     NotReady,
     /// The pool has as many requests in flight as it may have.
@@ -55,7 +57,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -64,6 +66,7 @@ impl Termination {
         Self::ClientIdle,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::Unresolved,
         Self::NotReady,
         Self::RequestLimit,
         Self::PendingLimit,
@@ -94,6 +97,7 @@ impl Termination {
             Self::ClientIdle => "CI",
             Self::NoRoute => "PR",
             Self::NoEndpoint => "PN",
+            Self::Unresolved => "PU",
             Self::NotReady => "PH",
             Self::RequestLimit => "PQ",
             Self::PendingLimit => "PP",
@@ -125,6 +129,7 @@ impl Termination {
             Self::ClientIdle => "client stalled",
             Self::NoRoute => "no route",
             Self::NoEndpoint => "no endpoint",
+            Self::Unresolved => "names not resolved",
             Self::NotReady => "no endpoint ready",
             Self::RequestLimit => "request limit",
             Self::PendingLimit => "pending limit",

@@ -4,6 +4,7 @@ mod admin;
 mod bodies;
 mod breakers;
 mod differential;
+mod discovery;
 mod forwarding;
 mod gate;
 mod grpc;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
-use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::endpoint::{Address, Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::retry::RetryRules;
@@ -70,8 +70,9 @@ fn family_of(kinds: &BTreeMap<String, String>, series: &str) -> String {
 }
 
 fn pool(version: &str, addresses: &[&str]) -> Arc<Pool> {
-    let endpoints = addresses.iter().map(|a| Endpoint { address: a.parse().expect("address") }).collect();
-    Arc::new(Pool { version: Version::new(version).expect("version"), digest: None, endpoints })
+    let endpoint = |a: &&str| Endpoint::new(a.parse::<Address>().expect("address"));
+    let endpoints = addresses.iter().map(endpoint).collect();
+    Arc::new(Pool::fixed(Version::new(version).expect("version"), None, endpoints))
 }
 
 fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
@@ -130,6 +131,7 @@ fn facts() -> Facts {
             last_successful: false,
             last_at: Duration::from_secs(1_700_000_100),
         },
+        names: NameCounts { resolved: 3, stale: 2, unresolved: 1, answers: 70, failures: 8 },
         access_log: SinkStats { lines_lost: 5, write_errors: 2 },
         log_dropped: 9,
         process: ProcessStats {
@@ -285,6 +287,10 @@ fn services_workers_configuration_and_process_are_reported() {
         ("tidegate_upstream_idle_connections", "12"),
         ("tidegate_upstream_h2_sessions", "10"),
         ("tidegate_upstream_h2_streams", "18"),
+        ("tidegate_dns_names{state=\"stale\"}", "2"),
+        ("tidegate_dns_names{state=\"unresolved\"}", "1"),
+        ("tidegate_dns_lookups_total{result=\"success\"}", "70"),
+        ("tidegate_dns_lookups_total{result=\"failure\"}", "8"),
         ("tidegate_config_reloads_total{result=\"success\"}", "4"),
         ("tidegate_config_reloads_total{result=\"failure\"}", "1"),
         ("tidegate_config_last_reload_successful", "0"),

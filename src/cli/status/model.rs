@@ -18,8 +18,26 @@ pub(super) struct Status {
     pub(super) listeners: Vec<Listener>,
     /// Services, in order of name.
     pub(super) services: Vec<Service>,
+    /// Names endpoints are declared by, in order.
+    pub(super) names: Vec<NameState>,
     /// The newest events, oldest first.
     pub(super) events: Vec<Event>,
+}
+
+/// A name that stands for endpoints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NameState {
+    /// The name.
+    pub(super) name: String,
+    /// `resolved`, `stale`, `unresolved`
+    pub(super) state: String,
+    /// Addresses in use.
+    pub(super) addresses: u64,
+    /// When the answer in use came, in milliseconds since 1970.
+    pub(super) answered_at_ms: Option<u64>,
+    /// What is wrong.
+    pub(super) problem: Option<String>,
 }
 
 /// The file and how the last look at it ended.

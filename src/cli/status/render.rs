@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
-use super::model::{Config, Endpoint, Event, Pool, Service, Status};
+use super::model::{Config, Endpoint, Event, NameState, Pool, Service, Status};
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
 use crate::core::weight::{GRAINS, Weight};
 
 /// Newest events shown.
 const EVENTS_SHOWN_MAX: usize = 10;
+/// Names shown.
+const NAMES_SHOWN_MAX: usize = 20;
 /// Most characters of an event's detail that are shown.
 const DETAIL_CHARS_MAX: usize = 100;
 
@@ -17,6 +19,7 @@ pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) 
     let blocks = [
         headline(status, address, paint),
         services(&status.services, now_ms, paint),
+        names(&status.names, now_ms, paint),
         listeners(status, paint),
         config(&status.config, now_ms, paint),
         events(&status.events, now_ms, paint),
@@ -102,6 +105,31 @@ fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
         let _ = write!(text, "; {} failed {when} after {} ms: {}", probe.probe, probe.latency_ms, short(&reason));
     }
     Cell::new(tone, text)
+}
+
+/// Names with anything wrong about them; the others are their endpoints.
+fn names(names: &[NameState], now_ms: u64, paint: Paint) -> String {
+    let columns = [
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("ADDRESSES", Align::Right),
+        ("ANSWERED", Align::Right),
+        ("", Align::Left),
+    ];
+    let row = |name: &NameState| {
+        let tone = if name.state == "unresolved" { Tone::Bad } else { Tone::Notable };
+        let answered = name.answered_at_ms.map_or_else(|| "never".to_owned(), |at| ago(now_ms, at));
+        vec![
+            Cell::plain(&name.name),
+            Cell::new(tone, &name.state),
+            Cell::plain(name.addresses.to_string()),
+            Cell::plain(answered),
+            Cell::plain(short(name.problem.as_deref().unwrap_or_default())),
+        ]
+    };
+    let wrong = names.iter().filter(|name| name.state != "resolved" || name.problem.is_some());
+    let rows: Vec<_> = wrong.take(NAMES_SHOWN_MAX).map(row).collect();
+    table(paint, &columns, &rows)
 }
 
 /// What the candidate's weight leaves to stable.
@@ -308,9 +336,28 @@ mod tests {
             "version": evil, "config": {"path": evil, "needs_restart": [evil], "last_reload": {"ok": false, "actor": evil, "errors": [evil]}},
             "listeners": [{"name": evil, "bound": evil}],
             "services": [{"name": evil, "state": evil, "weight": evil, "stable": pool(evil, &[(evil, 0)])}],
+            "names": [{"name": evil, "state": evil, "problem": evil}],
             "events": [{"actor": evil, "what": evil, "service": evil, "from": evil, "to": evil, "detail": evil}],
         }));
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+
+    #[test]
+    fn names_are_shown_when_something_is_wrong_with_them() {
+        let status = json!({"generation": 4, "version": "0.1.0", "config": {"path": "t.toml"}, "names": [
+            {"name": "a.internal", "state": "resolved", "addresses": 2, "answered_at_ms": 999_990_000},
+            {"name": "b.internal", "state": "stale", "addresses": 2, "answered_at_ms": 999_990_000, "problem": "timed out"},
+            {"name": "srv:_a._tcp.c", "state": "unresolved", "addresses": 0, "problem": "it has no SRV records"},
+        ]});
+        insta::assert_snapshot!(shown(status), @r"
+        tidegate 0.1.0, generation 4, up 0s, at http://127.0.0.1:9900
+
+        NAME           STATE       ADDRESSES  ANSWERED
+        b.internal     stale               2   10s ago  timed out
+        srv:_a._tcp.c  unresolved          0     never  it has no SRV records
+
+        CONFIG   t.toml
+        ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Every function here notes mistakes in the file and goes on with a stand-in, so that one run finds them all. The result is
 //! only used when there were none.
 
+mod endpoints;
 mod health;
 mod listeners;
 mod pem;

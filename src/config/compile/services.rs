@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
-use super::{health, pem, policy, retry, syntax};
+use super::{endpoints, health, pem, policy, retry, syntax};
 use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
-use crate::core::endpoint::Pool;
+use crate::core::endpoint::{Address, Place, Pool};
+use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
 use crate::core::retry::RetryRules;
 use crate::core::service::{HostMode, Protocol, Service, Upstream, UpstreamTls};
 
-/// Most services, and most endpoints of a pool.
+/// Most services.
 const SERVICES_MAX: usize = 10_000;
-const ENDPOINTS_MAX: usize = 4_096;
 /// Bounds of the waits.
 const CONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3_600);
@@ -30,6 +30,7 @@ pub(super) fn services(root: &Table<'_>) -> Vec<Arc<Service>> {
     }
     let mut services: Vec<_> = named.iter().filter_map(|(name, table)| service(*name, table)).map(Arc::new).collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
+    endpoints::bound_names(root, services.iter().flat_map(|service| service.questions()));
     services
 }
 
@@ -41,7 +42,10 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     let stable = table.required("stable", "a table with version and endpoints, the release in service");
     let stable = stable.and_then(|value| value.table(&keys::STABLE));
     let candidate = table.table("candidate", &keys::CANDIDATE);
-    let pools = (stable.as_ref().and_then(pool), candidate.as_ref().and_then(pool));
+    let pools = (
+        stable.as_ref().and_then(|table| pool(table, &keys::STABLE_ENDPOINT)),
+        candidate.as_ref().and_then(|table| pool(table, &keys::CANDIDATE_ENDPOINT)),
+    );
     if let ((Some(a), Some(b)), Some(candidate)) = (&pools, &candidate)
         && a.version == b.version
         && let Some(value) = candidate.value("version")
@@ -50,6 +54,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     }
     let upstream = upstream(table.table("upstream", &keys::UPSTREAM).as_ref());
     let health = health::health(table.table("health", &keys::HEALTH).as_ref());
+    refuse_port(table, &health, &pools);
     let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
     let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
     Some(Service {
@@ -63,13 +68,21 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     })
 }
 
-fn pool(table: &Table<'_>) -> Option<Pool> {
+/// Notes a port to probe for endpoints that have none.
+fn refuse_port(table: &Table<'_>, health: &Health, pools: &(Option<Pool>, Option<Pool>)) {
+    let unix = |pool: &Pool| pool.declared.iter().any(|d| matches!(d.place, Place::Fixed(Address::Unix(_))));
+    if health.port.is_some() && [&pools.0, &pools.1].into_iter().flatten().any(unix) {
+        table.wrong("health.port contradicts endpoints that are unix sockets, which have no ports");
+    }
+}
+
+fn pool(table: &Table<'_>, element: &'static keys::Section) -> Option<Pool> {
     let version = table.required("version", "the name of the release, such as \"v1\"");
     let version = version.and_then(|value| value.read("a version such as \"v1\"", Version::new));
     let digest = table.value("digest").and_then(|value| value.read(syntax::DIGEST_FORM, syntax::digest));
     let endpoints = table.required("endpoints", "a list such as [\"10.0.0.1:8080\"]");
-    let endpoints = endpoints?.list(syntax::ENDPOINT_FORM, 1..=ENDPOINTS_MAX, syntax::endpoint);
-    Some(Pool { version: version?, digest, endpoints })
+    let declared = endpoints::endpoints(endpoints?, element);
+    Some(Pool::new(version?, digest, declared))
 }
 
 fn upstream(table: Option<&Table<'_>>) -> Upstream {
@@ -118,7 +131,7 @@ fn host_mode(value: Value<'_, '_>) -> Option<HostMode> {
 pub(super) fn upstream_tls(table: &Table<'_>) -> Option<UpstreamTls> {
     let ca = table.value("ca").map(pem::roots);
     let client = client_certificate(table);
-    let sni = table.required("sni", "endpoints are IP addresses, so TLS needs the name to ask for and to verify");
+    let sni = table.required("sni", "TLS needs the name to ask for and to verify");
     let sni = sni.and_then(|value| value.read(SNI_FORM, server_name));
     let insecure = table.boolean("insecure", false);
     if let Some(value) = table.value("insecure").filter(|_| insecure && ca.is_some()) {

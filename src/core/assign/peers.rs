@@ -19,9 +19,9 @@ use crate::core::snapshot::{ActiveService, Running};
 fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
     let second = Duration::from_secs(1);
     let pool = |version: &str, count: u16| {
-        let endpoint = |i: u16| Endpoint { address: SocketAddr::from(([10, 0, 0, 1], 1_000 + i)) };
+        let endpoint = |i: u16| Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 1_000 + i)));
         let version = Version::new(version).expect("a version");
-        Arc::new(Pool { version, digest: None, endpoints: (0..count).map(endpoint).collect() })
+        Arc::new(Pool::fixed(version, None, (0..count).map(endpoint).collect()))
     };
     let service = Service {
         name: Name::new("web").expect("a name"),

@@ -1,5 +1,6 @@
 //! Every row of the table "File and running state" that can happen, and what holds for all plans.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -17,9 +18,9 @@ use crate::core::service::{
 fn pool(text: &str) -> Arc<Pool> {
     let (text, ports) = text.split_once('=').unwrap_or((text, "80"));
     let (version, digest) = text.split_once('@').map_or((text, None), |(v, d)| (v, Some(d.to_owned())));
-    let endpoint = |port: &str| Endpoint { address: SocketAddr::from(([10, 0, 0, 1], port.parse().expect("a port"))) };
+    let endpoint = |port: &str| Endpoint::new(SocketAddr::from(([10, 0, 0, 1], port.parse().expect("a port"))));
     let version = Version::new(version).expect("a version");
-    Arc::new(Pool { version, digest, endpoints: ports.split(',').map(endpoint).collect() })
+    Arc::new(Pool::fixed(version, digest, ports.split(',').map(endpoint).collect()))
 }
 
 fn upstream() -> Upstream {

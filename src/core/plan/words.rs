@@ -1,11 +1,13 @@
 //! Changes and refusals as sentences.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use super::{Change, Reason, Refusal, ServiceChange};
 use crate::core::id::Version;
 use crate::core::weight::Weight;
+
+/// Most elements of a list that a sentence names.
+const LISTED_MAX: usize = 16;
 
 // === impl ServiceChange ===
 
@@ -28,11 +30,16 @@ impl fmt::Display for Change {
             Self::Removed { abort: Some(version) } => write!(f, "removed, candidate {version} aborted"),
             Self::Settings { tables } => write!(f, "{} changed", tables.join(", ")),
             Self::DigestDeclared { version } => write!(f, "version {version} has a digest now"),
-            Self::Endpoints { version, added, removed } => {
+            Self::Endpoints { version, added, removed, reweighted } => {
                 write!(f, "version {version}: ")?;
-                list(f, "added", added)?;
-                f.write_str(if added.is_empty() || removed.is_empty() { "" } else { ", " })?;
-                list(f, "removed", removed)
+                lists(f, [("added", added), ("removed", removed), ("other weight for", reweighted)])
+            }
+            Self::Declared { version, added, removed } if added.is_empty() && removed.is_empty() => {
+                write!(f, "version {version}: the same endpoints, written otherwise")
+            }
+            Self::Declared { version, added, removed } => {
+                write!(f, "version {version}: names ")?;
+                lists(f, [("added", added), ("removed", removed)])
             }
             Self::CandidateAdded { version } => write!(f, "candidate {version} added at 0%"),
             Self::CandidateReplaced { from, to } => {
@@ -44,11 +51,16 @@ impl fmt::Display for Change {
     }
 }
 
-fn list(f: &mut fmt::Formatter<'_>, verb: &str, addresses: &[SocketAddr]) -> fmt::Result {
-    for (i, address) in addresses.iter().enumerate() {
-        match i {
-            0 => write!(f, "{verb} {address}")?,
-            _ => write!(f, " {address}")?,
+/// Lists that are not empty, each by its verb, cut when they are long.
+fn lists<T: fmt::Display, const N: usize>(f: &mut fmt::Formatter<'_>, lists: [(&str, &Vec<T>); N]) -> fmt::Result {
+    let some = lists.into_iter().filter(|(_, elements)| !elements.is_empty());
+    for (i, (verb, elements)) in some.enumerate() {
+        write!(f, "{}{verb}", if i > 0 { ", " } else { "" })?;
+        for element in elements.iter().take(LISTED_MAX) {
+            write!(f, " {element}")?;
+        }
+        if elements.len() > LISTED_MAX {
+            write!(f, " and {} more", elements.len() - LISTED_MAX)?;
         }
     }
     Ok(())

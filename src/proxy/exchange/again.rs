@@ -109,10 +109,10 @@ impl Exchange {
     }
 
     /// The attempts that failed, oldest first, the first few of them.
-    pub fn failed_attempts(&self) -> impl Iterator<Item = Failed> {
+    pub fn failed_attempts(&self) -> impl Iterator<Item = Failed<'_>> {
         let shown = |attempt: &FailedAttempt| {
             let pool = self.routing.live[self.service?].pool(attempt.variant);
-            let endpoint = pool.get(usize::try_from(attempt.index).ok()?)?.key.address;
+            let endpoint = &pool.get(usize::try_from(attempt.index).ok()?)?.key.address;
             Some(Failed { variant: attempt.variant, endpoint, how: attempt.outcome.how() })
         };
         self.history.failed.iter().filter_map(shown)

@@ -86,8 +86,12 @@ impl Exchange {
         }
         let live = &self.routing.live[service];
         let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
-            let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
-            return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
+            let pool = live.pool(self.variant);
+            return Next::Reply(self.reply(match pool.iter().any(|endpoint| endpoint.is_ready()) {
+                _ if pool.is_empty() => Termination::Unresolved,
+                false => Termination::NotReady,
+                true => Termination::NoEndpoint,
+            }));
         };
         let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
@@ -176,8 +180,7 @@ impl Exchange {
         } else {
             shard.stale_replays.add(1);
         }
-        let (number, address) = (self.attempts, endpoint.key.address);
-        Next::Send(Attempt { number, address, in_flight, may_reuse: counted })
+        Next::Send(Attempt { number: self.attempts, in_flight, may_reuse: counted })
     }
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.

@@ -10,12 +10,13 @@ mod call;
 mod failure;
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
+use crate::core::endpoint::Address;
 use crate::core::id::Variant;
 use crate::core::retry::Reason;
 use crate::core::route::Target;
@@ -85,8 +86,6 @@ pub struct Attempt {
     pub number: u32,
     /// Counts the attempt as in flight.
     pub in_flight: InFlight,
-    /// Where to connect.
-    pub address: SocketAddr,
     /// An idle connection may be used.
     pub may_reuse: bool,
 }
@@ -161,6 +160,16 @@ pub struct Exchange {
     /// Who was tried last: the variant, and the place in its pool.
     endpoint: Option<(Variant, usize)>,
     ended: bool,
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// Where to connect.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.in_flight.endpoint().key.address
+    }
 }
 
 // === impl Exchange ===

@@ -47,7 +47,7 @@ impl Serving<'_> {
             },
         };
         let deadline = self.connect_deadline(&service);
-        let dial = self.worker.dialer().dial(&service, attempt.address);
+        let dial = self.worker.dialer().dial(&service, attempt.address());
         match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
             Some(Ok(io)) => {
                 let opened = self.connected(false)?;

@@ -95,7 +95,7 @@ fn worker(origin: SocketAddr, case: &Case) -> Rc<Worker> {
     let settings = Arc::get_mut(&mut web).expect("nobody else has it");
     let pool = |version| {
         let version = Version::new(version).expect("a version");
-        Arc::new(Pool { version, digest: None, endpoints: vec![Endpoint { address: origin }] })
+        Arc::new(Pool::fixed(version, None, vec![Endpoint::new(origin)]))
     };
     (settings.stable, settings.candidate) = (pool("v1"), Some(pool("v2")));
     settings.affinity.on_increase = case.on_increase;

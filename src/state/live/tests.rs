@@ -120,7 +120,8 @@ fn ready_ones_stay_only_while_nobody_of_the_new_pool_is_ready() {
     let registry = registry();
     let old = snapshot(vec![(crate::state::fixture::service_at("web", 8_000, 2), Running::idle(0))]);
     let new = snapshot(vec![(crate::state::fixture::service_at("web", 8_001, 3), Running::idle(0))]);
-    let ports = |live: &[Arc<ServiceLive>]| live[0].stable.iter().map(|e| e.key.address.port()).collect::<Vec<_>>();
+    let ports =
+        |live: &[Arc<ServiceLive>]| live[0].stable.iter().filter_map(|e| e.key.address.port()).collect::<Vec<_>>();
     let old_live = registry.resolve(&old, &HashMap::new());
     old_live[0].stable[0].health.set_readiness(Readiness::Ready);
     let live = changed(&registry, &old_live, &old, &new);

@@ -2,6 +2,7 @@
 
 use super::digits;
 use super::{Failed, How, Record};
+use crate::core::endpoint::Address;
 
 /// Longest free text (method, host, path, request id) shown, in bytes; the rest is cut off.
 pub const TEXT_MAX: usize = 8 * 1024;
@@ -28,7 +29,10 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record<'_>) {
     string(out, "variant", record.variant.map_or("", |v| v.as_str()).as_bytes());
     string(out, "assignment", record.assignment.map_or("", |a| a.as_str()).as_bytes());
     key(out, "endpoint");
-    quoted(out, record.endpoint, digits::socket);
+    match record.endpoint {
+        Some(address) => address_json(out, address),
+        None => out.extend_from_slice(b"null"),
+    }
     number(out, "attempts", u64::from(record.attempts));
     number(out, "retries", u64::from(record.retries));
     key(out, "failed");
@@ -70,7 +74,7 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     word(out, b" variant=", record.variant.map_or("", |v| v.as_str()).as_bytes());
     word(out, b" assignment=", record.assignment.map_or("", |a| a.as_str()).as_bytes());
     out.extend_from_slice(b" endpoint=");
-    or_dash(out, record.endpoint, digits::socket);
+    or_dash(out, record.endpoint, address_text);
     for (name, value) in [
         (&b" tls="[..], u64::from(record.tls)),
         (b" attempts=", u64::from(record.attempts)),
@@ -94,15 +98,34 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(b'\n');
 }
 
-fn failed_json(out: &mut Vec<u8>, failed: &[Failed]) {
+fn address_json(out: &mut Vec<u8>, address: &Address) {
+    out.push(b'"');
+    match address {
+        Address::Ip(address) => digits::socket(out, *address),
+        Address::Unix(path) => {
+            out.extend_from_slice(b"unix:");
+            escape(out, path.as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn address_text(out: &mut Vec<u8>, address: &Address) {
+    match address {
+        Address::Ip(address) => digits::socket(out, *address),
+        Address::Unix(path) => word(out, b"unix:", path.as_bytes()),
+    }
+}
+
+fn failed_json(out: &mut Vec<u8>, failed: &[Failed<'_>]) {
     let mut before: &[u8] = b"[{\"variant\":\"";
     for attempt in failed {
         out.extend_from_slice(before);
         before = b",{\"variant\":\"";
         out.extend_from_slice(attempt.variant.as_str().as_bytes());
-        out.extend_from_slice(b"\",\"endpoint\":\"");
-        digits::socket(out, attempt.endpoint);
-        out.extend_from_slice(b"\",\"how\":\"");
+        out.extend_from_slice(b"\",\"endpoint\":");
+        address_json(out, attempt.endpoint);
+        out.extend_from_slice(b",\"how\":\"");
         how(out, attempt.how);
         out.extend_from_slice(b"\"}");
     }
@@ -110,12 +133,12 @@ fn failed_json(out: &mut Vec<u8>, failed: &[Failed]) {
 }
 
 /// `VARIANT/ENDPOINT/HOW`, with commas.
-fn failed_text(out: &mut Vec<u8>, failed: &[Failed]) {
+fn failed_text(out: &mut Vec<u8>, failed: &[Failed<'_>]) {
     for (at, attempt) in failed.iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"" } else { b"," });
         out.extend_from_slice(attempt.variant.as_str().as_bytes());
         out.push(b'/');
-        digits::socket(out, attempt.endpoint);
+        address_text(out, attempt.endpoint);
         out.push(b'/');
         how(out, attempt.how);
     }

@@ -17,16 +17,16 @@ fn a_failed_connect_goes_to_another_endpoint_then_to_stable_then_gives_up() {
     ] {
         let mut world = Setup { stable: 3, candidate: 3, ..Setup::default() }.build();
         let (mut exchange, mut last) = world.sent_off(&get(""));
-        let mut tried = vec![(last.number, last.address, is_candidate(&last))];
+        let mut tried = vec![(last.number, last.address().clone(), is_candidate(&last))];
         let reply = loop {
             match world.fail(&mut exchange, failure) {
                 Next::Send(next) => last = next,
                 other => break reply(other),
             }
-            tried.push((last.number, last.address, is_candidate(&last)));
+            tried.push((last.number, last.address().clone(), is_candidate(&last)));
         };
         assert_eq!(tried.iter().map(|t| (t.0, t.2)).collect::<Vec<_>>(), [(1, true), (2, true), (3, false)]);
-        let addresses: std::collections::BTreeSet<_> = tried.iter().map(|t| t.1).collect();
+        let addresses: std::collections::BTreeSet<_> = tried.iter().map(|t| t.1.clone()).collect();
         assert_eq!(addresses.len(), 3, "never the same endpoint twice");
         assert_eq!((reply.status, reply.termination), (status, termination));
         drop(last);
@@ -75,7 +75,7 @@ fn stable_has_nothing_to_fall_back_to() {
     let mut world = Setup { weight: Weight::ZERO, stable: 1, ..Setup::default() }.build();
     let (mut exchange, first) = world.sent_off(&get(""));
     let again = attempt(world.fail(&mut exchange, Failure::Connect));
-    assert_eq!(again.address, first.address, "better the same again than none");
+    assert_eq!(again.address(), first.address(), "better the same again than none");
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).status, 502);
     let seen = exchange.end(Termination::ConnectFailed, world.now);
     assert_eq!((seen.assignment, world.bad(Variant::Stable)), (Assignment::Bucket, 1));
@@ -111,7 +111,7 @@ fn stale_connections_are_replayed_by_this_table() {
         let next = exchange.failed(failure, kept, world.now, &mut world.random);
         assert_eq!(matches!(next, Next::Send(_)), replayed, "{case}");
         if let Next::Send(again) = next {
-            assert_eq!((again.address, again.number, again.may_reuse), (first.address, 1, false), "{case}");
+            assert_eq!((again.address(), again.number, again.may_reuse), (first.address(), 1, false), "{case}");
             assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (1, 0), "{case}");
             assert_eq!(world.sum(Variant::Candidate, |s| &s.stale_replays), 1, "{case}");
             assert_eq!(world.sum(Variant::Candidate, |s| &s.retries[Reason::Reset as usize]), 0, "{case}");
@@ -155,7 +155,7 @@ fn a_replay_that_cannot_connect_goes_elsewhere() {
     let (mut exchange, first) = begin_reused(&mut world, &get(""));
     let _again = attempt(world.fail(&mut exchange, CLOSED));
     let second = attempt(world.fail(&mut exchange, Failure::Connect));
-    assert!(is_candidate(&second) && second.address != first.address && second.number == 2);
+    assert!(is_candidate(&second) && second.address() != first.address() && second.number == 2);
     let third = attempt(world.fail(&mut exchange, Failure::Connect));
     assert!(!is_candidate(&third));
     let seen = exchange.end(Termination::ClientAbort, world.now);
@@ -218,7 +218,7 @@ fn a_snapshot_published_meanwhile_changes_nothing_for_a_request() {
     let previous = HashMap::from([(name, Arc::clone(world.web()))]);
     world.routing = Setup { weight: Weight::ZERO, ..Setup::default() }.routing(&world.registry, &previous);
     let second = attempt(world.fail(&mut exchange, Failure::Connect));
-    assert!(is_candidate(&second) && second.address != first.address);
+    assert!(is_candidate(&second) && second.address() != first.address());
     assert!(!is_candidate(&world.sent_off(&get("")).1), "those that begin now see the new one");
 }
 

@@ -30,11 +30,11 @@ fn only_the_ready_of_several_is_chosen() {
     let ready = Arc::clone(&world.web().stable[2]);
     ready.health.set_readiness(Readiness::Ready);
     for _ in 0..32 {
-        assert_eq!(world.sent_off(&get("")).1.address, ready.key.address);
+        assert_eq!(world.sent_off(&get("")).1.address(), &ready.key.address);
     }
     // It fails, and there is nobody else to try: it is tried once more.
     let (mut exchange, _) = world.sent_off(&get(""));
-    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).address, ready.key.address);
+    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).address(), &ready.key.address);
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).termination, Termination::ConnectFailed);
 }
 
@@ -101,5 +101,5 @@ fn a_replay_prefers_an_endpoint_that_is_ready() {
     let (mut exchange, first) = world.sent_off(&get(""));
     exchange.connected(true, world.now);
     first.in_flight.endpoint().health.set_readiness(Readiness::Lost);
-    assert_ne!(attempt(world.fail(&mut exchange, CLOSED)).address, first.address);
+    assert_ne!(attempt(world.fail(&mut exchange, CLOSED)).address(), first.address());
 }

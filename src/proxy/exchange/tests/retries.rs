@@ -66,7 +66,10 @@ fn failures_are_retried_by_this_table() {
                 assert_eq!(world.bad(Variant::Stable), u64::from(failure.is_bad()), "{case}");
                 if let Next::Park { .. } = next {
                     let second = attempt(world.waited(&mut exchange, next));
-                    assert!(second.address != first.address && second.number == 2, "{case}: another endpoint first");
+                    assert!(
+                        second.address() != first.address() && second.number == 2,
+                        "{case}: another endpoint first"
+                    );
                 }
             }
         }
@@ -89,7 +92,7 @@ fn server_errors_are_dropped_and_asked_for_again_elsewhere() {
         assert_eq!(world.bad(Variant::Candidate), u64::from(status >= 500));
         let Some(next) = next else { continue };
         let second = attempt(world.waited(&mut exchange, next));
-        assert!(is_candidate(&second) && second.address != first.address);
+        assert!(is_candidate(&second) && second.address() != first.address());
         exchange.sent(world.now);
         assert!(world.answer(&mut exchange, 500, replay).is_none(), "one extra attempt");
         drop((first, second));
@@ -135,7 +138,7 @@ fn sozu_1442_the_replay_of_a_dead_connection_is_outside_of_attempts_and_budget()
     let mut world = Setup { retry, ..Setup::default() }.build();
     let (mut exchange, first) = under_way(&mut world, &get(""), true);
     let again = attempt(world.fail(&mut exchange, CLOSED));
-    assert_eq!((again.number, again.address, again.may_reuse), (1, first.address, false));
+    assert_eq!((again.number, again.address(), again.may_reuse), (1, first.address(), false));
     assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (1, 0), "the same exposure");
 
     let mut world = Setup { retry: rules(1), ..Setup::default() }.build();
@@ -288,15 +291,15 @@ fn a_body_is_kept_only_for_what_can_be_tried_again() {
 fn failed_attempts_are_told_in_order_and_so_many_of_them() {
     let mut world = world(5);
     let (mut exchange, first) = under_way(&mut world, &put(), false);
-    let addresses = [first.address];
+    let first = first.address().clone();
     let next = world.answer(&mut exchange, 503, Replay::Kept).expect("tried again");
-    let second = attempt(world.waited(&mut exchange, next)).address;
+    let second = attempt(world.waited(&mut exchange, next)).address().clone();
     for _ in 0..4 {
         attempt(world.fail_with(&mut exchange, Failure::Reset, Replay::Kept));
     }
     let told: Vec<_> = exchange.failed_attempts().map(|failed| (failed.endpoint, failed.how)).collect();
     assert_eq!(told.len(), 4);
-    assert_eq!(told[..2], [(addresses[0], How::Status(503)), (second, How::Word("reset"))]);
+    assert_eq!(told[..2], [(&first, How::Status(503)), (&second, How::Word("reset"))]);
 }
 
 proptest! {

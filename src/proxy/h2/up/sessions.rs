@@ -178,7 +178,7 @@ fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>, room: Connect
     tokio::task::spawn_local(async move {
         let (changed, pace) = worker.sessions().place(endpoint.slot);
         let opening = async {
-            let stream = worker.dialer().dial(&service, endpoint.key.address).await?;
+            let stream = worker.dialer().dial(&service, &endpoint.key.address).await?;
             open(&worker, stream, &endpoint, (dial.tag, room), &changed, pace).await
         };
         let deadline = Some(clock::now() + service.upstream.connect_timeout);

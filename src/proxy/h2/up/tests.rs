@@ -38,8 +38,8 @@ impl World {
         let of_web = Arc::get_mut(&mut web).unwrap();
         of_web.upstream.protocol = Protocol::Http2;
         of_web.upstream.keepalive_idle = FAR;
-        let endpoints = vec![Endpoint { address: listener.local_addr().unwrap() }];
-        of_web.stable = Arc::new(Pool { version: Version::new("v1").unwrap(), digest: None, endpoints });
+        let endpoints = vec![Endpoint::new(listener.local_addr().unwrap())];
+        of_web.stable = Arc::new(Pool::fixed(Version::new("v1").unwrap(), None, endpoints));
         let active = ActiveService::new(Arc::clone(&web), Running::idle(0));
         let (worker, _) = fixture::worker(Snapshot::build(1, &[], vec![active]).unwrap());
         worker.run_timers();

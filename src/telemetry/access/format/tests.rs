@@ -1,5 +1,6 @@
 //! Exact lines, and what no bytes of a client can do to them.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -10,13 +11,16 @@ use crate::core::assign::Assignment;
 use crate::core::id::Variant;
 use crate::telemetry::termination::Termination;
 
-static FAILED: [Failed; 2] = [
-    Failed { variant: Variant::Candidate, endpoint: local(9_001), how: How::Word("connect") },
-    Failed { variant: Variant::Stable, endpoint: local(9_002), how: How::Status(503) },
+static ENDPOINT: Address =
+    Address::Ip(SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 8_080));
+static TRIED: [Address; 2] = [local(9_001), local(9_002)];
+static FAILED: [Failed<'static>; 2] = [
+    Failed { variant: Variant::Candidate, endpoint: &TRIED[0], how: How::Word("connect") },
+    Failed { variant: Variant::Stable, endpoint: &TRIED[1], how: How::Status(503) },
 ];
 
-const fn local(port: u16) -> std::net::SocketAddr {
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+const fn local(port: u16) -> Address {
+    Address::Ip(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port))
 }
 
 pub(in crate::telemetry::access) fn record() -> Record<'static> {
@@ -37,7 +41,7 @@ pub(in crate::telemetry::access) fn record() -> Record<'static> {
         version: "v2",
         variant: Some(Variant::Candidate),
         assignment: Some(Assignment::Bucket),
-        endpoint: Some("[2001:db8::1]:8080".parse().expect("address")),
+        endpoint: Some(&ENDPOINT),
         attempts: 2,
         retries: 1,
         failed: &FAILED,
@@ -251,4 +255,12 @@ fn unescape(word: &str) -> Vec<u8> {
         };
     }
     out
+}
+
+#[test]
+fn unix_sockets_are_paths_escaped_like_everything_else() {
+    let endpoint = Address::Unix("/run/a b\"\u{7f}".into());
+    let record = Record { endpoint: Some(&endpoint), ..record() };
+    assert!(shown(json, &record).contains(r#""endpoint":"unix:/run/a b\"\u007f","#), "{}", shown(json, &record));
+    assert!(shown(text, &record).contains(r#" endpoint=unix:/run/a\x20b"\x7f tls"#), "{}", shown(text, &record));
 }
