@@ -98,8 +98,22 @@ pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"
 
 pub(super) static SERVICE: Section = section(
     "services.*",
-    &["stable", "candidate", "upstream", "health", "force", "affinity"],
-    &["outlier", "rollout", "gate"],
+    &["stable", "candidate", "upstream", "health", "outlier", "force", "affinity"],
+    &["rollout", "gate"],
+);
+pub(super) static OUTLIER: Section = section(
+    "services.*.outlier",
+    &[
+        "consecutive_failures",
+        "window",
+        "min_requests",
+        "min_success",
+        "ejection",
+        "max_ejection_time",
+        "max_ejected",
+        "panic_threshold",
+    ],
+    &[],
 );
 pub(super) static HEALTH: Section = section(
     "services.*.health",
@@ -146,10 +160,12 @@ pub(super) static UPSTREAM: Section = section(
         "body_idle",
         "keepalive_idle",
         "balance",
+        "hash_key",
+        "slow_start",
         "drain_timeout",
         "websocket_drain",
     ],
-    &["max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+    &["max_connections", "max_pending", "max_requests", "retry"],
 );
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
@@ -191,6 +207,7 @@ pub(super) static ALL: &[&Section] = &[
     &STARTUP,
     &LIVENESS,
     &DEEP,
+    &OUTLIER,
     &FORCE,
     &AFFINITY,
     &AFFINITY_COOKIE,

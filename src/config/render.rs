@@ -1,6 +1,7 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
 mod health;
+mod outlier;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -171,6 +172,7 @@ fn service(out: &mut Out, service: &Service) {
     }
     upstream(out, &path, &service.upstream);
     health::health(out, &path, &service.health);
+    outlier::outlier(out, &path, &service.outlier);
     if let Some(each) = &service.force {
         force(out, &path, each);
     }
@@ -190,6 +192,10 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("body_idle", upstream.body_idle);
     out.duration("keepalive_idle", upstream.keepalive_idle);
     out.text("balance", words::BALANCE.word(upstream.balance));
+    if !upstream.hash_key.is_empty() {
+        out.raw("hash_key", keys(&upstream.hash_key));
+    }
+    out.duration("slow_start", upstream.slow_start);
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
     if let Some(each) = &upstream.tls {

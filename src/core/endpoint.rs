@@ -36,6 +36,14 @@ pub struct Pool {
 
 // === impl Endpoint ===
 
+impl Endpoint {
+    /// How many times the share of one with weight 1 it gets.
+    #[must_use]
+    pub const fn weight(&self) -> u32 {
+        1
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)

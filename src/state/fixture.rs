@@ -31,10 +31,13 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
             body_idle: second,
             keepalive_idle: second,
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: second,
             websocket_drain: second,
         },
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::core::balance::Balance;
 use crate::core::endpoint::EndpointKey;
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::{ActiveService, Snapshot};
 
-use super::counters::EndpointCounters;
+use super::conduct::Conduct;
+use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
+use super::layout::Layout;
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
@@ -30,6 +33,10 @@ pub struct EndpointLive {
     pub health: Arc<EndpointHealth>,
     /// What its probes counted while it served this variant.
     pub probes: ProbeCounters,
+    /// How it fares with its own requests; shared like its health.
+    pub conduct: Arc<Conduct>,
+    /// Ejections while it served this variant, by index of their cause; written by control only.
+    pub ejections: [Cell; 3],
     in_flight: AtomicU32,
     /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
     removed_at: AtomicU64,
@@ -46,10 +53,21 @@ pub struct ServiceLive {
     pub candidate_open: Arc<AtomicBool>,
     /// Whose turn it is in round robin, per variant; shared like the switch.
     turns: Arc<[AtomicU64; 2]>,
+    /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
+    pub panic: Arc<Panic>,
+    layouts: [Arc<Layout>; 2],
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
+}
+
+/// Panic of a stable pool, kept for as long as its service is there. Written by control only.
+#[derive(Debug, Default)]
+pub struct Panic {
+    on: AtomicBool,
+    /// Times it began.
+    pub began: Cell,
 }
 
 /// Keeps endpoint state by key. Written by control only.
@@ -85,6 +103,24 @@ impl EndpointLive {
         self.health.is_ready()
     }
 
+    /// Whether a request may be sent there: it is ready, and neither ejected nor drained; one on trial takes a single request.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.is_ready() && self.conduct.is_open()
+    }
+
+    /// Whether it may be used in panic: it passed a probe once and is not drained.
+    #[must_use]
+    pub fn ever_passed(&self) -> bool {
+        matches!(self.health.readiness(), Readiness::Ready | Readiness::Lost) && !self.conduct.is_drained()
+    }
+
+    /// Whether it takes no new requests for good: it left the snapshot, or was drained.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_removed() || self.conduct.is_drained()
+    }
+
     /// Whether it left the snapshot.
     #[must_use]
     pub fn is_removed(&self) -> bool {
@@ -116,14 +152,24 @@ impl ServiceLive {
     #[must_use]
     pub fn reopened(&self, rollout: u64) -> Self {
         let candidate_open = Arc::new(AtomicBool::new(true));
-        let turns = Arc::clone(&self.turns);
-        Self { rollout, candidate_open, turns, stable: self.stable.clone(), candidate: self.candidate.clone() }
+        let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
+        let (stable, candidate) = (self.stable.clone(), self.candidate.clone());
+        Self { rollout, candidate_open, turns, panic, layouts, stable, candidate }
     }
 
-    /// An endpoint of `variant` that was ready once and is not any more: only then a pool without a ready one is anyone's fault.
+    /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
+    /// anyone's fault. Drained ones are nobody's.
     #[must_use]
-    pub fn lost(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
-        self.pool(variant).iter().find(|endpoint| endpoint.health.readiness() == Readiness::Lost)
+    pub fn at_fault(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+        let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
+        let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
+        self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+    }
+
+    /// Weights and ring of the pool of `variant`.
+    #[must_use]
+    pub fn layout(&self, variant: Variant) -> &Layout {
+        &self.layouts[variant as usize]
     }
 
     /// What the gate's metric `probe-failures` counts for `variant`: deep probes, and how many of them failed.
@@ -145,6 +191,24 @@ impl ServiceLive {
             Variant::Stable => &self.stable,
             Variant::Candidate => &self.candidate,
         }
+    }
+}
+
+// === impl Panic ===
+
+impl Panic {
+    /// Whether it is on. One relaxed load.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends it. Whether that is a change.
+    #[must_use]
+    pub fn set(&self, on: bool) -> bool {
+        let changed = self.on.swap(on, Ordering::Relaxed) != on;
+        self.began.add(u64::from(changed && on));
+        changed
     }
 }
 
@@ -174,14 +238,13 @@ impl Registry {
                         version: pool.version.clone(),
                         address: endpoint.address,
                     };
-                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers));
+                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers, self.began));
                 }
                 let before = previous.get(&active.service.name);
                 for variant in Variant::ALL {
                     keep_last_ready(active, variant, &mut pools[variant as usize], before);
                 }
-                let [stable, candidate] = pools;
-                live_of(active, stable, candidate, before)
+                live_of(active, pools, before)
             })
             .collect()
     }
@@ -198,13 +261,14 @@ impl Registry {
         inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
     }
 
-    /// When `endpoint` left the snapshot.
+    /// When `endpoint` left the snapshot, or was drained.
     #[must_use]
-    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        match endpoint.removed_at.load(Ordering::Acquire) {
+    pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        let removed = match endpoint.removed_at.load(Ordering::Acquire) {
             0 => None,
             at => Some(self.began + Duration::from_millis(at - 1)),
-        }
+        };
+        [removed, endpoint.conduct.drained_at()].into_iter().flatten().min()
     }
 
     /// Every endpoint known, removed ones in use included.
@@ -237,26 +301,49 @@ fn keep_last_ready(
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
 fn live_of(
     active: &ActiveService,
-    stable: Vec<Arc<EndpointLive>>,
-    candidate: Vec<Arc<EndpointLive>>,
+    pools: [Vec<Arc<EndpointLive>>; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
+    let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
+    let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
+    let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
     let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
         let candidate_open = Arc::new(AtomicBool::new(open));
         let turns = Arc::default();
-        return Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate });
+        return Arc::new(ServiceLive { rollout, candidate_open, turns, panic, layouts, stable, candidate });
     };
     if !open {
         previous.close_candidate();
     }
-    if same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
+    let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
+    if same_layouts && same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
         return Arc::clone(previous);
     }
     let candidate_open = Arc::clone(&previous.candidate_open);
     let turns = Arc::clone(&previous.turns);
-    Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate })
+    Arc::new(ServiceLive { rollout, candidate_open, turns, panic, layouts, stable, candidate })
+}
+
+/// Weights and ring of a pool: those before if it is the same one. A ring takes a while to build.
+fn layout(
+    active: &ActiveService,
+    variant: Variant,
+    endpoints: &[Arc<EndpointLive>],
+    previous: Option<&Arc<ServiceLive>>,
+) -> Arc<Layout> {
+    let wanted = active.pool(variant).map_or(&[][..], |pool| &pool.endpoints);
+    // Those that stay only until others are ready come last, and have left the file with their weight.
+    let weight = |at: usize| wanted.get(at).map_or(1, crate::core::endpoint::Endpoint::weight);
+    let weights: Vec<u32> = (0..endpoints.len()).map(weight).collect();
+    let ringed = active.service.upstream.balance == Balance::RingHash;
+    let before = previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
+    if let Some(before) = before.filter(|before| before.serves(&weights, ringed)) {
+        return Arc::clone(before);
+    }
+    let named: Vec<_> = endpoints.iter().zip(weights).map(|(e, weight)| (e.address_text.to_string(), weight)).collect();
+    Arc::new(Layout::new(&named, ringed))
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -266,10 +353,18 @@ fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
 // === impl Inner ===
 
 impl Inner {
-    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize) -> Arc<EndpointLive> {
+    fn endpoint(
+        &mut self,
+        key: EndpointKey,
+        variant: Variant,
+        workers: usize,
+        began: Instant,
+    ) -> Arc<EndpointLive> {
         let slot = self.next_slot + 1;
         let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
+        let alone = other.is_none();
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
+        let conduct = other.map_or_else(|| Arc::new(Conduct::new(workers, began)), |other| Arc::clone(&other.conduct));
         let entry = self.endpoints.entry((key.clone(), variant));
         let endpoint = entry.or_insert_with(|| {
             self.next_slot = slot;
@@ -281,13 +376,16 @@ impl Inner {
                 counters: Arc::new(EndpointCounters::new(workers)),
                 health,
                 probes: ProbeCounters::default(),
+                conduct,
+                ejections: Default::default(),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),
             })
         });
         // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
-        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 {
+        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 && alone {
             endpoint.health.set_readiness(Readiness::Unknown);
+            endpoint.conduct.undrain(crate::clock::now());
         }
         Arc::clone(endpoint)
     }

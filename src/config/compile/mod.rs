@@ -5,6 +5,7 @@
 
 mod health;
 mod listeners;
+mod outlier;
 mod pem;
 mod policy;
 mod predicates;

@@ -251,7 +251,12 @@ fn upstream() -> impl Strategy<Value = Upstream> {
         2 => Some(UpstreamTls { ca: Some(pem("a.pem")), client: None, sni, insecure: false }),
         _ => Some(UpstreamTls { ca: None, client: Some((pem("b.pem"), pem("b.key"))), sni, insecure: false }),
     });
-    let balance = select(vec![Balance::LeastRequest, Balance::RoundRobin]);
+    let plain = select(vec![Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::PeakEwma]);
+    let balance = prop_oneof![
+        plain.prop_map(|balance| (balance, Vec::new())),
+        keys(true).prop_map(|keys| (Balance::RingHash, keys)),
+    ];
+    let balance = (balance, ms(0, 3_600_000));
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
     let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
     (protocol, tls, host, balance, waits).prop_map(|(protocol, tls, host, balance, w)| Upstream {
@@ -262,7 +267,9 @@ fn upstream() -> impl Strategy<Value = Upstream> {
         response_timeout: w.1,
         body_idle: w.2,
         keepalive_idle: w.3,
-        balance,
+        balance: balance.0.0,
+        hash_key: balance.0.1,
+        slow_start: balance.1,
         drain_timeout: w.4,
         websocket_drain: w.5,
     })
@@ -301,12 +308,15 @@ fn affinity() -> impl Strategy<Value = Affinity> {
 #[path = "health.rs"]
 mod probing;
 
+#[path = "outlier.rs"]
+mod outliers;
+
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    (pools, upstream(), probing::health(), option::of(force()), affinity()).prop_map(
-        move |((stable, candidate), upstream, health, force, affinity)| {
+    (pools, upstream(), (probing::health(), outliers::rules()), option::of(force()), affinity()).prop_map(
+        move |((stable, candidate), upstream, (health, outlier), force, affinity)| {
             let health: Arc<Health> = Arc::new(health);
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity })
+            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, outlier, force, affinity })
         },
     )
 }

@@ -34,10 +34,13 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
             body_idle: second,
             keepalive_idle: second,
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: second,
             websocket_drain: second,
         },
         health: std::sync::Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -31,6 +31,8 @@ fn upstream() -> Upstream {
         body_idle: second,
         keepalive_idle: second,
         balance: Balance::LeastRequest,
+        hash_key: Vec::new(),
+        slow_start: Duration::ZERO,
         drain_timeout: second,
         websocket_drain: second,
     }
@@ -45,6 +47,7 @@ fn service(text: &str) -> Arc<Service> {
         candidate: words.get(2).map(|c| pool(c)),
         upstream: upstream(),
         health: std::sync::Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::assign::Assignment;
-use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::id::Variant;
+use crate::state::conduct::Admission;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
+use super::choose::is_out;
+use super::judge::fault_of;
 use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
@@ -20,6 +22,9 @@ impl Exchange {
         }
         if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
             self.mark_bad();
+        }
+        if let Some(fault) = fault_of(failure) {
+            self.blame(fault, now);
         }
         match failure {
             Failure::Connect | Failure::ConnectTimeout => {
@@ -61,13 +66,18 @@ impl Exchange {
             self.fall_back();
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
-        let mut picked = self.pick(service, random);
+        let mut picked = self.pick(service, now, random);
         if picked.is_none() && self.leave_unready(service) {
-            picked = self.pick(service, random);
+            picked = self.pick(service, now, random);
         }
         let live = &self.routing.live[service];
-        let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
-            let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
+        if self.attempts >= ATTEMPTS_MAX
+            && let Some((index, admission)) = picked.take()
+        {
+            live.pool(self.variant)[index].conduct.give_back(admission);
+        }
+        let Some((index, admission)) = picked else {
+            let nobody = is_out(live, self.variant);
             return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
         };
         let endpoint = Arc::clone(&live.pool(self.variant)[index]);
@@ -75,38 +85,22 @@ impl Exchange {
             self.tried[self.tried_len] = (self.variant, index);
             self.tried_len += 1;
         }
-        Next::Send(self.attempt(endpoint, now, true))
+        Next::Send(self.attempt(endpoint, now, Some(admission)))
     }
 
-    /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
-    /// all the same (panic, stable only) decides it here.
-    fn pick(&self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
-        let (active, live) = self.routing.service(service);
-        let pool = live.pool(self.variant);
-        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
-        let draw = random.u64(..);
-        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, i));
-        let staying = |i: usize| fresh(i) && !pool[i].is_removed();
-        let load = |i: usize| pool[i].in_flight();
-        let balance = active.service.upstream.balance;
-        let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let draw = Draw { random: draw, cursor, hashed: None };
-        pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
-            // One that is leaving finishes what it has begun, and that is better than losing the request.
-            .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
-    }
-
-    /// Goes to stable if the request was assigned to a candidate nobody of which is ready. One that was ready once is charged: one
-    /// exposure, one bad. One that is still unknown has no share yet, so the request counts as assigned to stable. Whoever forces the
+    /// Goes to stable if the request was assigned to a candidate nobody of which can be used. One that was ready once, or is ejected, is
+    /// charged: one exposure, one bad. One that is still unknown, or was drained, has no share, so the request counts as assigned to stable. Whoever forces the
     /// candidate wants to know.
     fn leave_unready(&mut self, service: usize) -> bool {
         let live = &self.routing.live[service];
-        let ready = live.pool(Variant::Candidate).iter().any(|endpoint| endpoint.is_ready());
-        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || ready {
+        if self.variant == Variant::Stable
+            || self.assignment == Assignment::Forced
+            || !is_out(live, Variant::Candidate)
+        {
             return false;
         }
-        let lost = live.lost(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
-        if let Some(shard) = lost.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
+        let at_fault = live.at_fault(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
+        if let Some(shard) = at_fault.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
             shard.attempts.add(1);
             shard.bad.add(1);
             self.bad = true;
@@ -119,7 +113,12 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, counted: bool) -> Attempt {
+    /// Begins an attempt; without an admission of its own it goes on with that of the one before, whose exposure it is.
+    fn attempt(&mut self, endpoint: Arc<EndpointLive>, now: Instant, admission: Option<Admission>) -> Attempt {
+        let counted = admission.is_some();
+        if let Some(admission) = admission {
+            self.admitted(admission);
+        }
         self.endpoint = Some(Arc::clone(&endpoint));
         self.attempt_began = now;
         self.connected = None;
@@ -144,7 +143,8 @@ impl Exchange {
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
+        let on_trial = self.admission.is_some_and(Admission::is_trial);
+        let leaving = self.endpoint.as_ref().is_some_and(|e| e.is_removed() || !(e.is_usable() || on_trial));
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
@@ -152,7 +152,7 @@ impl Exchange {
             return next;
         }
         match self.endpoint.clone() {
-            Some(endpoint) => Next::Send(self.attempt(endpoint, now, false)),
+            Some(endpoint) => Next::Send(self.attempt(endpoint, now, None)),
             None => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
@@ -189,15 +189,8 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_leaving());
         !self.is_allowed() || (leaving && self.has_staying())
-    }
-
-    fn has_staying(&self) -> bool {
-        let Some(service) = self.service else { return false };
-        let pool = self.routing.live[service].pool(self.variant);
-        let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_ready() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
     }
 
     /// Whether an attempt on the variant may begin at this moment.

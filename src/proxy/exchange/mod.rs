@@ -6,6 +6,8 @@
 
 mod attempt;
 mod call;
+mod choose;
+mod judge;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -13,10 +15,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
+use crate::core::balance::Balance;
 use crate::core::id::Variant;
 use crate::core::route::Target;
 use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
+use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, InFlight};
@@ -175,6 +179,10 @@ pub struct Exchange {
     bad: bool,
     status: u16,
     endpoint: Option<Arc<EndpointLive>>,
+    /// Under what the attempt was let in, until it has said something of its endpoint.
+    admission: Option<Admission>,
+    /// What falls on the ring, where requests are hashed and this one has a key.
+    hash: Option<u64>,
     ended: bool,
 }
 
@@ -230,6 +238,9 @@ impl Exchange {
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         exchange.strip_header = reading.strip_header;
         exchange.strip_cookie = reading.strip_cookie;
+        if active.service.upstream.balance == Balance::RingHash {
+            exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
+        }
         let next = match head.body {
             BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
                 Next::Reply(exchange.reply(Termination::BodyTooLarge))
@@ -282,6 +293,8 @@ impl Exchange {
             bad: false,
             status: 0,
             endpoint: None,
+            admission: None,
+            hash: None,
             ended: false,
         }
     }
@@ -324,7 +337,8 @@ impl Exchange {
         if head.status >= 500 {
             self.mark_bad();
         }
-        self.answered(head);
+        self.answered(head, now);
+        self.judge_head(head.status, now);
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
             shard.upstream.record(now.saturating_duration_since(sent));
         }
@@ -337,6 +351,7 @@ impl Exchange {
         if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
             self.mark_bad();
         }
+        self.judge_end(termination, now);
         let duration = now.saturating_duration_since(self.began);
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
         if let Some(shard) = self.shard() {
