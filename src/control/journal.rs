@@ -66,6 +66,18 @@ pub enum What {
     EndpointAlive,
     /// The liveness probes of an endpoint fail.
     EndpointNotAlive,
+    /// An endpoint is left alone because its requests fail.
+    EndpointEjected,
+    /// An endpoint is back from an ejection.
+    EndpointRestored,
+    /// An endpoint gets no new attempts by command.
+    EndpointDrained,
+    /// A drained endpoint gets new attempts again.
+    EndpointUndrained,
+    /// So few endpoints of stable are usable that all that ever passed a probe are used.
+    Panic,
+    /// Enough endpoints of stable are usable again.
+    PanicOver,
 }
 
 // === impl What ===
@@ -85,6 +97,25 @@ impl What {
             Self::EndpointNotReady => "endpoint_not_ready",
             Self::EndpointAlive => "endpoint_alive",
             Self::EndpointNotAlive => "endpoint_not_alive",
+            Self::EndpointEjected => "endpoint_ejected",
+            Self::EndpointRestored => "endpoint_restored",
+            Self::EndpointDrained => "endpoint_drained",
+            Self::EndpointUndrained => "endpoint_undrained",
+            Self::Panic => "panic",
+            Self::PanicOver => "panic_over",
+        }
+    }
+}
+
+impl What {
+    /// Whether someone should look.
+    const fn is_warning(self) -> bool {
+        match self {
+            Self::Abort | Self::ReloadRefused | Self::EndpointNotReady | Self::EndpointNotAlive => true,
+            Self::EndpointEjected | Self::Panic => true,
+            Self::Start | Self::Weight | Self::Reload | Self::FirstProbes | Self::EndpointReady => false,
+            Self::EndpointAlive | Self::EndpointRestored | Self::EndpointDrained => false,
+            Self::EndpointUndrained | Self::PanicOver => false,
         }
     }
 }
@@ -195,8 +226,7 @@ impl Journal {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
         let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
-        let warns = [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive];
-        if warns.contains(&note.what) {
+        if note.what.is_warning() {
             tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
         } else {
             tracing::info!(actor, what, service, from, to, detail, generation, "control event");

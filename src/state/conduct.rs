@@ -2,6 +2,7 @@
 //!
 //! Workers count outcomes and let the one request of a trial in; control alone ejects, opens trials, restores and drains. Neither locks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -329,6 +330,18 @@ impl Conduct {
 
     fn wrapping_ms(&self, now: Instant) -> u32 {
         u32::try_from(self.ms(now) & u64::from(u32::MAX)).unwrap_or(0)
+    }
+}
+
+// === impl Ejection ===
+
+/// `5 failures in a row, last: status 503`
+impl fmt::Display for Ejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fault {
+            Some(fault) => write!(f, "{}, last: {fault}", self.cause),
+            None => self.cause.fmt(f),
+        }
     }
 }
 

@@ -338,7 +338,8 @@ fn layout(
     let weight = |at: usize| wanted.get(at).map_or(1, crate::core::endpoint::Endpoint::weight);
     let weights: Vec<u32> = (0..endpoints.len()).map(weight).collect();
     let ringed = active.service.upstream.balance == Balance::RingHash;
-    let before = previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
+    let before =
+        previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
     if let Some(before) = before.filter(|before| before.serves(&weights, ringed)) {
         return Arc::clone(before);
     }
@@ -353,13 +354,7 @@ fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
 // === impl Inner ===
 
 impl Inner {
-    fn endpoint(
-        &mut self,
-        key: EndpointKey,
-        variant: Variant,
-        workers: usize,
-        began: Instant,
-    ) -> Arc<EndpointLive> {
+    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize, began: Instant) -> Arc<EndpointLive> {
         let slot = self.next_slot + 1;
         let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
         let alone = other.is_none();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::model::{Config, Endpoint, Event, Pool, Service, Status};
+use super::model::{Config, Draining, Endpoint, Event, Pool, Service, Status};
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
 use crate::core::weight::{GRAINS, Weight};
@@ -17,6 +17,7 @@ pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) 
     let blocks = [
         headline(status, address, paint),
         services(&status.services, now_ms, paint),
+        draining(&status.draining, now_ms, paint),
         listeners(status, paint),
         config(&status.config, now_ms, paint),
         events(&status.events, now_ms, paint),
@@ -74,6 +75,10 @@ fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone, now_ms: u64) -> Ve
         None => [Cell::new(Tone::Bad, "none"), none(), none()],
     };
     let head = |at: usize| match at {
+        0 if pool.panic => {
+            let variant = Cell::new(Tone::Bad, format!("{variant}, in panic"));
+            [Cell::plain(&pool.version), variant, Cell::new(tone, weight)]
+        }
         0 => [Cell::plain(&pool.version), Cell::new(Tone::Faint, variant), Cell::new(tone, weight)],
         _ => [none(), none(), none()],
     };
@@ -85,12 +90,23 @@ fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone, now_ms: u64) -> Ve
 /// The state of an endpoint, with the last result of whatever is not well.
 fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
     let tone = match endpoint.health.as_str() {
+        "ready" if endpoint.outlier.is_some() => Tone::Bad,
+        "ready" if endpoint.drained_since_ms.is_some() => Tone::Notable,
         "ready" if endpoint.alive == Some(false) || endpoint.leaving => Tone::Notable,
         "ready" | "" => Tone::Plain,
         "unknown" => Tone::Notable,
         _ => Tone::Bad,
     };
     let mut text = endpoint.health.replace('_', " ");
+    if let Some(since) = endpoint.drained_since_ms {
+        // Writing into a String does not fail; so below.
+        let _ = write!(text, ", drained {}", ago(now_ms, since));
+    }
+    if let Some(outlier) = &endpoint.outlier {
+        let left = outlier.until_ms.saturating_sub(now_ms).div_ceil(1_000);
+        let then = if outlier.state == "ejected" { format!(" for another {}", span(left)) } else { String::new() };
+        let _ = write!(text, ", {}{then}: {}", outlier.state, short(&outlier.reason));
+    }
     if endpoint.leaving {
         text.push_str(", leaves when another is ready");
     }
@@ -98,10 +114,29 @@ fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
         let body = probe.body.as_ref().map(|body| format!(", body: {body}"));
         let reason = format!("{}{}", probe.error.as_deref().unwrap_or_default(), body.unwrap_or_default());
         let when = ago(now_ms, probe.at_ms);
-        // Writing into a String does not fail.
         let _ = write!(text, "; {} failed {when} after {} ms: {}", probe.probe, probe.latency_ms, short(&reason));
     }
     Cell::new(tone, text)
+}
+
+/// What left the file and finishes what is in flight.
+fn draining(draining: &[Draining], now_ms: u64, paint: Paint) -> String {
+    if draining.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("DRAINING", Align::Left),
+        ("VERSION", Align::Left),
+        ("ENDPOINT", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("SINCE", Align::Left),
+    ];
+    let row = |each: &Draining| {
+        let since = ago(now_ms, each.since_ms);
+        let cells = [&each.service, &each.version, &each.address].map(Cell::plain);
+        cells.into_iter().chain([Cell::plain(each.in_flight.to_string()), Cell::plain(since)]).collect()
+    };
+    table(paint, &columns, &draining.iter().map(row).collect::<Vec<_>>())
 }
 
 /// What the candidate's weight leaves to stable.
@@ -170,8 +205,10 @@ fn event_row(event: &Event, now_ms: u64) -> Vec<Cell> {
         (None, None) => String::new(),
     };
     let tone = match event.what.as_str() {
-        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" => Tone::Bad,
-        "weight" => Tone::Notable,
+        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" | "endpoint_ejected" | "panic" => {
+            Tone::Bad
+        }
+        "weight" | "endpoint_drained" => Tone::Notable,
         _ => Tone::Plain,
     };
     vec![
@@ -226,6 +263,14 @@ mod tests {
             probed["endpoints"][at]["probe"] = probe;
         }
         probed["endpoints"][2]["leaving"] = json!(true);
+        let mut split = pool("v1", &[("10.0.0.1:8080", 31), ("10.0.0.2:8080", 2)]);
+        split["panic"] = json!(true);
+        for (at, health) in [(0, "ready"), (1, "ready")] {
+            split["endpoints"][at]["health"] = json!(health);
+        }
+        split["endpoints"][0]["outlier"] =
+            json!({"state": "ejected", "reason": "5 failures in a row, last: status 503", "until_ms": 1_000_018_000});
+        split["endpoints"][1]["drained_since_ms"] = json!(999_940_000);
         let status = json!({
             "generation": 12, "version": "0.1.0", "uptime_seconds": 11_520,
             "config": {"path": "/etc/tidegate.toml", "needs_restart": [], "last_reload":
@@ -236,8 +281,9 @@ mod tests {
                 {"name": "shop", "state": "aborted", "weight": "0%", "stable": pool("v3", &[("10.0.3.1:80", 1)]),
                  "candidate": pool("v4", &[("10.0.3.2:80", 0)])},
                 {"name": "web", "state": "splitting", "weight": "5.5%",
-                 "stable": pool("v1", &[("10.0.0.1:8080", 31), ("10.0.0.2:8080", 2)]), "candidate": pool("v2", &[("10.0.1.1:8080", 4)])},
+                 "stable": split, "candidate": pool("v2", &[("10.0.1.1:8080", 4)])},
             ],
+            "draining": [{"service": "web", "version": "v0", "address": "10.0.9.1:80", "in_flight": 2, "since_ms": 999_990_000}],
             "events": [
                 {"seq": 1, "at_ms": 999_000_000, "actor": "start", "what": "start", "generation": 1},
                 {"seq": 2, "at_ms": 999_999_500, "actor": "127.0.0.1", "what": "abort", "service": "shop", "from": "50%", "to": "0%",

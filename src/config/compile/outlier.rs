@@ -23,8 +23,7 @@ pub(super) fn outlier(table: Option<&Table<'_>>) -> OutlierRules {
         table.value(key).and_then(|v| v.read("a share such as \"50%\"", Weight::parse)).unwrap_or(default)
     };
     let ejection = table.duration("ejection", EJECTION, default.ejection);
-    let max_ejection_time =
-        table.duration("max_ejection_time", EJECTION, default.max_ejection_time.max(ejection));
+    let max_ejection_time = table.duration("max_ejection_time", EJECTION, default.max_ejection_time.max(ejection));
     if let Some(value) = table.value("max_ejection_time").filter(|_| max_ejection_time < ejection) {
         value.refuse(format_args!("shorter than ejection ({})", units::show_duration(ejection)));
     }

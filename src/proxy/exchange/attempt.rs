@@ -93,9 +93,7 @@ impl Exchange {
     /// candidate wants to know.
     fn leave_unready(&mut self, service: usize) -> bool {
         let live = &self.routing.live[service];
-        if self.variant == Variant::Stable
-            || self.assignment == Assignment::Forced
-            || !is_out(live, Variant::Candidate)
+        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
         {
             return false;
         }

@@ -33,8 +33,7 @@ impl Exchange {
         let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
         let untried = |i: usize| !tried.contains(&(variant, i));
         let draw = random.u64(..);
-        let cursor =
-            if active.service.upstream.balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
+        let cursor = if active.service.upstream.balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
         let choose = |eligible: &dyn Fn(usize) -> bool| {
             let eligible = |i: usize| untried(i) && eligible(i);
             self.choose(service, cursor, draw, now, &eligible)
@@ -81,10 +80,7 @@ impl Exchange {
 }
 
 /// The first choice that lets the request in.
-fn admitted(
-    pool: &[Arc<EndpointLive>],
-    choose: impl Fn() -> Option<usize>,
-) -> Option<(usize, Admission)> {
+fn admitted(pool: &[Arc<EndpointLive>], choose: impl Fn() -> Option<usize>) -> Option<(usize, Admission)> {
     for _ in 0..ADMIT_TRIES_MAX {
         let index = choose()?;
         if let found @ Some(_) = let_in(pool, index) {

@@ -44,7 +44,11 @@ fn a_trial_lets_one_request_in_at_a_time() {
     conduct.give_back(one);
     let other = conduct.admit().expect("it said nothing: another one may");
     conduct.credit(other, 0);
-    assert_eq!((conduct.outcomes(), conduct.admit()), ((1, 0), None), "until control has decided nobody else is let in");
+    assert_eq!(
+        (conduct.outcomes(), conduct.admit()),
+        ((1, 0), None),
+        "until control has decided nobody else is let in"
+    );
     conduct.restore(clock::now());
     assert!(conduct.is_in() && conduct.ejection().is_none());
     conduct.blame(other, 0, FAULT);
