@@ -1,12 +1,15 @@
 //! The integration tests.
 
 mod admin;
+mod balance;
 mod bodies;
+mod drain;
 mod forwarding;
 mod h2;
 mod h2_upstream;
 mod harness;
 mod health;
+mod outlier;
 mod pairs;
 mod peers;
 mod refusals;

@@ -293,15 +293,18 @@ mod tests {
         insta::assert_snapshot!(shown(status), @r"
         tidegate 0.1.0, generation 12, up 3h 12m, at http://127.0.0.1:9900
 
-        SERVICE  STATE      VERSION             WEIGHT  ENDPOINT       IN FLIGHT  HEALTH
-        api      idle       v7       stable       100%  10.0.2.1:80            0  not ready; readiness failed 4s ago after 12 ms: status 503 instead of 200-299, body: no database
-                                                        10.0.2.2:80            0  unknown
-                                                        10.0.2.3:80            0  ready, leaves when another is ready
-        shop     aborted    v3       stable       100%  10.0.3.1:80            1
-                            v4       candidate      0%  10.0.3.2:80            0
-        web      splitting  v1       stable      94.5%  10.0.0.1:8080         31
-                                                        10.0.0.2:8080          2
-                            v2       candidate    5.5%  10.0.1.1:8080          4
+        SERVICE  STATE      VERSION                    WEIGHT  ENDPOINT       IN FLIGHT  HEALTH
+        api      idle       v7       stable              100%  10.0.2.1:80            0  not ready; readiness failed 4s ago after 12 ms: status 503 instead of 200-299, body: no database
+                                                               10.0.2.2:80            0  unknown
+                                                               10.0.2.3:80            0  ready, leaves when another is ready
+        shop     aborted    v3       stable              100%  10.0.3.1:80            1
+                            v4       candidate             0%  10.0.3.2:80            0
+        web      splitting  v1       stable, in panic   94.5%  10.0.0.1:8080         31  ready, ejected for another 18s: 5 failures in a row, last: status 503
+                                                               10.0.0.2:8080          2  ready, drained 1m ago
+                            v2       candidate           5.5%  10.0.1.1:8080          4
+
+        DRAINING  VERSION  ENDPOINT     IN FLIGHT  SINCE
+        web       v0       10.0.9.1:80          2  10s ago
 
         LISTENER  ADDRESS
         public    0.0.0.0:8443  TLS
