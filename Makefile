@@ -16,6 +16,7 @@ demo: tools ## Watch traffic move from one release to the next
 	$(CARGO) run -- demo
 
 test: tools ## Run every test
+	@.ci/tools grpc
 	$(CARGO) test
 
 bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
@@ -28,6 +29,7 @@ bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PE
 		--command 'make bench$(if $(PEERS), PEERS="$(PEERS)")' $(PEERS)
 
 soak: tools ## Run the long versions of the integration tests, optimised
+	@.ci/tools grpc
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
 
 lint: tools ## Check format, lints, documentation and duplicate dependencies

@@ -6,6 +6,7 @@ mod micro {
     //! The subjects.
 
     pub(crate) mod dial;
+    pub(crate) mod gate;
     pub(crate) mod head;
     pub(crate) mod route;
     pub(crate) mod variant;
@@ -14,6 +15,7 @@ mod micro {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     micro::dial::benches(&mut criterion);
+    micro::gate::benches(&mut criterion);
     micro::head::benches(&mut criterion);
     micro::route::benches(&mut criterion);
     micro::variant::benches(&mut criterion);

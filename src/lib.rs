@@ -24,7 +24,7 @@
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
 //! - [`store`]: what outlives the process: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
-//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot
+//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot, and the gate ([`core::gate`])
 //!
 //! # The life of a request
 //!

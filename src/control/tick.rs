@@ -112,7 +112,7 @@ impl Watched {
         self.samples.extend(endpoints.iter().map(|endpoint| {
             let (conduct, (ended, failed)) = (&endpoint.conduct, endpoint.conduct.outcomes());
             let ready = endpoint.is_ready() && !conduct.is_drained();
-            Sample { ended, failed, streak: conduct.streak(), in_flight: endpoint.in_flight(), ready }
+            Sample { ended, failed, streak: conduct.take_streak(), in_flight: endpoint.in_flight(), ready }
         }));
     }
 }

@@ -4,6 +4,7 @@ pub mod assign;
 pub mod balance;
 pub mod endpoint;
 pub mod fields;
+pub mod gate;
 pub mod health;
 pub mod id;
 pub mod outlier;

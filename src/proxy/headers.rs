@@ -1,6 +1,10 @@
 //! Message heads as positions in one buffer: whatever the protocol, a head is read once and never copied field by field.
 
+mod trailers;
+
 use std::ops::Range;
+
+pub use trailers::{METADATA_WITHHELD, TRAILER_PREFIXES_FORWARDED, TRAILERS_FORWARDED, Trailers};
 
 /// A range of bytes in the buffer of a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +110,7 @@ pub struct RequestHead {
     pub fields: Vec<Field>,
     /// How long the body is.
     pub body: BodyLength,
-    /// Whether the connection may serve another request after this one (HTTP/1: `Connection`, version).
+    /// Whether the connection may serve another request after this one (HTTP/1: `Connection`, version); never when a WebSocket was asked for.
     pub keep_alive: bool,
     /// A complete WebSocket handshake (RFC 6455 section 4.1): the only upgrade there is.
     pub websocket: bool,
@@ -134,21 +138,6 @@ pub struct ResponseHead {
     /// Whether the connection may carry another request after this response.
     pub keep_alive: bool,
 }
-
-/// The fields after a body; empty for nearly every message, and then without memory of their own.
-#[derive(Clone, Debug, Default)]
-pub struct Trailers {
-    /// What the fields point into.
-    pub bytes: Vec<u8>,
-    /// The fields in order, all of them.
-    pub fields: Vec<Field>,
-}
-
-/// Trailers that are forwarded; all others stay behind, since a recipient may merge trailers into the head (RFC 9110 section 6.5.1).
-pub const TRAILERS_FORWARDED: &[&str] =
-    &["server-timing", "content-digest", "repr-digest", "digest", "content-md5", "etag"];
-/// Trailers that begin with one of these are forwarded too.
-pub const TRAILER_PREFIXES_FORWARDED: &[&str] = &["grpc-", "x-checksum-", "x-amz-checksum-"];
 
 // === impl Span ===
 
@@ -239,26 +228,6 @@ impl Known {
     }
 }
 
-// === impl Trailers ===
-
-impl Trailers {
-    /// Name and value of those that are forwarded, in order ([`TRAILERS_FORWARDED`], [`TRAILER_PREFIXES_FORWARDED`]).
-    pub fn forwarded(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (field.name.of(&self.bytes), field.value.of(&self.bytes))).filter(|(name, _)| {
-            TRAILERS_FORWARDED.iter().any(|allowed| name.eq_ignore_ascii_case(allowed.as_bytes()))
-                || TRAILER_PREFIXES_FORWARDED.iter().any(|prefix| begins(name, prefix.as_bytes()))
-        })
-    }
-}
-
-impl Trailers {
-    /// The value of the first field known as `known`.
-    #[must_use]
-    pub fn known(&self, known: Known) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.known == known).map(|field| field.value.of(&self.bytes))
-    }
-}
-
 // === impl RequestHead ===
 
 impl Default for RequestHead {
@@ -341,6 +310,13 @@ impl Default for ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether it is one of gRPC, which exists over HTTP/2 only.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.version == HttpVersion::Http2
+            && self.field(b"content-type").is_some_and(|kind| begins(kind, b"application/grpc"))
+    }
+
     /// The bytes of `span`.
     #[must_use]
     pub fn get(&self, span: Span) -> &[u8] {

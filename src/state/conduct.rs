@@ -34,6 +34,8 @@ pub struct Conduct {
     word: AtomicU32,
     /// Failures since the last success.
     streak: AtomicU32,
+    /// The longest streak since control looked last: a success right behind it must not hide it.
+    longest: AtomicU32,
     /// What failed last ([`Fault::to_bits`]).
     last_fault: AtomicU32,
     /// Recent latency ([`Ewma::to_bits`]).
@@ -94,6 +96,7 @@ impl Conduct {
             began,
             word: AtomicU32::new(IN),
             streak: AtomicU32::default(),
+            longest: AtomicU32::default(),
             last_fault: AtomicU32::default(),
             latency: AtomicU64::default(),
             since: AtomicU64::default(),
@@ -157,7 +160,8 @@ impl Conduct {
             outcomes.failed.add(1);
             fence(Ordering::Release);
             outcomes.ended.add(1);
-            self.streak.fetch_add(1, Ordering::Relaxed);
+            let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            self.longest.fetch_max(streak, Ordering::Relaxed);
         }
     }
 
@@ -231,10 +235,14 @@ impl Conduct {
         (ended, sum(|o| o.failed.get()))
     }
 
-    /// Failures since the last success.
+    /// The most failures in a row since it was asked last, those that go on included.
     #[must_use]
-    pub fn streak(&self) -> u32 {
-        self.streak.load(Ordering::Relaxed)
+    pub fn take_streak(&self) -> u32 {
+        let streak = self.streak.load(Ordering::Relaxed);
+        if self.longest.load(Ordering::Relaxed) == 0 {
+            return streak;
+        }
+        self.longest.swap(0, Ordering::Relaxed).max(streak)
     }
 
     /// What failed last.

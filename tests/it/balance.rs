@@ -129,8 +129,9 @@ async fn after_an_ejection_an_endpoint_starts_slowly() {
         pool(c, &upstreams, lines).set("services.web.outlier", "ejection = \"2500ms\"")
     };
     let proxy = Proxy::start(config).await;
-    upstreams[0].next((0..5).map(|_| Behaviour::answer(500, &["x-version: a"], "")));
-    Load::run(&proxy.address(), &Plan::of(1, 12)).await;
+    upstreams[0].behave(Behaviour::answer(500, &["x-version: a"], ""));
+    Load::run(&proxy.address(), &Plan::of(1, 60)).await;
+    upstreams[0].behave(Behaviour::version("a"));
     proxy.admin.until_outlier(&upstreams[0].address(), Some("trial")).await;
     // The other one has long grown up by now.
     let load = Load::start(&proxy.address(), &Plan { sessions: 1, ..Plan::default() });

@@ -1,5 +1,6 @@
 //! HTTP/2 clients: what HTTP/1.1 clients get, they get too, many requests at a time.
 
+mod changes;
 mod faults;
 mod refused;
 
@@ -158,6 +159,10 @@ async fn alpn_chooses_and_can_be_switched_off() {
     let client = H2Client::connect_tls(&proxy.address(), "a.test", &config).await;
     assert_eq!(client.get("/").await.text(), "v1");
     assert_eq!(upstream.request().await.head.get("x-forwarded-proto"), Some("https"));
+    for chunked in [true, false] {
+        upstream.next([Behaviour::huge(8 * 1024 * 1024, chunked)]);
+        assert_eq!(client.get("/").await.body.len(), 8 * 1024 * 1024, "nothing stays behind in TLS");
+    }
     let (mut old, _) =
         crate::harness::client::Client::connect_tls(&proxy.address(), "a.test", config).await.expect("a handshake");
     old.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;

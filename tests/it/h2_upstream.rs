@@ -12,7 +12,7 @@ use crate::harness::proxy::{Process, Proxy};
 use crate::harness::tls::Authority;
 use crate::harness::upstream::frames::{END_HEADERS, END_STREAM, FrameServer, GOAWAY, HEADERS, block};
 use crate::harness::upstream::h2::{H2Server, Options};
-use crate::harness::wait::within;
+use crate::harness::wait::{eventually, within};
 use crate::harness::wire::Framing;
 
 const MIB: u64 = 1024 * 1024;
@@ -438,9 +438,16 @@ async fn failed_calls_count_for_the_gate() {
     let call = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n")
     };
+    let mut calls = 0;
     for (path, bad) in [("/grpc/0", 0), ("/grpc/5", 0), ("/only/0", 0), ("/grpc/14", 1), ("/only/13", 2), ("/", 2)] {
         let response = proxy.ask(call(path)).await;
         assert_eq!(response.status, 200, "{path}");
+        calls += 1;
+        // The client may have its answer a moment before the call is over for the proxy.
+        eventually(Duration::from_secs(5), "the call to be counted", || async {
+            (proxy.admin.count("tidegate_requests_total").await == calls).then_some(())
+        })
+        .await;
         assert_eq!(proxy.admin.count("tidegate_bad_attempts_total").await, bad, "{path}");
     }
 }

@@ -8,7 +8,7 @@ use crate::harness::client::{Load, Plan};
 use crate::harness::config::Config;
 use crate::harness::proxy::Proxy;
 use crate::harness::upstream::{Act, Behaviour, Upstream, answer, read_body};
-use crate::harness::wait::until;
+use crate::harness::wait::{WAIT_MAX, eventually, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -131,7 +131,8 @@ async fn refused_connections_and_silence_are_failures_like_any_other() {
     a.stop().await;
     Load::run(&proxy.address(), &Plan::of(2, 40)).await.assert_clean();
     let endpoint = proxy.admin.until_outlier(&a.address(), Some("ejected")).await;
-    assert_eq!(endpoint["outlier"]["reason"], "5 failures in a row, last: no connection");
+    let reason = endpoint["outlier"]["reason"].as_str().expect("words");
+    assert!(reason.ends_with("failures in a row, last: no connection"), "{reason}");
 }
 
 /// envoy#3263, #17504, #26877: ejection in pools of two and three.
@@ -143,8 +144,11 @@ async fn envoy_3263_17504_26877_one_of_two_may_go_and_never_the_last() {
         let proxy = Proxy::start(|config| turns(config, &pool, "max_ejected = \"100%\"")).await;
         pool.iter().for_each(|upstream| upstream.behave(bad()));
         Load::run(&proxy.address(), &Plan::of(4, 200)).await;
-        let ejected = async || proxy.admin.count("tidegate_endpoint_ejected").await;
-        assert_eq!(ejected().await, if three { 2 } else { 1 });
+        let expected = if three { 2 } else { 1 };
+        eventually(WAIT_MAX, "all but one to be ejected", || async {
+            (proxy.admin.count("tidegate_endpoint_ejected").await == expected).then_some(())
+        })
+        .await;
         assert_eq!(proxy.ask(GET).await.status, 500, "what is left answers as it can, nobody is refused");
         let (seen, before) = (|| pool.iter().map(|u| u.arrived()).max(), pool.iter().map(|u| u.arrived()).max());
         Load::run(&proxy.address(), &Plan::of(2, 50)).await;
@@ -204,18 +208,12 @@ async fn envoy_14968_contour_1846_panic_is_for_stable_only_and_visible() {
     assert_eq!((tally.of("v1"), v2.arrived()), (40, arrived), "stable in panic, the candidate never");
     assert_eq!(charged(&proxy).await - bad_before, 40, "the candidate is charged");
     let on = async || proxy.admin.count("tidegate_panic").await;
-    crate::harness::wait::eventually(crate::harness::wait::WAIT_MAX, "panic", || async {
-        (on().await == 1).then_some(())
-    })
-    .await;
+    eventually(WAIT_MAX, "panic", || async { (on().await == 1).then_some(()) }).await;
     assert_eq!(proxy.admin.count("tidegate_panics_total").await, 1);
     assert_eq!(proxy.admin.json("/v1/services/web").await["stable"]["panic"], true);
     assert_eq!(events(&proxy, "panic").await.len(), 1);
     probed.behave(good());
-    crate::harness::wait::eventually(crate::harness::wait::WAIT_MAX, "calm", || async {
-        (on().await == 0).then_some(())
-    })
-    .await;
+    eventually(WAIT_MAX, "calm", || async { (on().await == 0).then_some(()) }).await;
     assert_eq!(events(&proxy, "panic_over").await.len(), 1);
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::settings::Underscores;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
+use crate::proxy::h1::bytes::is_token;
 use crate::proxy::headers::{BodyLength, Field, Known, Span, Trailers};
 
 /// Most payload bytes one stream hands to the connection before the socket took them: what both builders' `max_send_buffer_size` is
@@ -51,6 +52,8 @@ pub struct Outbound {
     announced: Option<u64>,
     /// The last announced byte ends the stream: no trailers can follow.
     ends_early: bool,
+    /// Trailers are metadata ([`Trailers::metadata`]).
+    grpc: bool,
     ended: bool,
 }
 
@@ -154,7 +157,13 @@ impl Outbound {
             BodyLength::Exact(bytes) => Some(bytes),
             BodyLength::Chunked | BodyLength::UntilClose => None,
         };
-        Self { stream, sent: 0, announced, ends_early: !trailers, ended: length == BodyLength::None }
+        Self { stream, sent: 0, announced, ends_early: !trailers, grpc: false, ended: length == BodyLength::None }
+    }
+
+    /// The same; `grpc` says that all its trailers go on ([`Trailers::metadata`]).
+    #[must_use]
+    pub fn with_metadata(self, grpc: bool) -> Self {
+        Self { grpc, ..self }
     }
 
     /// Whether the end of the message was handed over.
@@ -213,7 +222,7 @@ impl Sink for Outbound {
         if self.announced.is_some_and(|announced| self.sent < announced) {
             return Poll::Ready(Err(Fault::Malformed("less payload than announced")));
         }
-        let sent = match trailers.map(write_trailers) {
+        let sent = match trailers.map(|trailers| write_trailers(trailers, self.grpc)) {
             Some(fields) if !fields.is_empty() => self.stream.send_trailers(fields),
             _ => self.stream.send_data(Bytes::new(), true),
         };
@@ -246,6 +255,10 @@ fn read_trailers(map: &HeaderMap, bounds: Bounds) -> Result<Trailers, Fault> {
     let mut trailers = Trailers::default();
     for (name, value) in map {
         let name = name.as_str().as_bytes();
+        // The `http` crate takes `"` for part of a token.
+        if !is_token(name) {
+            return Err(Fault::Malformed("a trailer name with a character that may not be in one"));
+        }
         if name.contains(&b'_') {
             match bounds.underscores {
                 Underscores::Keep => {}
@@ -273,12 +286,17 @@ pub(super) fn push(bytes: &mut Vec<u8>, text: &[u8]) -> Span {
 }
 
 /// The trailers that are forwarded.
-fn write_trailers(trailers: &Trailers) -> HeaderMap {
+fn write_trailers(trailers: &Trailers, grpc: bool) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in trailers.forwarded() {
+    let mut append = |(name, value): (&[u8], &[u8])| {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             map.append(name, value);
         }
+    };
+    if grpc {
+        trailers.metadata().for_each(&mut append);
+    } else {
+        trailers.forwarded().for_each(&mut append);
     }
     map
 }

@@ -22,11 +22,14 @@ fn outcomes_of_all_workers_add_up_and_a_success_ends_the_streak() {
     for worker in [0, 1, 1] {
         conduct.blame(admission, worker, FAULT);
     }
-    assert_eq!((conduct.outcomes(), conduct.streak(), conduct.last_fault()), ((3, 3), 3, Some(FAULT)));
+    assert_eq!((conduct.outcomes(), conduct.last_fault()), ((3, 3), Some(FAULT)));
+    assert_eq!([conduct.take_streak(), conduct.take_streak()], [3, 3], "it goes on");
+    conduct.blame(admission, 0, FAULT);
     conduct.credit(admission, 0);
-    assert_eq!((conduct.outcomes(), conduct.streak()), ((4, 3), 0));
+    assert_eq!([conduct.take_streak(), conduct.take_streak()], [4, 0], "a success right behind it does not hide it");
+    assert_eq!(conduct.outcomes(), (5, 4));
     conduct.give_back(admission);
-    assert_eq!((conduct.outcomes(), conduct.standing()), ((4, 3), Stands::In));
+    assert_eq!((conduct.outcomes(), conduct.standing()), ((5, 4), Stands::In));
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod files;
 pub(crate) mod h2;
+pub(crate) mod h2_raw;
 pub(crate) mod pattern;
 pub(crate) mod proxy;
 pub(crate) mod tls;

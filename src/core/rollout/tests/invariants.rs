@@ -45,6 +45,78 @@ enum Happening {
     Restart(u64),
 }
 
+/// A rollout, what it published last, and the candidate's requests.
+struct World {
+    plan: Plan,
+    rollout: Rollout,
+    published: Weight,
+    counts: Counts,
+}
+
+impl World {
+    /// Lets it happen; `None` when there is nothing for it to happen to.
+    fn apply(&mut self, happening: &Happening) -> Option<Result<Vec<Effect>, Refused>> {
+        let event = match happening {
+            Happening::Command(command) => return Some(self.rollout.obey(&self.plan, *command)),
+            Happening::Tick(facts, _) => {
+                self.counts.requests += facts.counts.requests;
+                self.counts.good += facts.counts.good;
+                Event::Tick(Facts { counts: self.counts, ..facts.clone() })
+            }
+            Happening::Answer(kind) => {
+                let otherwise = if kind % 2 == 0 { Otherwise::Pause } else { Otherwise::Abort };
+                let outcome = if *kind > 1 { Checked::Passed } else { Checked::Failed(otherwise) };
+                Event::Checked(self.rollout.awaited?, outcome)
+            }
+            Happening::Restart(at) => Event::Restarted { at: Duration::from_secs(*at), counts: self.counts },
+        };
+        let passed = if let Happening::Tick(_, seconds) = happening { *seconds * SECOND } else { Duration::ZERO };
+        Some(Ok(self.rollout.on(&self.plan, event, passed)))
+    }
+
+    /// Invariants 1 to 5 and 8 of this step.
+    fn check(&mut self, before: &Rollout, happening: &Happening, effects: &[Effect]) {
+        let (published, rollout) = (self.published, &self.rollout);
+        let raised = effects.iter().any(|e| matches!(e, Effect::Weight(w) if *w > published));
+        assert!(!raised || may_raise(before, happening), "{before:?} {happening:?} {effects:?}");
+        if let Some(Effect::Weight(weight)) = effects.iter().rev().find(|e| matches!(e, Effect::Weight(_))) {
+            self.published = *weight;
+        }
+        match happening {
+            Happening::Tick(Facts { verdict: Verdict::Harmful { .. }, .. }, _) => assert!(rollout.is_over()),
+            Happening::Tick(Facts { verdict: Verdict::Error, .. }, _) => {
+                assert!(!raised && !effects.contains(&Effect::Promote), "an error passes nothing");
+            }
+            _ => {}
+        }
+        if matches!(rollout.stage, Stage::Over(End::Aborted(_))) && !before.is_over() {
+            assert_eq!(effects[0], Effect::Close, "whoever takes the traffic back shuts the candidate out first");
+            assert_eq!(self.published, Weight::ZERO);
+        }
+        if before.is_over() && rollout != before {
+            assert_eq!(rollout.stage, Stage::Over(End::RolledBack), "what is over stays over, but for a rollback");
+        }
+        if !rollout.is_over() {
+            assert_eq!(self.published, rollout.weight, "{rollout:?}");
+            assert!(rollout.restarts.len() <= RESTARTS_MAX);
+            assert_eq!(matches!(rollout.stage, Stage::Baking), rollout.weight == Weight::FULL);
+        }
+    }
+}
+
+/// What raises the weight is a step that passed, a command, or the end of a pause or trial of its own.
+fn may_raise(before: &Rollout, happening: &Happening) -> bool {
+    match happening {
+        Happening::Command(c) => !matches!(c, Command::Abort | Command::Rollback | Command::Pause),
+        Happening::Tick(facts, _) => {
+            let trial_over = before.pause.is_some_and(|p| p.reason == PauseReason::StableDegraded);
+            facts.verdict == Verdict::Open && (!before.by_hand || trial_over)
+        }
+        Happening::Answer(kind) => *kind > 1 && before.pause.is_none(),
+        Happening::Restart(_) => false,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
@@ -59,71 +131,13 @@ proptest! {
         for (step, approval) in plan.steps.iter_mut().zip(approvals) {
             step.approval = approval;
         }
-        let mut rollout = Rollout::begin(known);
-        let mut published = Weight::ZERO;
-        let mut counts = Counts::default();
+        let mut world = World { plan, rollout: Rollout::begin(known), published: Weight::ZERO, counts: Counts::default() };
         for happening in happenings {
-            let before = rollout.clone();
-            let effects = match &happening {
-                Happening::Command(command) => rollout.obey(&plan, *command),
-                Happening::Tick(facts, seconds) => {
-                    counts.requests += facts.counts.requests;
-                    counts.good += facts.counts.good;
-                    Ok(rollout.on(&plan, Event::Tick(Facts { counts, ..facts.clone() }), *seconds * SECOND))
-                }
-                Happening::Answer(kind) => {
-                    let Some(point) = rollout.awaited else { continue };
-                    let otherwise = if kind % 2 == 0 { Otherwise::Pause } else { Otherwise::Abort };
-                    let outcome = if *kind > 1 { Checked::Passed } else { Checked::Failed(otherwise) };
-                    Ok(rollout.on(&plan, Event::Checked(point, outcome), Duration::ZERO))
-                }
-                Happening::Restart(at) => {
-                    Ok(rollout.on(&plan, Event::Restarted { at: Duration::from_secs(*at), counts }, Duration::ZERO))
-                }
-            };
-            let Ok(effects) = effects else {
-                prop_assert_eq!(&before, &rollout, "a refusal changes nothing");
-                continue;
-            };
-            let raised = effects.iter().any(|e| matches!(e, Effect::Weight(w) if *w > published));
-            // 2: what raises the weight is a step that passed, a command, or the end of a pause of its own.
-            if raised {
-                let allowed = match &happening {
-                    Happening::Command(c) => !matches!(c, Command::Abort | Command::Rollback | Command::Pause),
-                    Happening::Tick(facts, _) => {
-                        let trial_over = before.pause.is_some_and(|p| p.reason == PauseReason::StableDegraded);
-                        facts.verdict == Verdict::Open && (!before.by_hand || trial_over)
-                    }
-                    Happening::Answer(kind) => *kind > 1 && before.pause.is_none(),
-                    Happening::Restart(_) => false,
-                };
-                prop_assert!(allowed, "{before:?} {happening:?} {effects:?}");
-            }
-            if let Some(Effect::Weight(weight)) = effects.iter().rev().find(|e| matches!(e, Effect::Weight(_))) {
-                published = *weight;
-            }
-            // 1 and 3: harm is never ignored before the end.
-            if let Happening::Tick(Facts { verdict: Verdict::Harmful { .. }, .. }, _) = &happening {
-                prop_assert!(rollout.is_over());
-            }
-            // 4: an error passes nothing.
-            if let Happening::Tick(Facts { verdict: Verdict::Error, .. }, _) = &happening {
-                prop_assert!(!raised && !effects.contains(&Effect::Promote));
-            }
-            // 5 and 8: whoever takes the traffic back shuts the candidate out first.
-            if matches!(rollout.stage, Stage::Over(End::Aborted(_))) && !before.is_over() {
-                prop_assert_eq!(&effects[0], &Effect::Close);
-                prop_assert_eq!(published, Weight::ZERO);
-            }
-            // What is over stays over, but for a rollback.
-            if before.is_over() && rollout != before {
-                prop_assert_eq!(&rollout.stage, &Stage::Over(End::RolledBack));
-            }
-            if !rollout.is_over() {
-                prop_assert_eq!(published, rollout.weight, "{:?}", rollout);
-                prop_assert!(rollout.restarts.len() <= RESTARTS_MAX);
-                let baking = matches!(rollout.stage, Stage::Baking);
-                prop_assert_eq!(baking, rollout.weight == Weight::FULL);
+            let before = world.rollout.clone();
+            match world.apply(&happening) {
+                Some(Ok(effects)) => world.check(&before, &happening, &effects),
+                Some(Err(_)) => prop_assert_eq!(&before, &world.rollout, "a refusal changes nothing"),
+                None => {}
             }
         }
     }

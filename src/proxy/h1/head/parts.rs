@@ -6,6 +6,7 @@ use super::request::{authority, expects_continue};
 use super::target::{Form, parse_target};
 use super::{HeadLimits, Refusal};
 use crate::config::settings::Underscores;
+use crate::proxy::h1::bytes::is_token;
 use crate::proxy::headers::{BodyLength, Field, HttpVersion, Known, RequestHead, Span};
 
 /// What comes beside the fields.
@@ -92,6 +93,10 @@ fn push_fields<'a>(
         }
         if head.bytes.len() + name.len() + value.len() + 4 > limits.max_head {
             return Err(Refusal::new(431, "the head is too large"));
+        }
+        // The `http` crate takes `"` for part of a token.
+        if !is_token(name) {
+            return Err(Refusal::bad("a field name with a character that may not be in one"));
         }
         if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
             return Err(Refusal::bad("white space around a field value"));

@@ -28,11 +28,13 @@ pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) ->
     let facts = Facts::read(&head.bytes, &head.fields)?;
     head.authority = authority(head, form, facts.host)?;
     head.body = facts.length(&head.bytes, head.version)?.unwrap_or(BodyLength::None);
-    head.keep_alive = facts.persistent(head.version);
+    let asks_websocket = facts.connection_upgrade && facts.upgrade_websocket;
+    // Who asks and takes the answer for a tunnel, whatever it was, must not have the bytes that follow read as requests.
+    head.keep_alive = facts.persistent(head.version) && !asks_websocket;
     head.te_trailers = facts.te_trailers;
     head.expect_continue = expects_continue(head, &facts)?;
     facts.mark_nominated(&head.bytes, &mut head.fields);
-    head.websocket = facts.connection_upgrade && facts.upgrade_websocket && is_handshake(head);
+    head.websocket = asks_websocket && is_handshake(head);
     Ok(())
 }
 

@@ -114,7 +114,8 @@ impl Downstream for Stream {
             extra: &[],
         };
         let sent = self.respond.send_response(write_response(head, &edits), body == BodyLength::None);
-        self.outbound = sent.ok().map(|stream| Outbound::new(stream, body, head.version == HttpVersion::Http2));
+        let outbound = |stream| Outbound::new(stream, body, head.version == HttpVersion::Http2);
+        self.outbound = sent.ok().map(|stream| outbound(stream).with_metadata(head.is_grpc()));
         last
     }
 

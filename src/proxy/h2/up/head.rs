@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, uri};
 
 use crate::proxy::edits::{FieldWriter, RequestEdits, says_no_body, write_fields};
-use crate::proxy::h1::bytes::decimal;
+use crate::proxy::h1::bytes::{decimal, is_token};
 use crate::proxy::h1::head::{RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX};
 use crate::proxy::h2::body::push;
 use crate::proxy::headers::{BodyLength, Field, HttpVersion, Known, RequestHead, ResponseHead, Span};
@@ -125,6 +125,10 @@ pub(super) fn response(
     }
     let mut length = None;
     for (name, value) in fields {
+        // The `http` crate takes `"` for part of a token.
+        if !is_token(name.as_str().as_bytes()) {
+            return Err("a field name with a character that may not be in one");
+        }
         let known = Known::of(name.as_str().as_bytes());
         match known {
             Known::ContentLength => {

@@ -181,7 +181,12 @@ impl Client {
 
     /// Ends the writing side.
     pub(crate) async fn half_close(&mut self) {
-        self.wire.half_close().await.expect("an open connection");
+        self.try_half_close().await.expect("an open connection");
+    }
+
+    /// Ends the writing side; the peer may have closed.
+    pub(crate) async fn try_half_close(&mut self) -> std::io::Result<()> {
+        self.wire.half_close().await
     }
 
     /// Cuts the connection with a reset.

@@ -64,9 +64,17 @@ impl FrameServer {
         frames
     }
 
-    /// The next connection as it comes.
+    /// The next connection on which anything comes, as it comes.
     pub(crate) async fn accept_raw(&self) -> TcpStream {
-        within("a connection", self.listener.accept()).await.expect("a connection").0
+        within("a connection", async {
+            loop {
+                let (stream, _) = self.listener.accept().await.expect("a connection");
+                if super::speaks(&stream).await {
+                    return stream;
+                }
+            }
+        })
+        .await
     }
 }
 

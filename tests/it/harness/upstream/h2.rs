@@ -188,16 +188,20 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted.expect("a listening socket");
-                let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
-                shared.open.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(tls(stream, number, Open(Arc::clone(&shared))));
+                connections.spawn(tls(stream, Arc::clone(&shared)));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn tls(stream: TcpStream, number: usize, open: Open) {
+async fn tls(stream: TcpStream, shared: Arc<Shared>) {
+    if !super::speaks(&stream).await {
+        return;
+    }
+    let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    let open = Open(shared);
     let _ = stream.set_nodelay(true);
     match open.0.options.tls.clone() {
         None => serve(stream, number, &open.0).await,

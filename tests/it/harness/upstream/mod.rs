@@ -266,9 +266,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
     }
 }
 
+/// Whether anything comes on a connection. Probes that only connect send nothing, and are none of the connections tests count.
+async fn speaks(stream: &TcpStream) -> bool {
+    matches!(stream.peek(&mut [0]).await, Ok(1))
+}
+
 async fn serve_one(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
-    // Probes that only connect send nothing, and are none of the connections tests count.
-    if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
+    if !speaks(&stream).await {
         return;
     }
     let open = Open::new(shared);

@@ -1,0 +1,74 @@
+//! Where a worker keeps what belongs to a tick: a ring of single ticks for the last three seconds, and one of seconds for what is older.
+//!
+//! Both sides, the worker that counts and the reader that takes increments, use the same two functions, so no slot is ever reset: an
+//! increment found in a slot belongs to the youngest tick that maps there.
+
+use super::input::{TICKS_PER_SECOND, Tick};
+
+/// Ticks that are kept apart.
+pub const FINE_TICKS: u64 = 60;
+/// Slots for single ticks: a few more than are kept apart, so that a worker whose clock runs ahead of the reader's hits no old one.
+const FINE_SLOTS: u64 = 64;
+/// Slots for seconds; bounds how late an event may come.
+const COARSE_SLOTS: u64 = 128;
+/// Slots altogether.
+pub const SLOTS: usize = 192;
+const _: () = assert!(SLOTS as u64 == FINE_SLOTS + COARSE_SLOTS);
+/// The latest an event can be attributed, in ticks after its request began: 126 s.
+pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND;
+
+/// The slot of something that began in `began`, counted in `now`; `None` if it comes too late.
+#[must_use]
+pub fn slot(began: Tick, now: Tick) -> Option<usize> {
+    let age = now.saturating_sub(began);
+    let slot = match age {
+        0..=FINE_TICKS => began % FINE_SLOTS,
+        _ if age <= LATE_MAX => FINE_SLOTS + began / TICKS_PER_SECOND % COARSE_SLOTS,
+        _ => return None,
+    };
+    usize::try_from(slot).ok()
+}
+
+/// The tick whose events `slot` holds at `now`; of a second its first tick.
+#[must_use]
+pub fn tick_of(slot: usize, now: Tick) -> Option<Tick> {
+    let slot = u64::try_from(slot).ok()?;
+    if slot < FINE_SLOTS {
+        // Two ticks ahead of the reader is the youngest a worker can be.
+        let newest = now + 2;
+        return newest.checked_sub((newest - slot % FINE_SLOTS) % FINE_SLOTS);
+    }
+    let second = now / TICKS_PER_SECOND;
+    let back = (second + COARSE_SLOTS - (slot - FINE_SLOTS) % COARSE_SLOTS) % COARSE_SLOTS;
+    Some(second.checked_sub(back)? * TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_reader_finds_the_tick_a_worker_meant(began in 0..100_000_u64, age in 0..LATE_MAX, lag in 0..2_u64) {
+            let counted = began + age;
+            let slot = slot(began, counted).expect("in time");
+            prop_assert!(slot < SLOTS);
+            // The reader comes at the end of that tick or one later, or its clock is up to two ticks behind.
+            for reader in [counted + lag, counted.saturating_sub(lag)] {
+                let found = tick_of(slot, reader);
+                if age <= FINE_TICKS && reader >= counted.saturating_sub(2) {
+                    prop_assert_eq!(found, Some(began), "reader {}", reader);
+                } else {
+                    prop_assert_eq!(found, Some(began / TICKS_PER_SECOND * TICKS_PER_SECOND), "reader {}", reader);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_too_late_has_no_slot() {
+        assert_eq!(slot(0, LATE_MAX + 1), None);
+        assert!(slot(0, LATE_MAX).is_some());
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the gate as a whole.
+
+mod vectors;

@@ -1,0 +1,196 @@
+//! Simulated traffic: Poisson arrivals thinned into good and bad, fed to a real gate tick by tick.
+
+use tidegate::core::gate::history::Second;
+use tidegate::core::gate::{
+    Cell, Channel, Events, Exposures, Gate, GateConfig, History, Measure, Method, Metric, Tick, TickInput, Unit,
+    Verdict,
+};
+use tidegate::core::weight::Weight;
+
+/// Where every simulation begins: not at tick zero, where mistakes in arithmetic hide.
+pub(crate) const BEGIN: Tick = 12_345;
+
+/// Ticks in a second.
+const SECOND: f64 = 20.0;
+
+/// Counts with a fixed mean, drawn by inversion from a table.
+#[derive(Clone)]
+pub(crate) struct Poisson {
+    upper: Vec<f64>,
+}
+
+/// What requests do from some moment on. Rates are per request.
+#[derive(Clone, Copy)]
+pub(crate) struct Phase {
+    /// Seconds since the rollout began.
+    pub(crate) from: f64,
+    /// Of the candidate.
+    pub(crate) candidate: f64,
+    /// Of stable.
+    pub(crate) stable: f64,
+}
+
+/// One shape of traffic for a gate with one metric.
+#[derive(Clone)]
+pub(crate) struct Shape {
+    /// Requests per second.
+    pub(crate) rps: f64,
+    /// The candidate's weight in grains.
+    pub(crate) weight: u16,
+    /// What happens when.
+    pub(crate) phases: Vec<Phase>,
+    /// How long it is watched, in seconds.
+    pub(crate) seconds: f64,
+    /// Ticks fed at once.
+    pub(crate) stride: u64,
+    /// Seconds of the fault: time to abort counts from here.
+    pub(crate) fault: f64,
+}
+
+/// What became of one rollout.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// Seconds from the fault to the abort.
+    pub(crate) aborted: Option<f64>,
+    /// Failed candidate requests from the fault to the abort.
+    pub(crate) failed: u32,
+}
+
+/// One rollout of a simple shape.
+pub(crate) struct World {
+    pub(crate) gate: Gate,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: Tick,
+}
+
+// === impl Poisson ===
+
+impl Poisson {
+    pub(crate) fn new(mean: f64) -> Self {
+        let (mut term, mut sum, mut upper, mut k) = ((-mean).exp(), 0.0, Vec::new(), 0.0);
+        while sum + term < 1.0 - 1e-15 && k < mean + 40.0 + 12.0 * mean.sqrt() {
+            sum += term;
+            upper.push(sum);
+            k += 1.0;
+            term *= mean / k;
+        }
+        Self { upper }
+    }
+
+    pub(crate) fn draw(&self, rng: &mut fastrand::Rng) -> u32 {
+        let u = rng.f64();
+        u32::try_from(self.upper.partition_point(|bound| *bound < u)).expect("small")
+    }
+}
+
+// === impl World ===
+
+impl World {
+    /// A gate with `config` and the past of stable: `rate` of bad events on every series, none if it is zero.
+    pub(crate) fn new(config: GateConfig, seed: u64, rps: f64, rate: f64) -> Self {
+        let layout = tidegate::core::gate::Layout::new(&config);
+        let mut history = History::new(&layout);
+        let exposed = (rps * 600.0) as u64;
+        let bad = (rps * 600.0 * rate) as u64;
+        // The ten minutes at once: only their sum counts.
+        history.record(&Second {
+            exposed: &vec![exposed; layout.channels()],
+            events: &vec![bad; layout.series().len()],
+            succeeded: exposed - bad,
+            latencies: &[],
+        });
+        let gate = Gate::new(config, &history, BEGIN).expect("a sound configuration");
+        Self { gate, rng: fastrand::Rng::with_seed(seed), now: BEGIN }
+    }
+
+    /// Feeds one tick with candidate endpoint 0 and stable on `Channel::BEGUN`, and events that are known at once.
+    pub(crate) fn feed(&mut self, weight: u16, exposed: [u32; 2], events: &[Events]) -> Verdict {
+        let exposures = [
+            Exposures { channel: Channel::BEGUN, cell: Cell::candidate(0), count: exposed[0] },
+            Exposures { channel: Channel::BEGUN, cell: Cell::STABLE, count: exposed[1] },
+        ];
+        let input = TickInput {
+            hold: 600,
+            exposures: &exposures,
+            events,
+            sessions: 1_000,
+            ..TickInput::quiet(self.now, grains(weight))
+        };
+        self.gate.tick(&input)
+    }
+}
+
+pub(crate) fn grains(weight: u16) -> Weight {
+    Weight::from_grains(weight).expect("a weight")
+}
+
+/// Bad events of series 0.
+pub(crate) fn bad(cell: Cell, began: Tick, count: u32) -> Events {
+    Events { series: 0, cell, began, requests: count, sessions: count }
+}
+
+/// One metric: errors, 1.5 times stable's and 0.05 points; requests.
+pub(crate) fn errors_only() -> GateConfig {
+    let method = Method::Bad { max_ratio: 1.5, ignore_below: 0.0005, max_rate: None };
+    let metrics = vec![Metric { name: "error-rate".into(), measure: Measure::Errors, method }];
+    GateConfig { alpha: 0.001, unit: Unit::Request, warmup: 600, reach: 1_220, metrics }
+}
+
+/// The five tests of a service that names no metrics.
+pub(crate) fn five_tests() -> GateConfig {
+    GateConfig { metrics: GateConfig::default_metrics(), ..errors_only() }
+}
+
+/// Runs one rollout of `shape`.
+pub(crate) fn run(shape: &Shape, seed: u64) -> Ended {
+    let mut world = World::new(errors_only(), seed, shape.rps, 0.0);
+    let per_feed = shape.rps * shape.stride as f64 / SECOND;
+    let share = f64::from(shape.weight) / 10_000.0;
+    let tables: Vec<[Poisson; 4]> = shape
+        .phases
+        .iter()
+        .map(|p| {
+            let (c, s) = (per_feed * share, per_feed * (1.0 - share));
+            [c * p.candidate, c * (1.0 - p.candidate), s * p.stable, s * (1.0 - p.stable)].map(Poisson::new)
+        })
+        .collect();
+    let mut failed = 0;
+    let mut at = 0_u64;
+    while at as f64 / SECOND < shape.seconds {
+        let time = at as f64 / SECOND;
+        let phase = shape.phases.partition_point(|p| p.from <= time) - 1;
+        let [s, c_good, b, s_good] = [0, 1, 2, 3].map(|i| tables[phase][i].draw(&mut world.rng));
+        at += shape.stride;
+        world.now = BEGIN + at - 1;
+        failed += if time >= shape.fault { s } else { 0 };
+        let mut events = Vec::with_capacity(2);
+        events.extend((s > 0).then(|| bad(Cell::candidate(0), world.now, s)));
+        events.extend((b > 0).then(|| bad(Cell::STABLE, world.now, b)));
+        if world.feed(shape.weight, [s + c_good, b + s_good], &events).outcome.is_harmful() {
+            return Ended { aborted: Some(at as f64 / SECOND - shape.fault), failed };
+        }
+    }
+    Ended { aborted: None, failed }
+}
+
+/// Rollouts to run where `quick` are enough for every day.
+pub(crate) fn runs(quick: u64) -> u64 {
+    if std::env::var_os("TIDEGATE_SOAK").is_some() { quick * 5 } else { quick }
+}
+
+/// Runs `count` rollouts and checks that no more are condemned than alpha allows: so many that more would be a 1 in 1,000 accident if the
+/// promise held exactly. Seeds of the condemned are named.
+pub(crate) fn no_false_aborts(shape: &str, count: u64, mut condemned: impl FnMut(u64) -> bool) {
+    let wrong: Vec<u64> = (1..=count).filter(|seed| condemned(*seed)).collect();
+    let mean = 0.001 * count as f64;
+    let allowed = Poisson::new(mean).upper.partition_point(|p| *p < 0.999);
+    assert!(wrong.len() <= allowed, "{shape}: {} of {count} condemned, seeds {wrong:?}", wrong.len());
+    println!("{shape}: {} of {count} condemned", wrong.len());
+}
+
+/// The value that `share` of `values` stay within; missing ones are larger than any.
+pub(crate) fn quantile(values: &[Option<f64>], share: f64) -> f64 {
+    let mut sorted: Vec<f64> = values.iter().map(|v| v.unwrap_or(f64::INFINITY)).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
