@@ -313,6 +313,11 @@ impl Conduct {
         true
     }
 
+    /// It was gone, and with it what was decided by hand.
+    pub fn forget_drain(&self) {
+        self.drained_at.store(0, Ordering::Release);
+    }
+
     /// Since when it is drained, in milliseconds since 1970.
     #[must_use]
     pub fn drained_since_ms(&self) -> Option<u64> {

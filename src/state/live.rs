@@ -380,7 +380,7 @@ impl Inner {
         // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
         if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 && alone {
             endpoint.health.set_readiness(Readiness::Unknown);
-            endpoint.conduct.undrain(crate::clock::now());
+            endpoint.conduct.forget_drain();
         }
         Arc::clone(endpoint)
     }
