@@ -141,7 +141,7 @@ async fn envoy_3263_17504_26877_one_of_two_may_go_and_never_the_last() {
     for three in [false, true] {
         let [a, b, c] = upstreams().await;
         let pool = if three { vec![&a, &b, &c] } else { vec![&a, &b] };
-        let proxy = Proxy::start(|config| turns(config, &pool, "max_ejected = \"100%\"")).await;
+        let proxy = Proxy::start(|config| turns(config, &pool, "max_ejected = \"100%\"\npanic_threshold = \"0%\"")).await;
         pool.iter().for_each(|upstream| upstream.behave(bad()));
         Load::run(&proxy.address(), &Plan::of(4, 200)).await;
         let expected = if three { 2 } else { 1 };
