@@ -135,8 +135,12 @@ impl From<Refused> for Problem {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
             Refused::UnknownEndpoint { known, .. } => problem.known = known,
             Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
-            Refused::NoCandidate(_) | Refused::Aborted { .. } | Refused::Busy(_) | Refused::Stopping => {}
-            Refused::LastEndpoint { .. } | Refused::ForceWithoutReason => {}
+            Refused::NoCandidate(_)
+            | Refused::Aborted { .. }
+            | Refused::LastEndpoint { .. }
+            | Refused::ForceWithoutReason
+            | Refused::Busy(_)
+            | Refused::Stopping => {}
         }
         problem
     }

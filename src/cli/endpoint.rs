@@ -13,7 +13,7 @@ use super::text::{Paint, Tone, clean};
 
 /// What is true after the command.
 #[derive(Debug, Deserialize)]
-struct Drained {
+struct Answer {
     service: String,
     endpoint: String,
     drained: bool,
@@ -30,7 +30,7 @@ pub(super) async fn perform(admin: &Admin, verb: &EndpointVerb, terminal: Termin
     let path = format!("/v1/services/{}/endpoints/{}/{}", place.service, segment(&place.endpoint), verb.word());
     let body = admin.post(&path, &command(verb)).await?;
     let text =
-        if terminal.json { client::json_line(&body)? } else { client::read::<Drained>(&body)?.render(terminal.paint) };
+        if terminal.json { client::json_line(&body)? } else { client::read::<Answer>(&body)?.render(terminal.paint) };
     say(&text)
 }
 
@@ -61,9 +61,9 @@ fn segment(text: &str) -> String {
     out
 }
 
-// === impl Drained ===
+// === impl Answer ===
 
-impl Drained {
+impl Answer {
     fn render(&self, paint: Paint) -> String {
         let (service, endpoint) = (clean(&self.service), clean(&self.endpoint));
         let now = match (self.drained, self.in_flight) {
@@ -89,7 +89,7 @@ mod tests {
         let shown = |drained, in_flight, settled| {
             let answer = json!({"service": "web", "endpoint": "10.0.0.1:80", "generation": 3, "drained": drained,
                 "in_flight": in_flight, "settled": settled});
-            serde_json::from_value::<Drained>(answer).expect("an answer").render(Paint(false))
+            serde_json::from_value::<Answer>(answer).expect("an answer").render(Paint(false))
         };
         assert_eq!(shown(true, 0, true), "web: 10.0.0.1:80 drained, nothing in flight\n");
         assert_eq!(shown(true, 3, true), "web: 10.0.0.1:80 drained, 3 in flight finish\n");

@@ -36,24 +36,23 @@ impl Control {
     /// Drains or undrains whatever serves at an address of a service, in both variants.
     pub(super) fn endpoint(&mut self, command: EndpointCommand) {
         let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
-        let answer = self.drained(&service, &endpoint, verb, force, &actor, reason);
+        let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
         // Whoever no longer waits needs no answer.
         let _ = reply.send(answer);
     }
 
     fn drained(
         &self,
-        service: &str,
-        asked: &str,
+        (service, asked): (&str, &str),
         verb: Verb,
         force: bool,
         actor: &str,
-        reason: Option<String>,
+        reason: Option<&str>,
     ) -> Result<Drained, Refused> {
         let (routing, index) = (self.routing(), self.find(service)?);
         let (active, live) = routing.service(index);
         let name = &active.service.name;
-        let found = decide(name, live, asked, verb, force, reason.as_deref())?;
+        let found = decide(name, live, asked, verb, force, reason)?;
         let (now, unix) = (clock::now(), clock::unix_time());
         let generation = routing.snapshot.generation;
         for endpoint in &found {
@@ -62,7 +61,7 @@ impl Control {
                 Verb::Undrain => (endpoint.conduct.undrain(now), What::EndpointUndrained),
             };
             if changed {
-                let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
                 let detail = Some(format!("{} {}{why}", endpoint.key.version, endpoint.address_text));
                 let (actor, service) = (actor.to_owned(), Some(name.to_string()));
                 self.note(Note { actor, what, service, change: None, detail, generation });

@@ -110,13 +110,15 @@ impl What {
 impl What {
     /// Whether someone should look.
     const fn is_warning(self) -> bool {
-        match self {
-            Self::Abort | Self::ReloadRefused | Self::EndpointNotReady | Self::EndpointNotAlive => true,
-            Self::EndpointEjected | Self::Panic => true,
-            Self::Start | Self::Weight | Self::Reload | Self::FirstProbes | Self::EndpointReady => false,
-            Self::EndpointAlive | Self::EndpointRestored | Self::EndpointDrained => false,
-            Self::EndpointUndrained | Self::PanicOver => false,
-        }
+        matches!(
+            self,
+            Self::Abort
+                | Self::ReloadRefused
+                | Self::EndpointNotReady
+                | Self::EndpointNotAlive
+                | Self::EndpointEjected
+                | Self::Panic
+        )
     }
 }
 

@@ -74,7 +74,9 @@ impl Ticker {
                 ..last
             }));
         }
-        notes.iter_mut().for_each(|note| note.generation = generation);
+        for note in &mut notes {
+            note.generation = generation;
+        }
         notes
     }
 

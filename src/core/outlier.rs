@@ -234,7 +234,6 @@ impl Outlier {
                 self.before_trial = (sample.ended, sample.failed);
                 Some(Change::Trial { endpoint })
             }
-            Standing::Ejected { .. } => None,
             Standing::Trial if sample.failed > self.before_trial.1 => {
                 let lasting = self.eject(now, sample, rules);
                 Some(Change::Ejected { endpoint, cause: Cause::Trial, lasting })
@@ -251,7 +250,7 @@ impl Outlier {
                 Some(Change::Trial { endpoint })
             }
             // If it ended without saying anything (its client left), it has made room for another one itself.
-            Standing::Trial => None,
+            Standing::Trial | Standing::Ejected { .. } => None,
         }
     }
 }

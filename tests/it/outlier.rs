@@ -141,8 +141,11 @@ async fn envoy_3263_17504_26877_one_of_two_may_go_and_never_the_last() {
     for three in [false, true] {
         let [a, b, c] = upstreams().await;
         let pool = if three { vec![&a, &b, &c] } else { vec![&a, &b] };
-        let proxy = Proxy::start(|config| turns(config, &pool, "max_ejected = \"100%\"\npanic_threshold = \"0%\"")).await;
-        pool.iter().for_each(|upstream| upstream.behave(bad()));
+        let proxy =
+            Proxy::start(|config| turns(config, &pool, "max_ejected = \"100%\"\npanic_threshold = \"0%\"")).await;
+        for upstream in &pool {
+            upstream.behave(bad());
+        }
         Load::run(&proxy.address(), &Plan::of(4, 200)).await;
         let expected = if three { 2 } else { 1 };
         eventually(WAIT_MAX, "all but one to be ejected", || async {
@@ -155,7 +158,9 @@ async fn envoy_3263_17504_26877_one_of_two_may_go_and_never_the_last() {
         let busiest = pool.iter().zip(before).map(|(upstream, before)| upstream.arrived() - before).max();
         assert_eq!(busiest, Some(50), "it carries all");
         // The one that is left works again: no collapse.
-        pool.iter().for_each(|upstream| upstream.behave(good()));
+        for upstream in &pool {
+            upstream.behave(good());
+        }
         Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
     }
 }

@@ -190,7 +190,7 @@ fn scale(bits: u32, count: usize) -> usize {
     usize::try_from(scaled).unwrap_or(0)
 }
 
-/// Uniform bits from a seed (SplitMix64; Steele, Lea, Flood 2014).
+/// Uniform bits from a seed (`SplitMix64`; Steele, Lea, Flood 2014).
 struct Bits(u64);
 
 impl Bits {
