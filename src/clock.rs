@@ -1,5 +1,7 @@
 //! The only place that reads the clock. Everything else is told what time it is.
 
+use std::io::Write as _;
+use std::ops::Deref;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Monotonic time now.
@@ -16,8 +18,39 @@ pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Wall-clock time as HTTP writes it (RFC 9110 section 5.6.7).
+/// A time as HTTP writes it (RFC 9110 section 5.6.7), without memory of the heap. Derefs to its text.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpDate([u8; HTTP_DATE_LEN]);
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+const HTTP_DATE_LEN: usize = 29;
+
+/// Wall-clock time as HTTP writes it.
 #[must_use]
-pub fn http_date() -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + unix_time())
+pub fn http_date() -> HttpDate {
+    let mut text = [b' '; HTTP_DATE_LEN];
+    // It always fits.
+    let _ = write!(&mut text[..], "{}", httpdate::HttpDate::from(UNIX_EPOCH + unix_time()));
+    HttpDate(text)
+}
+
+impl Deref for HttpDate {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_whole_and_now() {
+        let date = http_date();
+        let at = httpdate::parse_http_date(&date).expect("a date");
+        let at = at.duration_since(UNIX_EPOCH).expect("after 1970");
+        assert!(unix_time().saturating_sub(at) < Duration::from_secs(60), "{}", &*date);
+    }
 }

@@ -16,6 +16,7 @@
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
 //!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
 //!   - [`proxy::edits`], [`proxy::grpc`]: which fields go on to an upstream; what calls say of themselves
+//!   - [`proxy::rooms`]: requests that wait for a connection where a pool has as many as it may have
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
@@ -32,8 +33,8 @@
 //! every stream of a connection that begins with the preface of HTTP/2, or agreed on it by ALPN. `Exchange::begin`
 //! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
 //! `forward` takes an idle connection, a stream of an HTTP/2 session, or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
-//! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
-//! answer of our own.
+//! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, later, or
+//! an answer of our own.
 //!
 //! # What is deliberately absent
 //!

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::assign::Assignment;
+use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::Variant;
 use crate::core::outlier::Cause;
+use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
 use crate::state::current::Routing;
@@ -59,7 +61,7 @@ type WorkerGauge = (catalog::Gauge<0>, fn(&crate::state::counters::WorkerShard) 
 const ENDPOINT_COUNTERS: [EndpointCounter; 7] = [
     (catalog::ATTEMPTS, |s| s.attempts.get()),
     (catalog::BAD_ATTEMPTS, |s| s.bad.get()),
-    (catalog::RETRIES, |s| s.retries.get()),
+    (catalog::RETRIES_DENIED, |s| s.retries_denied.get()),
     (catalog::STALE_REPLAYS, |s| s.stale_replays.get()),
     (catalog::UPSTREAM_CONNECTS, |s| s.connects.get()),
     (catalog::UPSTREAM_CONNECT_FAILURES, |s| s.connect_failures.get()),
@@ -119,6 +121,10 @@ fn endpoint(families: &mut Families, live: &EndpointLive) {
     for (metric, read) in ENDPOINT_COUNTERS {
         families.counter(metric, labels, live.counters.sum(read));
     }
+    for (index, reason) in Reason::ALL.into_iter().enumerate() {
+        let labels = [service, version, variant, &address, reason.as_str()];
+        families.counter(catalog::RETRIES, labels, live.counters.sum(|shard| shard.retries[index].get()));
+    }
     families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
     probes(families, live, labels);
     histogram(families, catalog::REQUEST_DURATION, labels, live, |shard| &shard.duration);
@@ -173,6 +179,15 @@ fn services(families: &mut Families, routing: &Routing) {
         families.gauge(catalog::CANDIDATE_OPEN, [name], u64::from(open));
         families.gauge(catalog::PANIC, [name], u64::from(live.panic.is_on()));
         families.counter(catalog::PANICS, [name], live.panic.began.get());
+        for variant in Variant::ALL {
+            let Some(pool) = live.pool(variant).first().map(|endpoint| &endpoint.pool) else { continue };
+            for limit in Limit::ALL {
+                let labels = [name, variant.as_str(), limit.as_str()];
+                families.gauge(catalog::POOL_USE, labels, pool.used(limit).into());
+                families.gauge(catalog::POOL_LIMIT, labels, active.service.upstream.limits.of(limit).into());
+                families.counter(catalog::POOL_OVERFLOWS, labels, pool.overflows(limit));
+            }
+        }
     }
     families.gauge(catalog::GENERATION, [], routing.snapshot.generation);
 }

@@ -159,14 +159,20 @@ pub(super) static UPSTREAM: Section = section(
         "response_timeout",
         "body_idle",
         "keepalive_idle",
+        "max_connections",
+        "max_pending",
+        "max_requests",
         "balance",
         "hash_key",
         "slow_start",
         "drain_timeout",
         "websocket_drain",
+        "retry",
     ],
-    &["max_connections", "max_pending", "max_requests", "retry"],
+    &[],
 );
+pub(super) static RETRY: Section =
+    section("services.*.upstream.retry", &["attempts", "on", "budget", "min_per_second", "backoff", "max_body"], &[]);
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
 pub(super) static FORCE: Section =
@@ -201,6 +207,7 @@ pub(super) static ALL: &[&Section] = &[
     &CANDIDATE,
     &UPSTREAM,
     &UPSTREAM_TLS,
+    &RETRY,
     &HEALTH,
     &HEALTH_HEADER,
     &HEALTH_TLS,

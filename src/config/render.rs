@@ -2,6 +2,7 @@
 
 mod health;
 mod outlier;
+mod retry;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -191,6 +192,7 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("response_timeout", upstream.response_timeout);
     out.duration("body_idle", upstream.body_idle);
     out.duration("keepalive_idle", upstream.keepalive_idle);
+    retry::limits(out, &upstream.limits);
     out.text("balance", words::BALANCE.word(upstream.balance));
     if !upstream.hash_key.is_empty() {
         out.raw("hash_key", keys(&upstream.hash_key));
@@ -198,6 +200,7 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("slow_start", upstream.slow_start);
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
+    retry::rules(out, &format!("{path}.upstream.retry"), &upstream.retry);
     if let Some(each) = &upstream.tls {
         out.header(&format!("[{path}.upstream.tls]"));
         tls(out, each);

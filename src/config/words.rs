@@ -17,6 +17,16 @@ pub(super) enum ProbeKind {
     Grpc,
 }
 
+/// What is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RetriedOn {
+    Connect,
+    Stale,
+    ServerError,
+    Reset,
+    Timeout,
+}
+
 pub(super) static LEVEL: Words<LogLevel> = words(&[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -34,6 +44,13 @@ pub(super) static BALANCE: Words<Balance> = words(&[
     ("random", Balance::Random),
     ("ring_hash", Balance::RingHash),
     ("peak_ewma", Balance::PeakEwma),
+]);
+pub(super) static RETRY_ON: Words<RetriedOn> = words(&[
+    ("connect", RetriedOn::Connect),
+    ("stale", RetriedOn::Stale),
+    ("5xx", RetriedOn::ServerError),
+    ("reset", RetriedOn::Reset),
+    ("timeout", RetriedOn::Timeout),
 ]);
 pub(super) static PROBE_KIND: Words<ProbeKind> =
     words(&[("http", ProbeKind::Http), ("tcp", ProbeKind::Tcp), ("grpc", ProbeKind::Grpc)]);

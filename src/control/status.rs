@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
+use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
@@ -110,6 +111,8 @@ pub struct PoolStatus {
     /// So few of its endpoints are usable that all that ever passed a probe are used; stable only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
+    /// How much of what it may have is in use.
+    pub limits: LimitsStatus,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -142,6 +145,28 @@ pub struct OutlierStatus {
     pub since_ms: u64,
     /// When it is tried again.
     pub until_ms: u64,
+}
+
+/// The limits of a pool.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LimitsStatus {
+    /// Connections, idle ones included.
+    pub connections: LimitStatus,
+    /// Requests that wait for a connection.
+    pub pending: LimitStatus,
+    /// Requests in flight.
+    pub requests: LimitStatus,
+}
+
+/// One limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LimitStatus {
+    /// In use now.
+    pub used: u32,
+    /// Most there may be.
+    pub max: u32,
+    /// Requests refused at it.
+    pub overflows: u64,
 }
 
 /// An endpoint.
@@ -221,6 +246,7 @@ impl ServiceStatus {
     pub fn of(active: &ActiveService, live: &ServiceLive) -> Self {
         let state = State::of(active, live.is_candidate_open());
         let endpoints = |variant| endpoints(active, live, variant);
+        let limits = |variant| LimitsStatus::of(active, live, variant);
         Self {
             name: active.service.name.to_string(),
             state,
@@ -232,12 +258,14 @@ impl ServiceStatus {
                 version: active.service.stable.version.clone(),
                 digest: active.service.stable.digest.clone(),
                 panic: live.panic.is_on(),
+                limits: limits(Variant::Stable),
                 endpoints: endpoints(Variant::Stable),
             },
             candidate: active.service.candidate.as_ref().map(|candidate| PoolStatus {
                 version: candidate.version.clone(),
                 digest: candidate.digest.clone(),
                 panic: false,
+                limits: limits(Variant::Candidate),
                 endpoints: endpoints(Variant::Candidate),
             }),
         }
@@ -248,6 +276,24 @@ fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Ve
     let wanted = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
     let endpoints = live.pool(variant).iter().enumerate();
     endpoints.map(|(at, endpoint)| EndpointStatus::of(endpoint, at >= wanted)).collect()
+}
+
+// === impl LimitsStatus ===
+
+impl LimitsStatus {
+    fn of(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Self {
+        let pool = live.pool(variant).first().map(|endpoint| &endpoint.pool);
+        let limit = |limit| LimitStatus {
+            used: pool.map_or(0, |pool| pool.used(limit)),
+            max: active.service.upstream.limits.of(limit),
+            overflows: pool.map_or(0, |pool| pool.overflows(limit)),
+        };
+        Self {
+            connections: limit(Limit::Connections),
+            pending: limit(Limit::Pending),
+            requests: limit(Limit::Requests),
+        }
+    }
 }
 
 // === impl EndpointStatus ===

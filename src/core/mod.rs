@@ -2,6 +2,7 @@
 
 pub mod assign;
 pub mod balance;
+pub mod circuit;
 pub mod endpoint;
 pub mod fields;
 pub mod gate;

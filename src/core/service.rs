@@ -9,10 +9,12 @@ use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
+use super::circuit::PoolLimits;
 use super::endpoint::Pool;
 use super::health::wanted::Health;
 use super::id::Name;
 use super::outlier::OutlierRules;
+use super::retry::RetryRules;
 
 /// One service, everything resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,10 @@ pub struct Upstream {
     pub body_idle: Duration,
     /// How long an idle connection is kept.
     pub keepalive_idle: Duration,
+    /// How much of each pool may be busy at the same time.
+    pub limits: PoolLimits,
+    /// What is tried again when it failed.
+    pub retry: RetryRules,
     /// How an endpoint of the pool is chosen.
     pub balance: Balance,
     /// Sources of the key a request is hashed by, the first present wins; empty unless `balance` is [`Balance::RingHash`].
@@ -269,6 +275,8 @@ mod tests {
             response_timeout: second,
             body_idle: second,
             keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             hash_key: Vec::new(),
             slow_start: Duration::ZERO,

@@ -202,7 +202,7 @@ impl Known {
             (11.., b'x') => return Self::of_x(name),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(text) { known } else { Self::Other }
+        if is_same(name, text) { known } else { Self::Other }
     }
 
     /// The names with `x-` in front.
@@ -344,6 +344,14 @@ impl ResponseHead {
     pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
     }
+}
+
+/// Whether `name` is `text`, which is in lower case, in any letter case. Without a way out in between the compiler compares many bytes at
+/// once.
+#[inline]
+fn is_same(name: &[u8], text: &[u8]) -> bool {
+    let differs = name.iter().zip(text).fold(0, |differs, (byte, lower)| differs | (byte.to_ascii_lowercase() ^ lower));
+    name.len() == text.len() && differs == 0
 }
 
 /// Whether `name` begins with `prefix`, in any letter case.

@@ -1,8 +1,10 @@
 //! Byte streams of both sides, and the buffers they are read into.
 
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,12 +15,22 @@ use tokio::task::unconstrained;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
+use super::headers::Field;
+
 /// Size of a fresh buffer, in bytes.
 pub const BUFFER: usize = 16 * 1024;
 /// Size of a buffer that large bodies pass through, in bytes.
 pub const BUFFER_LARGE: usize = 64 * 1024;
+/// Size of a buffer for bodies that fill a large one, in bytes: a quarter of the system calls, and still within a processor's cache.
+pub const BUFFER_HUGE: usize = 256 * 1024;
+/// Most huge buffers a worker has at a time (16 MiB); whoever finds none goes on with a large one.
+const HUGE_MAX: usize = 64;
+/// Most huge buffers a worker keeps for reuse (2 MiB).
+const HUGE_KEPT_MAX: usize = 8;
 /// Most buffers a worker keeps for reuse.
 const BUFFERS_KEPT_MAX: usize = 256;
+/// Most fields a list of positions has room for that is kept for reuse.
+const FIELDS_KEPT_MAX: usize = 128;
 
 /// A connection, downstream or upstream.
 pub enum Stream {
@@ -39,12 +51,23 @@ pub enum Stream {
 pub struct Buf {
     data: Vec<u8>,
     start: usize,
+    /// Where a buffer of [`BUFFER_HUGE`] comes from and goes back to.
+    huge: Option<Rc<Huge>>,
+}
+
+/// The buffers of [`BUFFER_HUGE`] bytes of one worker.
+#[derive(Debug)]
+struct Huge {
+    left: Cell<usize>,
+    kept: RefCell<Vec<Vec<u8>>>,
 }
 
 /// Buffers of one worker waiting to be used again.
 #[derive(Debug, Default)]
 pub struct Buffers {
     small: Vec<Vec<u8>>,
+    fields: Vec<Vec<Field>>,
+    huge: Rc<Huge>,
 }
 
 // === impl Stream ===
@@ -186,12 +209,16 @@ impl Buf {
         if self.data.capacity() == 0 {
             self.data = buffers.take();
         }
+        if self.huge.is_none() {
+            self.huge = Some(Rc::clone(&buffers.huge));
+        }
     }
 
     /// Gives the buffer back if nothing in it is unused.
     pub fn detach(&mut self, buffers: &mut Buffers) {
         if self.is_empty() {
             self.clear();
+            self.let_go();
             buffers.give(std::mem::take(&mut self.data));
         }
     }
@@ -205,6 +232,30 @@ impl Buf {
     /// Makes room for `size` bytes in all, the unused ones included.
     pub fn grow(&mut self, size: usize) {
         self.data.reserve_exact(size.saturating_sub(self.data.len()));
+    }
+
+    /// Makes room for more of a body of which `left` bytes are still to come: a large buffer, or a huge one after that while the worker has
+    /// any. The unused bytes stay.
+    pub fn grow_for(&mut self, left: u64) {
+        let capacity = self.data.capacity();
+        let huge = left >= BUFFER_HUGE as u64 && capacity < BUFFER_HUGE;
+        if huge && let Some(mut data) = self.huge.as_ref().and_then(|huge| huge.take()) {
+            data.extend_from_slice(self.bytes());
+            self.data = data;
+            self.start = 0;
+        } else if left > BUFFER as u64 && capacity < BUFFER_LARGE {
+            self.compact();
+            self.grow(BUFFER_LARGE);
+        }
+    }
+
+    /// Gives a huge buffer back, with whatever is in it.
+    fn let_go(&mut self) {
+        if self.data.capacity() == BUFFER_HUGE
+            && let Some(huge) = &self.huge
+        {
+            huge.give(std::mem::take(&mut self.data));
+        }
     }
 
     /// Moves the unused bytes to the front, to make room.
@@ -223,11 +274,50 @@ impl Buf {
 
     /// Hands the first `len` unused bytes over as `head`, swapping the buffers, and keeps the rest.
     pub fn split_head(&mut self, len: usize, head: &mut Vec<u8>) {
-        self.compact();
         head.clear();
+        if self.data.capacity() == BUFFER_HUGE {
+            // It goes back to where it came from.
+            head.extend_from_slice(&self.bytes()[..len]);
+            return self.consume(len);
+        }
+        self.compact();
         head.extend_from_slice(&self.data[len..]);
         self.data.truncate(len);
         std::mem::swap(&mut self.data, head);
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+// === impl Huge ===
+
+impl Default for Huge {
+    fn default() -> Self {
+        Self { left: Cell::new(HUGE_MAX), kept: RefCell::default() }
+    }
+}
+
+impl Huge {
+    fn take(&self) -> Option<Vec<u8>> {
+        if let Some(kept) = self.kept.borrow_mut().pop() {
+            return Some(kept);
+        }
+        self.left.set(self.left.get().checked_sub(1)?);
+        Some(Vec::with_capacity(BUFFER_HUGE))
+    }
+
+    fn give(&self, mut data: Vec<u8>) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < HUGE_KEPT_MAX {
+            data.clear();
+            kept.push(data);
+        } else {
+            self.left.set(self.left.get() + 1);
+        }
     }
 }
 
@@ -244,6 +334,19 @@ impl Buffers {
         if buffer.capacity() == BUFFER && self.small.len() < BUFFERS_KEPT_MAX {
             buffer.clear();
             self.small.push(buffer);
+        }
+    }
+
+    /// An empty list for the fields of a head.
+    pub fn take_fields(&mut self) -> Vec<Field> {
+        self.fields.pop().unwrap_or_default()
+    }
+
+    /// Keeps the list of a head for later; what is unusually large or above the bound is freed.
+    pub fn give_fields(&mut self, mut fields: Vec<Field>) {
+        if (1..=FIELDS_KEPT_MAX).contains(&fields.capacity()) && self.fields.len() < BUFFERS_KEPT_MAX {
+            fields.clear();
+            self.fields.push(fields);
         }
     }
 }

@@ -216,7 +216,8 @@ async fn serve(worker: Rc<Worker>, open: Open, settings: Arc<Listener>, accepted
         None => accepted.plain(),
         Some(config) => {
             let deadline = clock::now() + settings.limits.tls_handshake;
-            let Some(io) = accepted.handshake(&worker, config, deadline).await else {
+            // Boxed: it is large and soon over, and every connection would carry room for it.
+            let Some(io) = Box::pin(accepted.handshake(&worker, config, deadline)).await else {
                 worker.shard().tls_failures.add(1);
                 return;
             };

@@ -62,12 +62,17 @@ pub fn route<T>(
 ) -> Result<Routed<T>, Reply> {
     let authority = head.get(head.authority);
     // HTTP/1.0 may come without a host; then only routes for any host take it.
-    let host = if authority.is_empty() { None } else { Some(HostName::new(authority)) };
-    let host = host.transpose().map_err(|bad| Reply::refused(400, bad.as_str()))?;
+    let name;
+    let host: &[u8] = if authority.is_empty() {
+        &[]
+    } else {
+        name = HostName::new(authority);
+        name.as_ref().map_err(|bad| Reply::refused(400, bad.as_str()))?.as_bytes()
+    };
     let path = head.get(head.path);
     let normalised = normalise(path, &mut scratch.path).map_err(|bad| Reply::refused(400, bad.as_str()))?;
     let found = table(&Subject {
-        host: host.as_ref().map_or(&[], HostName::as_bytes),
+        host,
         path: normalised.matching,
         method: head.get(head.method),
         query: head.query.map(|query| head.get(query)),

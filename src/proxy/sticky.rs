@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::hash::Hasher;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use ring::hmac;
 use siphasher::sip::SipHasher13;
@@ -13,6 +14,7 @@ use crate::core::fields;
 use crate::core::id::Variant;
 use crate::core::service::{Affinity, Force, KeySource, OnIncrease, SameSite, Secret};
 
+use super::h1::bytes::push_decimal;
 use super::headers::{Known, RequestHead};
 
 /// Bytes of a session id we issue, in base 16.
@@ -110,11 +112,16 @@ pub fn split_key_bucket(head: &RequestHead, ip: Option<IpAddr>, key: &[KeySource
 
 /// Where a request falls on a ring of endpoints: by the first of `keys` it has. Ours is the id in the cookie of `affinity`.
 #[must_use]
-pub fn ring_hash(head: &RequestHead, ip: Option<IpAddr>, keys: &[KeySource], affinity: &Affinity) -> Option<u64> {
+pub fn ring_hash(
+    head: &RequestHead,
+    ip: Option<IpAddr>,
+    keys: &[KeySource],
+    affinity: &Affinity,
+) -> Option<NonZeroU64> {
     let hash = |bytes: &[u8]| {
         let mut hasher = SipHasher13::new();
         hasher.write(bytes);
-        hasher.finish()
+        NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
     };
     keys.iter().find_map(|source| match source {
         KeySource::OwnCookie => own_id(head, affinity).map(hash),
@@ -122,9 +129,10 @@ pub fn ring_hash(head: &RequestHead, ip: Option<IpAddr>, keys: &[KeySource], aff
     })
 }
 
-/// The `Set-Cookie` value that keeps a session: in `new_sessions` mode it carries the variant, sealed.
+/// The `Set-Cookie` value that keeps a session, in the memory of `out`: in `new_sessions` mode it carries the variant, sealed.
 #[must_use]
 pub fn set_cookie(
+    mut out: Vec<u8>,
     affinity: &Affinity,
     id: &SessionId,
     variant: Variant,
@@ -132,7 +140,7 @@ pub fn set_cookie(
     secure: bool,
 ) -> Vec<u8> {
     let cookie = &affinity.cookie;
-    let mut out = Vec::with_capacity(192);
+    out.clear();
     out.extend_from_slice(cookie.name.as_bytes());
     out.push(b'=');
     out.extend_from_slice(id.as_bytes());
@@ -145,15 +153,15 @@ pub fn set_cookie(
         out.push(b'.');
         push_hex(&mut out, &mac(seal, id.as_bytes(), code));
     }
-    let max_age = cookie.max_age.as_secs().to_string();
+    out.extend_from_slice(b"; Path=/; Max-Age=");
+    push_decimal(&mut out, cookie.max_age.as_secs());
     let same_site: &[u8] = match cookie.same_site {
         SameSite::Strict => b"Strict",
         SameSite::Lax => b"Lax",
         SameSite::None => b"None",
     };
-    for part in [b"; Path=/; Max-Age=", max_age.as_bytes(), b"; HttpOnly; SameSite=", same_site] {
-        out.extend_from_slice(part);
-    }
+    out.extend_from_slice(b"; HttpOnly; SameSite=");
+    out.extend_from_slice(same_site);
     if secure || cookie.same_site == SameSite::None {
         out.extend_from_slice(b"; Secure");
     }
@@ -337,22 +345,32 @@ impl SessionId {
 // === base 16 ===
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Both digits of every byte.
+static HEX_PAIRS: [[u8; 2]; 256] = hex_pairs();
+
+const fn hex_pairs() -> [[u8; 2]; 256] {
+    let mut pairs = [[0; 2]; 256];
+    let mut at = 0;
+    while at < 256 {
+        pairs[at] = [HEX[at >> 4], HEX[at & 15]];
+        at += 1;
+    }
+    pairs
+}
 
 /// 128 bits in base 16.
 #[must_use]
 pub fn hex_u128(bits: u128) -> [u8; 32] {
     let mut out = [0; 32];
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
+    for (pair, byte) in out.as_chunks_mut().0.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = HEX_PAIRS[usize::from(byte)];
     }
     out
 }
 
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     for byte in bytes {
-        out.push(HEX[usize::from(byte >> 4)]);
-        out.push(HEX[usize::from(byte & 15)]);
+        out.extend_from_slice(&HEX_PAIRS[usize::from(*byte)]);
     }
 }
 

@@ -13,9 +13,13 @@ use tokio::sync::Notify;
 use crate::clock;
 
 /// Grain of every deadline: an alarm rings at most this much late.
-pub const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(TICK_MS);
+/// The same in milliseconds; divides a second.
+const TICK_MS: u64 = 20;
 /// Slots of the wheel; deadlines further away than `SLOTS * TICK` are requeued on the way.
 const SLOTS: u64 = 512;
+/// Alarms a slot has room for from the beginning.
+const SLOT_ROOM: usize = 8;
 const NEVER: u64 = u64::MAX;
 
 /// The alarms of one worker.
@@ -40,6 +44,9 @@ struct Wheel {
     /// Tick the driver sleeps until.
     sleeping_until: u64,
     slots: Vec<Vec<usize>>,
+    /// Memory for one turn of [`Wheel::advance`].
+    due: Vec<Waker>,
+    later: Vec<usize>,
     entries: Vec<Entry>,
     free: Vec<usize>,
 }
@@ -61,7 +68,9 @@ impl Timers {
         let wheel = Wheel {
             tick: 0,
             sleeping_until: NEVER,
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            slots: (0..SLOTS).map(|_| Vec::with_capacity(SLOT_ROOM)).collect(),
+            due: Vec::with_capacity(SLOT_ROOM),
+            later: Vec::with_capacity(SLOT_ROOM),
             entries: Vec::new(),
             free: Vec::new(),
         };
@@ -102,13 +111,15 @@ impl Timers {
 
     /// Rings everything due at `now`.
     pub fn advance(&self, now: Instant) {
-        let due = self.wheel.borrow_mut().advance(self.floor_tick(now));
-        due.into_iter().for_each(Waker::wake);
+        let mut due = self.wheel.borrow_mut().advance(self.floor_tick(now));
+        due.drain(..).for_each(Waker::wake);
+        self.wheel.borrow_mut().due = due;
     }
 
     fn floor_tick(&self, at: Instant) -> u64 {
-        let ticks = at.saturating_duration_since(self.began).as_millis() / TICK.as_millis();
-        u64::try_from(ticks).unwrap_or(NEVER - 1)
+        let since = at.saturating_duration_since(self.began);
+        let ticks = u64::from(since.subsec_millis()) / TICK_MS;
+        since.as_secs().saturating_mul(1_000 / TICK_MS).saturating_add(ticks).min(NEVER - 2)
     }
 }
 
@@ -178,7 +189,7 @@ impl Wheel {
     }
 
     fn advance(&mut self, now: u64) -> Vec<Waker> {
-        let (mut due, mut later) = (Vec::new(), Vec::new());
+        let (mut due, mut later) = (std::mem::take(&mut self.due), std::mem::take(&mut self.later));
         while self.tick < now {
             // After a long pause every slot is looked at once, not once per missed tick.
             self.tick = (self.tick + 1).max(now.saturating_sub(SLOTS - 1));
@@ -198,9 +209,10 @@ impl Wheel {
             self.slots[(self.tick % SLOTS) as usize] = slot;
         }
         // Only now: a slot that is still to be looked at would lose whatever belongs to its next turn.
-        for index in later {
+        for index in later.drain(..) {
             self.queue(index);
         }
+        self.later = later;
         due
     }
 

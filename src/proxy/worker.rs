@@ -8,24 +8,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::state::counters::{ProcessCounters, WorkerShard};
-use crate::state::current::{Current, CurrentCache, Routing};
+use crate::state::current::{Current, CurrentCache};
 use crate::state::live::{EndpointLive, Registry};
 use crate::telemetry::access::AccessLog;
 
 use super::dial::{Dialer, SharedConnector};
-use super::exchange::{Exchange, Failure, Next, Observation, Policy, Replay};
+use super::exchange::{Budgets, Exchange, Failure, Held, Next, Observation, Policy, Replay, Verdict};
 use super::facts::ConnFacts;
 use super::forward::Volume;
 use super::h2::up::sessions::Sessions;
-use super::headers::RequestHead;
-use super::idle::Idle;
+use super::headers::{RequestHead, ResponseHead};
+use super::idle::{Idle, Link};
 use super::io::Buffers;
 use super::listener::{self, ListenerLive, Sockets};
 use super::observe;
+use super::rooms::Rooms;
 use super::routing::RouteScratch;
 use super::timer::{Alarm, Timers};
 
@@ -72,18 +72,20 @@ pub struct Parts {
 /// The state of one worker, shared by its tasks.
 pub struct Worker {
     policy: Rc<Policy>,
-    current: RefCell<CurrentCache>,
+    current: RefCell<(CurrentCache, Held)>,
+    clock: Cell<Instant>,
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
+    rooms: Rooms,
     sessions: RefCell<Sessions>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
     random: RefCell<fastrand::Rng>,
     scratch: RefCell<RouteScratch>,
     access: RefCell<AccessLog>,
-    /// When it was, in seconds since 1970, as HTTP writes it.
-    date: RefCell<(u64, Rc<str>)>,
+    /// The time as HTTP writes it, and when it is another.
+    date: RefCell<(Instant, HttpDate)>,
     draining: Cell<Option<Draining>>,
     connections: Cell<usize>,
     accepting: Cell<usize>,
@@ -100,15 +102,13 @@ pub struct Draining {
     pub idle_until: Instant,
 }
 
-/// Runs a worker until it is told to drain and nothing is left, or `stopped` says so.
-pub async fn run(parts: Parts, commands: mpsc::Receiver<Command>, stopped: watch::Receiver<bool>) {
-    let local = LocalSet::new();
-    local.run_until(serve(Worker::new(parts), commands, stopped)).await;
-}
-
-async fn serve(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
+/// Runs a worker until it is told to drain and nothing is left, or `stopped` says so; within a [`tokio::runtime::LocalRuntime`], which
+/// its other tasks end with.
+pub async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
+    let worker = Worker::new(parts);
     tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
     tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
+    tokio::task::spawn_local(listening_to_bell(Rc::clone(&worker)));
     loop {
         tokio::select! {
             biased;
@@ -134,7 +134,18 @@ async fn sweeping(worker: Rc<Worker>) {
     loop {
         every.tick().await;
         worker.sweep(|_| true);
+        worker.rung();
+        worker.rooms.sweep();
         worker.access.borrow_mut().flush();
+    }
+}
+
+async fn listening_to_bell(worker: Rc<Worker>) {
+    let bells = Arc::clone(worker.registry.bells());
+    let Some(bell) = bells.get(worker.index()) else { return };
+    loop {
+        bell.notified().await;
+        worker.rung();
     }
 }
 
@@ -142,20 +153,29 @@ async fn sweeping(worker: Rc<Worker>) {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Rc<Self> {
-        let policy = Policy { worker: parts.index, process: parts.process, session_secret: parts.session_secret };
+        let now = clock::now();
+        let policy = Policy {
+            worker: parts.index,
+            process: parts.process,
+            session_secret: parts.session_secret,
+            budgets: Budgets::new(now),
+            spare: RefCell::default(),
+        };
         Rc::new(Self {
             policy: Rc::new(policy),
-            current: RefCell::new(parts.current.cached()),
+            current: RefCell::new((parts.current.cached(), Rc::new(parts.current.load()))),
+            clock: Cell::new(now),
             registry: parts.registry,
-            timers: Timers::new(clock::now()),
+            timers: Timers::new(now),
             idle: RefCell::default(),
+            rooms: Rooms::default(),
             sessions: RefCell::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
             random: RefCell::new(fastrand::Rng::new()),
             scratch: RefCell::default(),
             access: RefCell::new(parts.access),
-            date: RefCell::new((0, Rc::from(""))),
+            date: RefCell::new((now, clock::http_date())),
             draining: Cell::new(None),
             connections: Cell::new(0),
             accepting: Cell::new(0),
@@ -164,23 +184,62 @@ impl Worker {
     }
 
     /// What is published now.
-    pub fn routing(&self) -> Arc<Routing> {
-        Arc::clone(self.current.borrow_mut().load())
+    pub fn routing(&self) -> Held {
+        let (cache, held) = &mut *self.current.borrow_mut();
+        let newest = cache.load();
+        if !Arc::ptr_eq(newest, held) {
+            *held = Rc::new(Arc::clone(newest));
+        }
+        Rc::clone(held)
     }
 
-    /// Begins a request whose first byte came at `arrived`.
+    /// Reads the clock, for everything that is done at this turn of a task.
+    pub fn tick(&self) -> Instant {
+        let now = clock::now();
+        self.clock.set(now);
+        now
+    }
+
+    /// What the clock said at the last [`Worker::tick`]. For whoever comes from one without having waited in between: what a request takes
+    /// of our own time within one turn, some microseconds, is not worth a look at the clock at every step.
+    pub fn now(&self) -> Instant {
+        self.clock.get()
+    }
+
+    /// Takes back the memory of a cookie that has been sent.
+    pub fn give_cookie(&self, cookie: Vec<u8>) {
+        self.policy.spare.replace(cookie);
+    }
+
+    /// Begins a request whose first byte came at `arrived`, right after a [`Worker::tick`].
+    #[inline]
     pub fn begin(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> (Exchange, Next) {
         let routing = self.routing();
         let (mut scratch, mut random) = (self.scratch.borrow_mut(), self.random.borrow_mut());
         let (mut exchange, next) =
-            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, clock::now(), &mut random);
+            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, self.now(), &mut random);
         exchange.arrived(arrived);
         (exchange, next)
     }
 
     /// Asks the exchange what to do after a failure.
     pub fn failed(&self, exchange: &mut Exchange, failure: Failure, replay: Replay) -> Next {
-        exchange.failed(failure, replay, clock::now(), &mut self.random.borrow_mut())
+        exchange.failed(failure, replay, self.tick(), &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange what to do after a wait.
+    pub fn unpark(&self, exchange: &mut Exchange) -> Next {
+        exchange.unpark(self.tick(), &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange what to do with a response head.
+    pub fn respond(&self, exchange: &mut Exchange, head: &ResponseHead, replay: Replay, now: Instant) -> Verdict {
+        exchange.response(head, replay, now, &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange whether a response head was waited for long enough.
+    pub fn is_overdue(&self, exchange: &mut Exchange, replay: Replay, now: Instant) -> bool {
+        exchange.overdue(replay, now, &mut self.random.borrow_mut())
     }
 
     /// Writes the access log line of a request.
@@ -211,6 +270,39 @@ impl Worker {
         self.idle.borrow_mut()
     }
 
+    /// Keeps a connection for the next request for at most `idle_max`, hands it to one that waits, or closes it for one that waits elsewhere.
+    pub fn give_back(&self, endpoint: &EndpointLive, link: Link, idle_max: Duration) {
+        if !endpoint.pool.is_waited_for() {
+            self.idle.borrow_mut().keep(endpoint, link, idle_max, self.now());
+        } else if !endpoint.is_removed() {
+            drop(self.rooms.offer(endpoint, link));
+        }
+    }
+
+    /// Those that wait for a connection.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Its index.
+    pub fn index(&self) -> usize {
+        self.policy.worker
+    }
+
+    /// Has the worker look at what waits, soon.
+    pub fn ring(&self) {
+        if let Some(bell) = self.registry.bells().get(self.index()) {
+            bell.notify_one();
+        }
+    }
+
+    /// Makes room for requests that wait on other workers, and serves those that wait here.
+    fn rung(&self) {
+        self.idle.borrow_mut().yield_to_others(self.index());
+        self.sessions.borrow_mut().make_room();
+        self.rooms.serve(self.index());
+    }
+
     /// The HTTP/2 sessions with upstreams.
     pub fn sessions(&self) -> RefMut<'_, Sessions> {
         self.sessions.borrow_mut()
@@ -227,13 +319,14 @@ impl Worker {
     }
 
     /// The time as HTTP writes it, read once a second.
-    pub fn http_date(&self) -> Rc<str> {
-        let seconds = clock::unix_time().as_secs();
+    pub fn http_date(&self) -> HttpDate {
+        let now = self.tick();
         let mut date = self.date.borrow_mut();
-        if date.0 != seconds {
-            *date = (seconds, clock::http_date().into());
+        if date.0 <= now {
+            let left = Duration::from_nanos(u64::from(1_000_000_000 - clock::unix_time().subsec_nanos()));
+            *date = (now + left, clock::http_date());
         }
-        Rc::clone(&date.1)
+        date.1
     }
 
     /// A new alarm.
@@ -266,10 +359,11 @@ impl Worker {
         self.draining.get()
     }
 
-    /// Rings alarms from now on, as a running worker does.
+    /// Rings alarms and hears its bell from now on, as a running worker does.
     #[cfg(test)]
-    pub(super) fn run_timers(&self) {
+    pub(super) fn run_timers(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self.timers).drive());
+        tokio::task::spawn_local(listening_to_bell(Rc::clone(self)));
     }
 
     /// Resolves when listeners have to look at their state again.
@@ -342,3 +436,6 @@ fn count(cell: &Cell<usize>, began: bool, changed: &Notify) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Workers count outcomes and let the one request of a trial in; control alone ejects, opens trials, restores and drains. Neither locks.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ struct Outcomes {
 
 /// Under which decision an attempt began: it counts only while that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission(u32);
+pub struct Admission(NonZeroU32);
 
 /// Why and how long an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ impl Conduct {
     pub fn new(workers: usize, began: Instant) -> Self {
         Self {
             began,
-            word: AtomicU32::new(IN),
+            word: AtomicU32::new(ERA | IN),
             streak: AtomicU32::default(),
             longest: AtomicU32::default(),
             last_fault: AtomicU32::default(),
@@ -126,11 +127,11 @@ impl Conduct {
     pub fn admit(&self) -> Option<Admission> {
         let word = self.word.load(Ordering::Relaxed);
         match word & STATE {
-            IN => Some(Admission(word)),
+            IN => Some(Admission::under(word)),
             TRIAL => {
                 let trying = word | TRYING;
                 let taken = self.word.compare_exchange(word, trying, Ordering::AcqRel, Ordering::Relaxed);
-                taken.is_ok().then_some(Admission(trying))
+                taken.is_ok().then(|| Admission::under(trying))
             }
             _ => None,
         }
@@ -139,7 +140,7 @@ impl Conduct {
     /// Lets a request in whatever was decided; what becomes of it says nothing.
     #[must_use]
     pub fn admit_regardless(&self) -> Admission {
-        self.admit().unwrap_or_else(|| Admission(self.word.load(Ordering::Relaxed) & !STATE | EJECTED))
+        self.admit().unwrap_or_else(|| Admission::under(self.word.load(Ordering::Relaxed) & !STATE | EJECTED))
     }
 
     /// The attempt says that the endpoint works.
@@ -168,9 +169,9 @@ impl Conduct {
     /// The attempt says nothing about the endpoint: where it was on trial, another one may be.
     pub fn give_back(&self, admission: Admission) {
         if admission.is_trial() {
-            let trial = admission.0 & !STATE | TRIAL;
+            let trial = admission.word() & !STATE | TRIAL;
             // If it fails, the trial was decided meanwhile.
-            let _ = self.word.compare_exchange(admission.0, trial, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.word.compare_exchange(admission.word(), trial, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -216,9 +217,9 @@ impl Conduct {
 
     fn stands(&self, admission: Admission) -> bool {
         let word = self.word.load(Ordering::Relaxed);
-        match admission.0 & STATE {
-            IN => word == admission.0,
-            TRYING => word & !STATE == admission.0 & !STATE && word & TRIAL != 0,
+        match admission.word() & STATE {
+            IN => word == admission.word(),
+            TRYING => word & !STATE == admission.word() & !STATE && word & TRIAL != 0,
             _ => false,
         }
     }
@@ -334,7 +335,8 @@ impl Conduct {
 
     fn next_era(&self, state: u32) {
         let word = self.word.load(Ordering::Relaxed);
-        self.word.store((word & !STATE).wrapping_add(ERA) | state, Ordering::Release);
+        let era = (word & !STATE).wrapping_add(ERA).max(ERA);
+        self.word.store(era | state, Ordering::Release);
     }
 
     fn ms(&self, now: Instant) -> u64 {
@@ -364,7 +366,16 @@ impl Admission {
     /// Whether it is the one request of a trial.
     #[must_use]
     pub const fn is_trial(self) -> bool {
-        self.0 & STATE == TRYING
+        self.0.get() & STATE == TRYING
+    }
+
+    /// The era counts from one and passes over zero, so that a word is never zero; if it were, its attempts would not count.
+    fn under(word: u32) -> Self {
+        Self(NonZeroU32::new(word).unwrap_or(NonZeroU32::MIN))
+    }
+
+    const fn word(self) -> u32 {
+        self.0.get()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::assign::Assignment;
+use crate::core::retry::Reason;
 
 /// Upper bounds of the duration histograms, in microseconds; one more bucket holds the rest.
 pub const DURATION_BOUNDS_US: [u64; 16] = [
@@ -41,8 +42,10 @@ pub struct EndpointShard {
     pub connect_failures: Cell,
     /// Attempts on a reused connection.
     pub reused: Cell,
-    /// Attempts that were retries of another attempt.
-    pub retries: Cell,
+    /// Attempts that repeated a failed one, by [`Reason`].
+    pub retries: [Cell; Reason::ALL.len()],
+    /// Failures that were not retried because the budget was spent.
+    pub retries_denied: Cell,
     /// Attempts replayed because a reused connection had died.
     pub stale_replays: Cell,
     /// From the first byte of the request to the last byte of the response.
@@ -119,7 +122,7 @@ impl Cell {
 impl Histogram {
     /// Counts one duration; only its one writer may call this.
     pub fn record(&self, duration: std::time::Duration) {
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let us = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
         let bucket = DURATION_BOUNDS_US.partition_point(|&bound| bound < us);
         self.buckets[bucket].add(1);
         self.sum_us.add(us);

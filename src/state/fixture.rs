@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::route::{HostMatch, Matcher, PathMatch, Route, Target};
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
@@ -30,6 +32,8 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
             response_timeout: second,
             body_idle: second,
             keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             hash_key: Vec::new(),
             slow_start: Duration::ZERO,

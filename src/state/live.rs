@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::EndpointKey;
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
@@ -15,6 +18,7 @@ use super::conduct::Conduct;
 use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
 use super::layout::Layout;
+use super::pool::{Bells, PoolLive};
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct EndpointLive {
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
     pub ejections: [Cell; 3],
+    /// The pool it is in, shared with every endpoint of the same service and variant.
+    pub pool: Arc<PoolLive>,
     in_flight: AtomicU32,
     /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
     removed_at: AtomicU64,
@@ -51,6 +57,8 @@ pub struct ServiceLive {
     /// candidate that is tried once more gets a rollout and a switch of its own. Every snapshot of one rollout shares the switch, so
     /// a request that began before a reload still sees an abort that came after it.
     pub candidate_open: Arc<AtomicBool>,
+    /// A small number no other service has at the same time: workers keep what is theirs of a service by it.
+    pub number: usize,
     /// Whose turn it is in round robin, per variant; shared like the switch.
     turns: Arc<[AtomicU64; 2]>,
     /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
@@ -75,6 +83,7 @@ pub struct Panic {
 pub struct Registry {
     began: Instant,
     workers: usize,
+    bells: Bells,
     inner: Mutex<Inner>,
 }
 
@@ -82,9 +91,13 @@ pub struct Registry {
 struct Inner {
     next_slot: u64,
     endpoints: HashMap<(EndpointKey, Variant), Arc<EndpointLive>>,
+    pools: HashMap<(Name, Variant), Arc<PoolLive>>,
+    /// The number of every service, and those that are free below the highest.
+    numbers: HashMap<Name, usize>,
+    free_numbers: Vec<usize>,
 }
 
-/// Counts one request in flight on an endpoint until it is dropped.
+/// Counts one request in flight on an endpoint and in its pool until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<EndpointLive>);
 
@@ -153,8 +166,8 @@ impl ServiceLive {
     pub fn reopened(&self, rollout: u64) -> Self {
         let candidate_open = Arc::new(AtomicBool::new(true));
         let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
-        let (stable, candidate) = (self.stable.clone(), self.candidate.clone());
-        Self { rollout, candidate_open, turns, panic, layouts, stable, candidate }
+        let (number, stable, candidate) = (self.number, self.stable.clone(), self.candidate.clone());
+        Self { rollout, candidate_open, number, turns, panic, layouts, stable, candidate }
     }
 
     /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
@@ -218,7 +231,14 @@ impl Registry {
     /// A registry for `workers` workers that began at `began`.
     #[must_use]
     pub fn new(workers: usize, began: Instant) -> Self {
-        Self { began, workers, inner: Mutex::new(Inner::default()) }
+        let bells = (0..workers.max(1)).map(|_| Notify::new()).collect();
+        Self { began, workers, bells, inner: Mutex::new(Inner::default()) }
+    }
+
+    /// What wakes each worker for requests that wait for a connection.
+    #[must_use]
+    pub fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before: while rollout and
@@ -238,13 +258,14 @@ impl Registry {
                         version: pool.version.clone(),
                         address: endpoint.address,
                     };
-                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers, self.began));
+                    pools[variant as usize].push(inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
                 }
                 let before = previous.get(&active.service.name);
                 for variant in Variant::ALL {
                     keep_last_ready(active, variant, &mut pools[variant as usize], before);
                 }
-                live_of(active, pools, before)
+                let number = inner.number(&active.service.name);
+                live_of(active, number, pools, before)
             })
             .collect()
     }
@@ -259,6 +280,9 @@ impl Registry {
             endpoint.removed_at.store(at, Ordering::Release);
         }
         inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
+        // Connections hold their pool, so what comes back while some are left finds them counted.
+        inner.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        inner.forget_numbers();
     }
 
     /// When `endpoint` left the snapshot, or was drained.
@@ -301,6 +325,7 @@ fn keep_last_ready(
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
 fn live_of(
     active: &ActiveService,
+    number: usize,
     pools: [Vec<Arc<EndpointLive>>; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
@@ -312,7 +337,7 @@ fn live_of(
     let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
         let candidate_open = Arc::new(AtomicBool::new(open));
         let turns = Arc::default();
-        return Arc::new(ServiceLive { rollout, candidate_open, turns, panic, layouts, stable, candidate });
+        return Arc::new(ServiceLive { rollout, candidate_open, number, turns, panic, layouts, stable, candidate });
     };
     if !open {
         previous.close_candidate();
@@ -323,7 +348,7 @@ fn live_of(
     }
     let candidate_open = Arc::clone(&previous.candidate_open);
     let turns = Arc::clone(&previous.turns);
-    Arc::new(ServiceLive { rollout, candidate_open, turns, panic, layouts, stable, candidate })
+    Arc::new(ServiceLive { rollout, candidate_open, number, turns, panic, layouts, stable, candidate })
 }
 
 /// Weights and ring of a pool: those before if it is the same one. A ring takes a while to build.
@@ -354,8 +379,36 @@ fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
 // === impl Inner ===
 
 impl Inner {
-    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize, began: Instant) -> Arc<EndpointLive> {
+    /// A number no other service has, as small as there is one.
+    fn number(&mut self, service: &Name) -> usize {
+        if let Some(number) = self.numbers.get(service) {
+            return *number;
+        }
+        let free = self.free_numbers.pop().unwrap_or(self.numbers.len());
+        self.numbers.insert(service.clone(), free);
+        free
+    }
+
+    /// Takes back the numbers of services without endpoints.
+    fn forget_numbers(&mut self) {
+        let used: std::collections::HashSet<&Name> = self.endpoints.keys().map(|(key, _)| &key.service).collect();
+        let (numbers, free) = (&mut self.numbers, &mut self.free_numbers);
+        numbers.retain(|service, number| {
+            let keep = used.contains(service);
+            free.extend((!keep).then_some(*number));
+            keep
+        });
+    }
+
+    fn endpoint(
+        &mut self,
+        key: EndpointKey,
+        variant: Variant,
+        (workers, began): (usize, Instant),
+        bells: &Bells,
+    ) -> Arc<EndpointLive> {
         let slot = self.next_slot + 1;
+        let pool = self.pools.entry((key.service.clone(), variant)).or_insert_with(|| Arc::new(PoolLive::new(bells)));
         let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
         let alone = other.is_none();
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
@@ -373,6 +426,7 @@ impl Inner {
                 probes: ProbeCounters::default(),
                 conduct,
                 ejections: Default::default(),
+                pool: Arc::clone(pool),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),
             })
@@ -389,11 +443,14 @@ impl Inner {
 // === impl InFlight ===
 
 impl InFlight {
-    /// Counts one more request on `endpoint`.
+    /// Counts one more request on `endpoint`, unless its pool has as many as it may have.
     #[must_use]
-    pub fn begin(endpoint: Arc<EndpointLive>) -> Self {
+    pub fn begin(endpoint: Arc<EndpointLive>, limits: &PoolLimits) -> Option<Self> {
+        if !endpoint.pool.begin(limits) {
+            return None;
+        }
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
+        Some(Self(endpoint))
     }
 
     /// The endpoint.
@@ -406,6 +463,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.pool.ended();
     }
 }
 

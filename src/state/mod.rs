@@ -9,3 +9,4 @@ pub mod health;
 pub mod layout;
 pub mod lifecycle;
 pub mod live;
+pub mod pool;

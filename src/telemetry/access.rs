@@ -45,6 +45,26 @@ pub struct Settings {
     pub target: Target,
 }
 
+/// An attempt that did not bring the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In which pool.
+    pub variant: Variant,
+    /// Where.
+    pub endpoint: SocketAddr,
+    /// How.
+    pub how: How,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// In a word.
+    Word(&'static str),
+    /// By the status of its response.
+    Status(u16),
+}
+
 /// One request, borrowed from whoever served it. Empty texts and `None` are shown as absent.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -86,6 +106,8 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// Attempts that repeated a failed one.
     pub retries: u32,
+    /// Attempts that failed, or whose response was dropped, oldest first; the first few of them.
+    pub failed: &'a [Failed],
     /// Whether the last attempt used a connection that was already open.
     pub reused: bool,
     /// Bytes of the request body received, without framing.

@@ -70,8 +70,10 @@ catalog! {
         "Attempts begun on an endpoint, and requests charged to it because none of the candidate was ready any more.";
     Counter BAD_ATTEMPTS "tidegate_bad_attempts_total" ["service", "version", "variant", "endpoint"]
         "Attempts that count against their version.";
-    Counter RETRIES "tidegate_retries_total" ["service", "version", "variant", "endpoint"]
-        "Attempts that repeated a failed attempt of the same request.";
+    Counter RETRIES "tidegate_retries_total" ["service", "version", "variant", "endpoint", "reason"]
+        "Attempts that repeated a failed attempt of the same request, by how that one failed.";
+    Counter RETRIES_DENIED "tidegate_retries_denied_total" ["service", "version", "variant", "endpoint"]
+        "Failed attempts that were not repeated because the retry budget of the service was spent.";
     Counter STALE_REPLAYS "tidegate_stale_replays_total" ["service", "version", "variant", "endpoint"]
         "Attempts replayed on a fresh connection because a reused one had died.";
     Gauge IN_FLIGHT "tidegate_in_flight_requests" ["service", "version", "variant", "endpoint"]
@@ -97,6 +99,12 @@ catalog! {
         "Probes of an endpoint, by what was asked and whether it passed.";
     Histogram PROBE_DURATION "tidegate_probe_duration_seconds" ["service", "version", "variant", "endpoint"]
         "From the beginning of a probe to its answer or failure.";
+    Gauge POOL_USE "tidegate_pool_use" ["service", "variant", "limit"]
+        "How much of what a pool may have is in use: connections, pending, requests.";
+    Gauge POOL_LIMIT "tidegate_pool_limit" ["service", "variant", "limit"]
+        "How much of it a pool may have.";
+    Counter POOL_OVERFLOWS "tidegate_pool_overflows_total" ["service", "variant", "limit"]
+        "Requests refused because a pool was at its limit.";
     Gauge UPSTREAM_IDLE "tidegate_upstream_idle_connections" []
         "Idle connections to endpoints kept for reuse.";
     Gauge UPSTREAM_SESSIONS "tidegate_upstream_h2_sessions" []

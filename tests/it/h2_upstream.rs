@@ -376,7 +376,8 @@ async fn tls_needs_the_server_to_choose_http2() {
 #[tokio::test]
 async fn a_server_of_another_protocol_is_a_failed_connect() {
     let server = FrameServer::start().await;
-    let proxy = Proxy::start(|c| http2(c, &server.address())).await;
+    let once = |c| http2(c, &server.address()).set("services.web.upstream.retry", "attempts = 0");
+    let proxy = Proxy::start(once).await;
     let mut client = proxy.client().await;
     client.send(get("/")).await;
     let mut io = server.accept_raw().await;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
@@ -85,6 +87,8 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
             response_timeout: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(30),
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             hash_key: Vec::new(),
             slow_start: Duration::ZERO,
@@ -164,14 +168,17 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
     for (cell, n) in [
         (&candidate.attempts, 11),
         (&candidate.bad, 12),
-        (&candidate.retries, 13),
+        (&candidate.retries[0], 13),
         (&candidate.stale_replays, 14),
         (&candidate.connects, 15),
         (&candidate.connect_failures, 16),
         (&candidate.reused, 17),
+        (&candidate.retries_denied, 18),
     ] {
         cell.add(n);
     }
+    stable.pool.overflowed(Limit::Pending);
+    stable.pool.overflowed(Limit::Pending);
     let process = ProcessCounters::new(2);
     for worker in 0..2 {
         let shard = process.of(worker);
@@ -191,7 +198,7 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
             cell.add(n);
         }
     }
-    (registry, routing, process, InFlight::begin(stable))
+    (registry, routing, process, InFlight::begin(stable, &PoolLimits::default()).expect("below its limit"))
 }
 
 #[test]
@@ -211,7 +218,7 @@ fn endpoint_counters_are_summed_over_workers_and_not_mixed_up() {
     for (name, stable, candidate) in [
         ("attempts_total", "4", "11"),
         ("bad_attempts_total", "0", "12"),
-        ("retries_total", "0", "13"),
+        ("retries_denied_total", "0", "18"),
         ("stale_replays_total", "0", "14"),
         ("upstream_connects_total", "0", "15"),
         ("upstream_connect_failures_total", "0", "16"),
@@ -221,6 +228,12 @@ fn endpoint_counters_are_summed_over_workers_and_not_mixed_up() {
     ] {
         assert_eq!((of(name, STABLE).as_str(), of(name, CANDIDATE).as_str()), (stable, candidate), "{name}");
     }
+    let retries = |reason| of("retries_total", &format!(r#"{CANDIDATE},reason="{reason}""#));
+    assert_eq!((retries("connect").as_str(), retries("5xx").as_str()), ("13", "0"));
+    let pool = |name, limit| of(name, &format!(r#"service="web",variant="stable",limit="{limit}""#));
+    assert_eq!(["connections", "pending", "requests"].map(|limit| pool("pool_use", limit)), ["0", "0", "1"]);
+    assert_eq!(["connections", "pending", "requests"].map(|l| pool("pool_limit", l)), ["1024", "256", "10000"]);
+    assert_eq!(pool("pool_overflows_total", "pending"), "2");
     let requests = |labels: &str, class: &str, assignment: &str| {
         of("requests_total", &format!(r#"{labels},status_class="{class}",assignment="{assignment}""#))
     };

@@ -10,6 +10,7 @@ mod pem;
 mod policy;
 mod predicates;
 mod process;
+mod retry;
 mod routes;
 mod services;
 mod syntax;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
 use super::routes::KEYS_MAX;
-use super::{health, outlier, pem, policy, syntax};
+use super::{health, outlier, pem, policy, retry, syntax};
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::Pool;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::service::{HostMode, KeySource, Protocol, Service, Upstream, UpstreamTls};
 
 /// Most services, and most endpoints of a pool.
@@ -83,6 +85,8 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         response_timeout: Duration::from_secs(60),
         body_idle: Duration::from_secs(60),
         keepalive_idle: Duration::from_secs(30),
+        limits: PoolLimits::default(),
+        retry: RetryRules::default(),
         balance: Balance::LeastRequest,
         hash_key: Vec::new(),
         slow_start: Duration::ZERO,
@@ -99,6 +103,8 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         response_timeout: table.duration("response_timeout", WAIT, default.response_timeout),
         body_idle: table.duration("body_idle", WAIT, default.body_idle),
         keepalive_idle: table.duration("keepalive_idle", WAIT, default.keepalive_idle),
+        limits: retry::limits(table),
+        retry: table.table("retry", &keys::RETRY).map_or(default.retry, |table| retry::rules(&table)),
         balance,
         hash_key: hash_key(table, balance),
         slow_start: table.duration("slow_start", SLOW_START, default.slow_start),

@@ -17,9 +17,11 @@ use crate::config::settings::{
     Runtime, Settings, State, Underscores,
 };
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
+use crate::core::retry::{RetryOn, RetryRules};
 use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{
@@ -259,20 +261,50 @@ fn upstream() -> impl Strategy<Value = Upstream> {
     let balance = (balance, ms(0, 3_600_000));
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
     let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
-    (protocol, tls, host, balance, waits).prop_map(|(protocol, tls, host, balance, w)| Upstream {
-        protocol,
-        tls,
-        host,
-        connect_timeout: w.0,
-        response_timeout: w.1,
-        body_idle: w.2,
-        keepalive_idle: w.3,
-        balance: balance.0.0,
-        hash_key: balance.0.1,
-        slow_start: balance.1,
-        drain_timeout: w.4,
-        websocket_drain: w.5,
-    })
+    (protocol, tls, host, balance, waits, pool_limits(), retry()).prop_map(
+        |(protocol, tls, host, balance, w, limits, retry)| Upstream {
+            limits,
+            retry,
+            protocol,
+            tls,
+            host,
+            connect_timeout: w.0,
+            response_timeout: w.1,
+            body_idle: w.2,
+            keepalive_idle: w.3,
+            balance: balance.0.0,
+            hash_key: balance.0.1,
+            slow_start: balance.1,
+            drain_timeout: w.4,
+            websocket_drain: w.5,
+        },
+    )
+}
+
+fn pool_limits() -> impl Strategy<Value = PoolLimits> {
+    (1_u32..=1_000_000, 0_u32..=1_000_000, 1_u32..=1_000_000).prop_map(
+        |(max_connections, max_pending, max_requests)| PoolLimits { max_connections, max_pending, max_requests },
+    )
+}
+
+fn retry() -> impl Strategy<Value = RetryRules> {
+    let on = any::<[bool; 5]>().prop_map(|[connect, stale, server_error, reset, timeout]| RetryOn {
+        connect,
+        stale,
+        server_error,
+        reset,
+        timeout,
+    });
+    (on, 0_u32..=5, 0..=GRAINS, 0_u32..=10_000, ms(0, 10_000), 0_u64..=16 << 20).prop_map(
+        |(on, attempts, budget, min_per_second, backoff, max_body)| RetryRules {
+            attempts,
+            on,
+            budget: Weight::from_grains(budget).expect("a share"),
+            min_per_second,
+            backoff,
+            max_body,
+        },
+    )
 }
 
 fn force() -> impl Strategy<Value = Force> {

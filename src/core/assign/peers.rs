@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::balance::{Balance, Draw, Equals, pick};
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SameSite, Service, Upstream,
 };
@@ -33,6 +35,8 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
             response_timeout: second,
             body_idle: second,
             keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
             hash_key: Vec::new(),
             slow_start: Duration::ZERO,

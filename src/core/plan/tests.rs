@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::Endpoint;
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
 };
@@ -30,6 +32,8 @@ fn upstream() -> Upstream {
         response_timeout: second,
         body_idle: second,
         keepalive_idle: second,
+        limits: PoolLimits::default(),
+        retry: RetryRules::default(),
         balance: Balance::LeastRequest,
         hash_key: Vec::new(),
         slow_start: Duration::ZERO,

@@ -55,16 +55,15 @@ impl HostName {
         name.push(host).ok_or(BadHost::Long)?;
         let bytes = &mut name.bytes[..host.len()];
         bytes.make_ascii_lowercase();
-        let mut label = 0_usize;
+        let mut before = b'.';
         for &byte in &*bytes {
-            label = match byte {
-                b'.' if label == 0 => return Err(BadHost::Form),
-                b'.' => 0,
-                b if is_reg_name(b) => label + 1,
-                _ => return Err(BadHost::Form),
-            };
+            let empty = byte == b'.' && before == b'.';
+            if empty || !IN_HOST[usize::from(byte)] {
+                return Err(BadHost::Form);
+            }
+            before = byte;
         }
-        if label == 0 { Err(BadHost::Form) } else { Ok(name) }
+        if before == b'.' { Err(BadHost::Form) } else { Ok(name) }
     }
 
     /// The host.
@@ -176,6 +175,19 @@ fn split_port(authority: &[u8]) -> Result<(&[u8], &[u8]), BadHost> {
         _ => Err(BadHost::Form),
     }
 }
+
+/// What a host consists of: its labels, and the dots between them.
+static IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte == b'.' || is_reg_name(byte);
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 /// `reg-name` of RFC 3986: unreserved characters, sub-delimiters and escapes.
 const fn is_reg_name(byte: u8) -> bool {

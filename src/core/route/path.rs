@@ -121,6 +121,9 @@ pub(super) fn trimmed(prefix: &[u8]) -> &[u8] {
 }
 
 fn inspect(path: &[u8]) -> Result<Work, BadPath> {
+    if is_plain(path) {
+        return Ok(Work::default());
+    }
     let mut work = Work::default();
     let mut segment = Segment::new(false);
     let mut at = 1;
@@ -143,6 +146,20 @@ fn inspect(path: &[u8]) -> Result<Work, BadPath> {
     }
     work.resolve |= segment.is_dots()?;
     Ok(work)
+}
+
+/// Whether nothing has to be done to `path` for sure: no escapes, and no segment that begins with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = b'/';
+    path.iter().all(|&byte| {
+        let plain = match CLASSES[usize::from(byte)] {
+            Class::Unreserved | Class::Reserved | Class::Slash => true,
+            Class::Dot => before != b'/',
+            Class::Percent | Class::Unsafe | Class::Bad(_) => false,
+        };
+        before = byte;
+        plain
+    })
 }
 
 /// Looks at the `%` that `text` begins with; returns how many more bytes belong to it.

@@ -65,17 +65,9 @@ impl Exchange {
         let (active, live) = self.routing.service(service);
         let upstream = &active.service.upstream;
         let (pool, layout) = (live.pool(self.variant), live.layout(self.variant));
-        let hashed = self.hash.and_then(|hash| Some((hash, layout.ring()?)));
+        let hashed = self.hash.and_then(|hash| Some((hash.get(), layout.ring()?)));
         let seen = Seen { pool, layout, slow_start: upstream.slow_start, now, eligible };
         pick(upstream.balance, &seen, &Draw { random, cursor, hashed })
-    }
-
-    /// Whether an endpoint is left for another attempt that is there to stay.
-    pub(super) fn has_staying(&self) -> bool {
-        let Some(service) = self.service else { return false };
-        let pool = self.routing.live[service].pool(self.variant);
-        let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_usable() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
     }
 }
 

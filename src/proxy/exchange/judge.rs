@@ -18,7 +18,8 @@ impl Exchange {
 
     /// The endpoint is to blame for the attempt.
     pub(super) fn blame(&mut self, fault: Fault, now: Instant) {
-        let (Some(endpoint), Some(admission)) = (&self.endpoint, self.admission.take()) else { return };
+        let admission = self.admission.take();
+        let (Some(endpoint), Some(admission)) = (self.endpoint(), admission) else { return };
         endpoint.conduct.blame(admission, self.policy.worker, fault);
         if self.is_timed() {
             endpoint.conduct.observe_latency(None, now);
@@ -32,7 +33,7 @@ impl Exchange {
             return self.blame(Fault::Status(status), now);
         }
         if self.is_timed()
-            && let (Some(endpoint), Some(_)) = (&self.endpoint, self.admission)
+            && let (Some(endpoint), Some(_)) = (self.endpoint(), self.admission)
         {
             let took = now.saturating_duration_since(self.sent.unwrap_or(self.attempt_began));
             endpoint.conduct.observe_latency(Some(took), now);
@@ -56,13 +57,15 @@ impl Exchange {
     }
 
     fn credit(&mut self) {
-        if let (Some(endpoint), Some(admission)) = (&self.endpoint, self.admission.take()) {
+        let admission = self.admission.take();
+        if let (Some(endpoint), Some(admission)) = (self.endpoint(), admission) {
             endpoint.conduct.credit(admission, self.policy.worker);
         }
     }
 
     fn give_back(&mut self) {
-        if let (Some(endpoint), Some(admission)) = (&self.endpoint, self.admission.take()) {
+        let admission = self.admission.take();
+        if let (Some(endpoint), Some(admission)) = (self.endpoint(), admission) {
             endpoint.conduct.give_back(admission);
         }
     }
@@ -80,6 +83,6 @@ pub(super) fn fault_of(failure: Failure) -> Option<Fault> {
         Failure::Closed { .. } | Failure::Refused | Failure::Reset => Some(Fault::Reset),
         Failure::BadResponse => Some(Fault::Malformed),
         Failure::HeadTimeout => Some(Fault::HeadTimeout),
-        Failure::Drained | Failure::Withdrawn | Failure::OutOfResources => None,
+        Failure::Drained | Failure::Withdrawn | Failure::OutOfResources | Failure::Full(_) => None,
     }
 }

@@ -64,7 +64,7 @@ enum Incoming {
 /// Serves a connection until it ends, or until it begins with the preface of HTTP/2 where that is spoken without TLS.
 pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Option<Preface> {
     let mut connection = Connection::new(worker, io, facts);
-    let opened = clock::now();
+    let opened = worker.tick();
     let limits = connection.facts.listener.limits;
     let mut served = 0;
     loop {
@@ -78,7 +78,8 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Opt
             }
         }
         served += 1;
-        let worn = served >= limits.max_requests || clock::now().saturating_duration_since(opened) >= limits.max_age;
+        let worn =
+            served >= limits.max_requests || connection.arrived.saturating_duration_since(opened) >= limits.max_age;
         let last = worn || !connection.head.keep_alive;
         if !forward(&mut connection, worker, last).await {
             break;
@@ -98,7 +99,7 @@ impl Connection {
             head: RequestHead::default(),
             limits,
             alarm: worker.alarm(),
-            arrived: clock::now(),
+            arrived: worker.tick(),
             half_closed: false,
             until_close: false,
             cut: false,
@@ -110,16 +111,17 @@ impl Connection {
 
     /// Waits for a request and reads its head. Holds no buffers while nothing has arrived.
     async fn next_request(&mut self) -> Incoming {
-        let since = clock::now();
+        let since = self.worker.now();
+        let mut now = Some(since);
         // Some clients send an empty line after a body (RFC 9112 section 2.2): no request begins with it alone.
         if self.wire.input.bytes() == b"\r\n" {
             self.wire.input.clear();
         }
-        if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since)).await {
+        if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since, now.take())).await {
             return Incoming::Gone;
         }
         let mut scan = ScanState::default();
-        self.arrived = clock::now();
+        self.arrived = self.worker.tick();
         let deadline = Some(self.arrived + self.limits_of().head_timeout);
         let len = poll_fn(|cx| {
             if let Poll::Ready(found) = self.poll_head(cx, &mut scan) {
@@ -136,8 +138,8 @@ impl Connection {
         }
     }
 
-    /// Ready when the first byte of a request is there (`true`), or none will come.
-    fn poll_first(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<bool> {
+    /// Ready when the first byte of a request is there (`true`), or none will come. `now` is known at the first turn only.
+    fn poll_first(&mut self, cx: &mut Context<'_>, since: Instant, now: Option<Instant>) -> Poll<bool> {
         {
             let mut buffers = self.worker.buffers();
             self.wire.input.attach(&mut buffers);
@@ -149,7 +151,8 @@ impl Connection {
         self.give_back();
         let idle = since + self.limits_of().keepalive_idle;
         let deadline = self.worker.draining().map_or(idle, |draining| draining.idle_until.min(idle));
-        self.alarm.poll_until(cx, Some(deadline), clock::now()).map(|()| false)
+        let now = now.unwrap_or_else(|| self.worker.tick());
+        self.alarm.poll_until(cx, Some(deadline), now).map(|()| false)
     }
 
     /// Finds the end of the head; `Err(None)` when the client went away within it, zero when it is no head but [`PREFACE`].
@@ -179,6 +182,7 @@ impl Connection {
             let mut buffers = self.worker.buffers();
             if self.head.bytes.capacity() == 0 {
                 self.head.bytes = buffers.take();
+                self.head.fields = buffers.take_fields();
             }
             if self.wire.out.capacity() == 0 {
                 self.wire.out = buffers.take();
@@ -226,7 +230,7 @@ impl Connection {
     }
 
     /// Closes without letting a reset overtake the last answer (RFC 9112 section 9.6).
-    async fn close(mut self) {
+    async fn close(&mut self) {
         if self.cut {
             if self.until_close {
                 self.wire.io.reset_on_close();
@@ -256,6 +260,7 @@ impl Connection {
             buffers.give(std::mem::take(&mut self.wire.out));
         }
         buffers.give(std::mem::take(&mut self.head.bytes));
+        buffers.give_fields(std::mem::take(&mut self.head.fields));
     }
 
     /// Whether no request may follow: none has arrived, and none will come or may come.

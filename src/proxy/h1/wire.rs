@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::headers::{BodyLength, Trailers};
-use crate::proxy::io::{BUFFER, BUFFER_LARGE, Buf, Stream};
+use crate::proxy::io::{BUFFER, Buf, Stream};
 
 use super::framing::{Decoder, Encoder};
 use super::head::HeadLimits;
@@ -38,6 +38,8 @@ pub struct Wire {
     /// What completes that payload.
     tail: &'static [u8],
     ended: bool,
+    /// The last read filled the buffer.
+    full: bool,
 }
 
 impl Wire {
@@ -58,6 +60,7 @@ impl Wire {
             framed: 0,
             tail: b"",
             ended: false,
+            full: false,
         }
     }
 
@@ -67,8 +70,9 @@ impl Wire {
         self.payload = 0;
         self.received = 0;
         self.received_max = max.unwrap_or(u64::MAX);
-        if matches!(body, BodyLength::Exact(n) if n > BUFFER as u64) {
-            self.input.grow(BUFFER_LARGE);
+        self.full = false;
+        if let BodyLength::Exact(length) = body {
+            self.input.grow_for(length);
         }
     }
 
@@ -100,13 +104,20 @@ impl Wire {
 
     /// Reads more; `Ok(0)` is the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+        if self.full && self.input.is_empty() {
+            // It comes faster than it is read, and of how long it will be nothing is known that is worth more than that.
+            self.input.grow_for(4 * self.input.room() as u64);
+        }
         if self.input.room() == 0 {
             self.input.compact();
             if self.input.room() == 0 {
                 self.input.grow(self.input.len() + BUFFER);
             }
         }
-        self.input.poll_fill(&mut self.io, cx).map_err(Fault::Io)
+        let room = self.input.room();
+        let read = ready!(self.input.poll_fill(&mut self.io, cx)).map_err(Fault::Io)?;
+        self.full = read == room;
+        Poll::Ready(Ok(read))
     }
 
     // === the way in ===

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn buf(bytes: &[u8]) -> Buf {
-    Buf { data: bytes.to_vec(), start: 0 }
+    Buf { data: bytes.to_vec(), start: 0, huge: None }
 }
 
 #[test]
 fn a_head_is_handed_over_and_the_rest_stays() {
-    let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2 };
+    let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2, huge: None };
     let mut head = Vec::with_capacity(64);
     buf.split_head(6, &mut head);
     assert_eq!((&head[..], buf.bytes()), (&b"GET / "[..], &b"body"[..]));
@@ -29,6 +29,39 @@ fn buffers_come_back_and_odd_ones_do_not() {
     buf.attach(&mut buffers);
     buf.detach(&mut buffers);
     assert_eq!(buffers.small.len(), 1);
+}
+
+#[test]
+fn huge_buffers_are_lent_up_to_a_bound_and_come_back() {
+    let mut buffers = Buffers::default();
+    let mut lent = Vec::new();
+    for at in 0..=HUGE_MAX {
+        let mut buf = buf(b".rest");
+        buf.consume(1);
+        buf.attach(&mut buffers);
+        buf.grow_for(BUFFER_HUGE as u64 - 1);
+        assert_eq!(buf.data.capacity(), BUFFER_LARGE, "not for less");
+        buf.grow_for(u64::MAX);
+        let capacity = if at < HUGE_MAX { BUFFER_HUGE } else { BUFFER_LARGE };
+        assert_eq!((buf.bytes(), buf.data.capacity()), (&b"rest"[..], capacity));
+        lent.push(buf);
+    }
+    let mut last = lent.pop().expect("one");
+    // Given back in three ways: unused, with a head taken out of it, and dropped with bytes in it.
+    let mut first = lent.pop().expect("one");
+    first.consume(4);
+    first.detach(&mut buffers);
+    assert!(first.room() == 0 && buffers.small.is_empty());
+    let mut second = lent.pop().expect("one");
+    let mut head = Vec::new();
+    second.split_head(3, &mut head);
+    assert_eq!((&head[..], second.bytes()), (&b"res"[..], &b"t"[..]));
+    drop((second, lent));
+    assert_eq!(buffers.huge.kept.borrow().len(), HUGE_KEPT_MAX);
+    assert_eq!(buffers.huge.left.get() + HUGE_KEPT_MAX, HUGE_MAX);
+    last.grow_for(u64::MAX);
+    assert_eq!((last.bytes(), last.data.capacity()), (&b"rest"[..], BUFFER_HUGE));
+    assert!(buffers.huge.kept.borrow().iter().all(Vec::is_empty), "nobody sees the bytes of another");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn cookie_of(set_cookie: &[u8]) -> String {
 }
 
 fn sealed(variant: Variant) -> String {
-    cookie_of(&set_cookie(&sessions(), &SessionId::of(ID), variant, SEAL, true))
+    cookie_of(&set_cookie(Vec::new(), &sessions(), &SessionId::of(ID), variant, SEAL, true))
 }
 
 // === force ===
@@ -179,7 +179,7 @@ fn a_client_without_a_key_gets_an_id_and_comes_back_to_the_same_bucket() {
         let first = read_with(&get(""), None, &affinity);
         let id = first.fresh.expect("a new id");
         assert_eq!((id.as_bytes().len(), first.keyed), (ID_LEN, false));
-        let back = cookie_of(&set_cookie(&affinity, &id, Variant::Stable, SEAL, false));
+        let back = cookie_of(&set_cookie(Vec::new(), &affinity, &id, Variant::Stable, SEAL, false));
         let second = read_with(&get(&back), None, &affinity);
         assert_eq!(
             (second.wish.bucket, second.fresh.is_none(), second.keyed),
@@ -263,7 +263,7 @@ fn a_tampered_cookie_is_not_believed() {
 #[test]
 fn a_cookie_of_another_rollout_or_another_key_is_ignored_but_its_id_is_kept() {
     for seal in [SessionSeal { tag: 8, ..SEAL }, SessionSeal { secret: b"another key", ..SEAL }] {
-        let set = set_cookie(&sessions(), &SessionId::of(ID), Variant::Candidate, seal, true);
+        let set = set_cookie(Vec::new(), &sessions(), &SessionId::of(ID), Variant::Candidate, seal, true);
         let reading = read_with(&get(&cookie_of(&set)), None, &sessions());
         assert_eq!((reading.wish.sticky, reading.wish.bucket), (None, salt().bucket(ID)));
         assert_eq!(reading.fresh.map(|id| id.as_bytes().to_vec()), Some(ID.to_vec()), "sealed anew for this rollout");
@@ -283,7 +283,7 @@ fn a_session_with_a_key_of_its_own_is_sealed_too() {
     let first = read_with(&get("X-User: alice\r\n"), None, &affinity);
     assert_eq!(first.wish.bucket, salt().bucket(b"alice"));
     let id = first.fresh.expect("an id to seal");
-    let back = cookie_of(&set_cookie(&affinity, &id, Variant::Candidate, SEAL, true));
+    let back = cookie_of(&set_cookie(Vec::new(), &affinity, &id, Variant::Candidate, SEAL, true));
     let second = read_with(&get(&format!("X-User: alice\r\n{back}")), None, &affinity);
     assert_eq!((second.wish.sticky, second.fresh.is_none()), (Some(Variant::Candidate), true));
     assert_eq!(second.wish.bucket, salt().bucket(b"alice"));
@@ -295,7 +295,7 @@ fn a_session_with_a_key_of_its_own_is_sealed_too() {
 fn the_cookie_says_where_how_long_and_to_whom() {
     let id = SessionId::of(ID);
     let text = |affinity: &Affinity, secure| {
-        String::from_utf8(set_cookie(affinity, &id, Variant::Candidate, SEAL, secure)).expect("text")
+        String::from_utf8(set_cookie(Vec::new(), affinity, &id, Variant::Candidate, SEAL, secure)).expect("text")
     };
     let mut affinity = affinity(&[], OnIncrease::Move);
     let plain = "tidegate_web=0123456789abcdef; Path=/; Max-Age=86400; HttpOnly; SameSite=";

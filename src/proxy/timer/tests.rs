@@ -65,7 +65,6 @@ impl Ringing {
     }
 }
 
-const TICK_MS: u64 = 20;
 const _: () = assert!(TICK.as_millis() == TICK_MS as u128);
 /// One turn of the wheel.
 const TURN_MS: u64 = SLOTS * TICK_MS;

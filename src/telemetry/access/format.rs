@@ -1,7 +1,7 @@
 //! Lines of the access log: JSON for machines, text for people. No `std::fmt`, no allocation beyond the buffer they are written to.
 
-use super::Record;
 use super::digits;
+use super::{Failed, How, Record};
 
 /// Longest free text (method, host, path, request id) shown, in bytes; the rest is cut off.
 pub const TEXT_MAX: usize = 8 * 1024;
@@ -31,6 +31,8 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record<'_>) {
     quoted(out, record.endpoint, digits::socket);
     number(out, "attempts", u64::from(record.attempts));
     number(out, "retries", u64::from(record.retries));
+    key(out, "failed");
+    failed_json(out, record.failed);
     flag(out, "reused", record.reused);
     number(out, "request_bytes", record.request_bytes);
     number(out, "response_bytes", record.response_bytes);
@@ -80,6 +82,8 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
         out.extend_from_slice(name);
         digits::integer(out, value);
     }
+    out.extend_from_slice(b" failed=");
+    failed_text(out, record.failed);
     for (name, timing) in timings(record) {
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
@@ -88,6 +92,43 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     word(out, b" id=", record.request_id);
     out.push(b'\n');
+}
+
+fn failed_json(out: &mut Vec<u8>, failed: &[Failed]) {
+    let mut before: &[u8] = b"[{\"variant\":\"";
+    for attempt in failed {
+        out.extend_from_slice(before);
+        before = b",{\"variant\":\"";
+        out.extend_from_slice(attempt.variant.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"endpoint\":\"");
+        digits::socket(out, attempt.endpoint);
+        out.extend_from_slice(b"\",\"how\":\"");
+        how(out, attempt.how);
+        out.extend_from_slice(b"\"}");
+    }
+    out.extend_from_slice(if failed.is_empty() { b"[]" } else { b"]" });
+}
+
+/// `VARIANT/ENDPOINT/HOW`, with commas.
+fn failed_text(out: &mut Vec<u8>, failed: &[Failed]) {
+    for (at, attempt) in failed.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"" } else { b"," });
+        out.extend_from_slice(attempt.variant.as_str().as_bytes());
+        out.push(b'/');
+        digits::socket(out, attempt.endpoint);
+        out.push(b'/');
+        how(out, attempt.how);
+    }
+    if failed.is_empty() {
+        out.push(b'-');
+    }
+}
+
+fn how(out: &mut Vec<u8>, how: How) {
+    match how {
+        How::Word(word) => out.extend_from_slice(word.as_bytes()),
+        How::Status(status) => digits::integer(out, u64::from(status)),
+    }
 }
 
 fn timings(record: &Record<'_>) -> [(&'static str, Option<std::time::Duration>); 2] {

@@ -33,7 +33,7 @@ fn no_route_is_404_and_counts_nothing_at_any_endpoint() {
     assert_eq!(reply(next), Reply::of(Termination::NoRoute));
     assert_eq!((exchange.service().is_none(), exchange.route_label()), (true, None));
     let seen = exchange.end(Termination::NoRoute, world.now);
-    assert_eq!((seen.status, seen.attempts, seen.endpoint.is_none()), (404, 0, true));
+    assert_eq!((seen.status, seen.attempts, exchange.endpoint().is_none()), (404, 0, true));
     assert_eq!(world.terminations(Termination::NoRoute), 1);
     for variant in Variant::ALL {
         assert_eq!((world.attempts(variant), world.cells(variant)), (0, vec![]));

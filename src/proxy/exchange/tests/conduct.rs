@@ -66,7 +66,7 @@ fn a_response_is_judged_by_its_status_and_its_end() {
     ] {
         let mut world = on_stable(1);
         let (mut exchange, _) = world.sent_off(&get(""));
-        exchange.response(&response(status, ""), world.now);
+        exchange.response(&response(status, ""), Replay::Truncated, world.now, &mut world.random);
         exchange.end(end, world.now);
         assert_eq!(outcomes(&world), expected, "{status} {end:?}");
     }
@@ -79,13 +79,13 @@ fn a_stale_connection_is_nobodys_fault_and_every_attempt_counts_once() {
     exchange.connected(true, world.now);
     let _again = attempt(world.fail(&mut exchange, CLOSED));
     assert_eq!(outcomes(&world), (0, 0));
-    exchange.response(&response(200, ""), world.now);
+    exchange.response(&response(200, ""), Replay::Truncated, world.now, &mut world.random);
     exchange.end(Termination::Complete, world.now);
     assert_eq!(outcomes(&world), (1, 0));
     let mut world = on_stable(2);
     let (mut exchange, _) = world.sent_off(&get(""));
     let _second = attempt(world.fail(&mut exchange, Failure::Connect));
-    exchange.response(&response(200, ""), world.now);
+    exchange.response(&response(200, ""), Replay::Truncated, world.now, &mut world.random);
     exchange.end(Termination::Complete, world.now);
     assert_eq!(outcomes(&world), (2, 1));
 }
@@ -116,7 +116,7 @@ fn an_ejected_endpoint_gets_nothing_and_a_trial_gets_one() {
             break (exchange, sent);
         }
     };
-    exchange.response(&response(200, ""), world.now);
+    exchange.response(&response(200, ""), Replay::Truncated, world.now, &mut world.random);
     assert_eq!(conduct(&world, 0).outcomes(), (1, 0), "the head decides, however long the body takes");
 }
 
@@ -219,7 +219,12 @@ fn peak_ewma_learns_from_heads_and_failures() {
         let at = world.web().stable.iter().position(|e| e.key.address == sent.address).expect("one of them");
         exchange.sent(world.now);
         let took = if at == 0 { 50 } else { 1 };
-        exchange.response(&response(200, ""), world.now + Duration::from_millis(took));
+        exchange.response(
+            &response(200, ""),
+            Replay::Truncated,
+            world.now + Duration::from_millis(took),
+            &mut world.random,
+        );
         exchange.end(Termination::Complete, world.now);
         at
     };
@@ -234,7 +239,7 @@ fn peak_ewma_learns_from_heads_and_failures() {
         let (mut exchange, sent) = world.sent_off(&get(""));
         let status = if sent.address.port() == 8_000 { 500 } else { 200 };
         failed += u32::from(status == 500);
-        exchange.response(&response(status, ""), world.now);
+        exchange.response(&response(status, ""), Replay::Truncated, world.now, &mut world.random);
         exchange.end(Termination::Complete, world.now);
     }
     assert!(failed <= 2, "{failed}");

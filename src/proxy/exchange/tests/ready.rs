@@ -32,8 +32,9 @@ fn only_the_ready_of_several_is_chosen() {
     for _ in 0..32 {
         assert_eq!(world.sent_off(&get("")).1.address, ready.key.address);
     }
-    // It fails, and there is nobody else to try.
+    // It fails, and there is nobody else to try: it is tried once more.
     let (mut exchange, _) = world.sent_off(&get(""));
+    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).address, ready.key.address);
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).termination, Termination::ConnectFailed);
 }
 
@@ -46,7 +47,7 @@ fn an_unknown_candidate_has_no_share_and_nothing_is_charged() {
             set(&world, Variant::Candidate, readiness);
             let (mut exchange, sent) = world.sent_off(&get(""));
             assert!(!is_candidate(&sent));
-            assert_eq!(exchange.response(&response(200, ""), world.now), None, "no session begins");
+            assert_eq!(world.cookie(&mut exchange, &response(200, "")), None, "no session begins");
             let seen = exchange.end(Termination::Complete, world.now);
             assert_eq!((seen.assignment, seen.attempts), (Assignment::Bucket, 1));
             assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (0, 0));
@@ -61,7 +62,7 @@ fn a_candidate_that_was_ready_once_is_charged_with_one_exposure_and_one_bad() {
     set(&world, Variant::Candidate, Readiness::Lost);
     let (mut exchange, sent) = world.sent_off(&get(""));
     assert!(!is_candidate(&sent));
-    exchange.response(&response(503, ""), world.now);
+    world.cookie(&mut exchange, &response(503, ""));
     let seen = exchange.end(Termination::Complete, world.now);
     assert_eq!((seen.assignment, seen.attempts), (Assignment::Fallback, 1));
     assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (1, 1));

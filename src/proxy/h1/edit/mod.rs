@@ -57,6 +57,7 @@ impl<'a> Copier<'a> {
 }
 
 /// Appends one field line.
+#[inline]
 pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     // Without the space when there is no value: no line ends in white space.

@@ -79,6 +79,13 @@ pub(crate) fn parse_fields(
 /// The value between `from` and `to` of `line`, which begins at `at`, without spaces and tabs around it.
 #[inline]
 fn value_span(line: &[u8], at: usize, mut from: usize, mut to: usize) -> Span {
+    // Nearly all of them: one space in front, none behind.
+    if let Some([b' ', first, .., last]) = line.get(from..to)
+        && *first > b' '
+        && *last > b' '
+    {
+        return span(at + from + 1, at + to);
+    }
     while from < to && matches!(line[from], b' ' | b'\t') {
         from += 1;
     }

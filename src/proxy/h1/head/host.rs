@@ -47,7 +47,8 @@ fn ipv6_end(text: &[u8]) -> Option<usize> {
 
 /// Where the registered name or IPv4 address at the front of `text` ends: at a colon or at the end.
 fn name_end(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
+    // Escapes are rare enough to look at every byte once more.
+    let mut at = text.iter().position(|byte| !is_host(*byte)).unwrap_or(text.len());
     while let Some(byte) = text.get(at) {
         match byte {
             b':' => break,

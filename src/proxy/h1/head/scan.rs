@@ -8,6 +8,9 @@ use memchr::memmem::Finder;
 
 use super::{BadResponse, HeadLimits, RESPONSE_HEAD_MAX, Refusal};
 
+/// Bytes of a head that are checked at once.
+const CLEAN_STEP: usize = 16;
+
 /// How far one head has been looked at; a new one for each head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScanState {
@@ -95,15 +98,30 @@ fn first_line(head: &[u8], seen: usize, longest: usize) -> Result<bool, Refusal>
 }
 
 /// Whether no control other than tabs and CR LF pairs is in `bytes`; a CR in the end may wait for its LF, an LF in the beginning had its CR.
-#[expect(clippy::needless_bitwise_bool, reason = "without branches the compiler makes vector instructions of it")]
 fn is_clean(bytes: &[u8]) -> bool {
     let Some((last, rest)) = bytes.split_last() else { return true };
-    let dirty = rest.iter().zip(&bytes[1..]).fold(0u8, |dirty, (&byte, &next)| {
+    let next = &bytes[1..];
+    let (pieces, _) = rest.as_chunks::<CLEAN_STEP>();
+    let (nexts, _) = next.as_chunks::<CLEAN_STEP>();
+    let mut dirty = pieces.iter().zip(nexts).fold(0, |dirty, (piece, next)| dirty | dirt(piece, next));
+    // The bytes that fill no piece: looked at with some of those before them once more.
+    dirty |= match (rest.last_chunk::<CLEAN_STEP>(), next.last_chunk::<CLEAN_STEP>()) {
+        (Some(piece), Some(next)) => dirt(piece, next),
+        _ => dirt(rest, next),
+    };
+    dirty == 0 && !is_control(*last)
+}
+
+/// Not zero when a control, or a CR or LF without the other, is in `bytes`; `next` is one byte further.
+#[inline(always)]
+#[expect(clippy::needless_bitwise_bool, reason = "without branches the compiler makes vector instructions of it")]
+#[expect(clippy::inline_always, reason = "otherwise the pieces have no length the compiler knows")]
+fn dirt(bytes: &[u8], next: &[u8]) -> u8 {
+    bytes.iter().zip(next).fold(0, |dirty, (&byte, &next)| {
         let control = (byte < 0x20) & (byte != b'\t') & (byte != b'\r') & (byte != b'\n');
         let unpaired = (byte == b'\r') != (next == b'\n');
         dirty | u8::from(control | (byte == 0x7f) | unpaired)
-    });
-    dirty == 0 && !is_control(*last)
+    })
 }
 
 fn is_control(byte: u8) -> bool {

@@ -5,6 +5,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::proxy::fixture::head_limits;
+use crate::proxy::io::BUFFER_LARGE;
 use proptest::prelude::*;
 use std::future::poll_fn;
 use std::task::Waker;

@@ -15,7 +15,7 @@ use crate::core::service::{Protocol, Service};
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::proxy::fixture;
 use crate::proxy::h2::up::session::{Lease, Pace};
-use crate::proxy::h2::up::sessions::{Sessions, Wanted, lease};
+use crate::proxy::h2::up::sessions::{Limited, Sessions, Wanted, lease};
 use crate::proxy::worker::Worker;
 use crate::state::fixture::service;
 use crate::state::live::EndpointLive;
@@ -49,7 +49,8 @@ impl World {
     }
 
     async fn lease(&self) -> (Lease, bool) {
-        let wanted = Wanted { service: &self.service, endpoint: &self.endpoint, dial_tag: 2 };
+        let limited = Limited::default();
+        let wanted = Wanted { service: &self.service, endpoint: &self.endpoint, dial_tag: 2, limited: &limited };
         soon(lease(&self.worker, wanted)).await.unwrap()
     }
 
