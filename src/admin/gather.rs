@@ -7,7 +7,9 @@ use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::Variant;
+use crate::core::outlier::Cause;
 use crate::core::retry::Reason;
+use crate::state::conduct::Stands;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
@@ -139,6 +141,11 @@ fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
         families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
     }
     let [service, version, variant, address] = labels;
+    families.gauge(catalog::ENDPOINT_EJECTED, labels, u64::from(live.conduct.standing() != Stands::In));
+    families.gauge(catalog::ENDPOINT_DRAINED, labels, u64::from(live.conduct.is_drained()));
+    for (cause, count) in Cause::WORDS.into_iter().zip(&live.ejections) {
+        families.counter(catalog::EJECTIONS, [service, version, variant, address, cause], count.get());
+    }
     for probe in Probe::ALL {
         let (passed, failed) = live.probes.results(probe);
         // Readiness is asked of all, so its series begin at zero.
@@ -174,6 +181,8 @@ fn services(families: &mut Families, routing: &Routing) {
         let open = live.candidate_open.load(Ordering::Acquire) && active.version(Variant::Candidate).is_some();
         families.gauge_f64(catalog::CANDIDATE_WEIGHT, [name], active.running.weight.fraction());
         families.gauge(catalog::CANDIDATE_OPEN, [name], u64::from(open));
+        families.gauge(catalog::PANIC, [name], u64::from(live.panic.is_on()));
+        families.counter(catalog::PANICS, [name], live.panic.began.get());
         for variant in Variant::ALL {
             let Some(pool) = live.pool(variant).first().map(|endpoint| &endpoint.pool) else { continue };
             for limit in Limit::ALL {

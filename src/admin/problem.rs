@@ -24,7 +24,7 @@ pub(super) struct Problem {
     status: StatusCode,
     /// What exactly, and what is allowed.
     detail: String,
-    /// The services there are, if one was asked for that is not.
+    /// The services or endpoints there are, if one was asked for that is not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     known: Vec<String>,
     /// Everything that is wrong, one by one.
@@ -110,6 +110,14 @@ impl From<Refused> for Problem {
             Refused::Aborted { .. } => {
                 Self::new(StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted", detail)
             }
+            Refused::UnknownEndpoint { .. } => {
+                Self::new(StatusCode::NOT_FOUND, kind!("unknown-endpoint"), "There is no such endpoint", detail)
+            }
+            Refused::LastEndpoint { .. } => {
+                let title = "Stable would have no endpoint left";
+                Self::new(StatusCode::CONFLICT, kind!("last-endpoint"), title, detail)
+            }
+            Refused::ForceWithoutReason => Self::invalid(detail),
             Refused::Config(_) => Self::new(unprocessable, kind!("bad-config"), "The configuration is wrong", detail),
             Refused::Plan(_) => {
                 let title = "What runs does not allow this configuration";
@@ -125,8 +133,14 @@ impl From<Refused> for Problem {
         };
         match refused {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
+            Refused::UnknownEndpoint { known, .. } => problem.known = known,
             Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
-            Refused::NoCandidate(_) | Refused::Aborted { .. } | Refused::Busy(_) | Refused::Stopping => {}
+            Refused::NoCandidate(_)
+            | Refused::Aborted { .. }
+            | Refused::LastEndpoint { .. }
+            | Refused::ForceWithoutReason
+            | Refused::Busy(_)
+            | Refused::Stopping => {}
         }
         problem
     }

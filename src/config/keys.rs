@@ -99,8 +99,22 @@ pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"
 
 pub(super) static SERVICE: Section = section(
     "services.*",
-    &["stable", "candidate", "upstream", "health", "force", "affinity"],
-    &["outlier", "rollout", "gate"],
+    &["stable", "candidate", "upstream", "health", "outlier", "force", "affinity"],
+    &["rollout", "gate"],
+);
+pub(super) static OUTLIER: Section = section(
+    "services.*.outlier",
+    &[
+        "consecutive_failures",
+        "window",
+        "min_requests",
+        "min_success",
+        "ejection",
+        "max_ejection_time",
+        "max_ejected",
+        "panic_threshold",
+    ],
+    &[],
 );
 pub(super) static HEALTH: Section = section(
     "services.*.health",
@@ -153,11 +167,13 @@ pub(super) static UPSTREAM: Section = section(
         "max_pending",
         "max_requests",
         "balance",
+        "hash_key",
+        "slow_start",
         "drain_timeout",
         "websocket_drain",
         "retry",
     ],
-    &["hash_key", "slow_start"],
+    &[],
 );
 pub(super) static RETRY: Section =
     section("services.*.upstream.retry", &["attempts", "on", "budget", "min_per_second", "backoff", "max_body"], &[]);
@@ -205,6 +221,7 @@ pub(super) static ALL: &[&Section] = &[
     &STARTUP,
     &LIVENESS,
     &DEEP,
+    &OUTLIER,
     &FORCE,
     &AFFINITY,
     &AFFINITY_COOKIE,

@@ -1,6 +1,7 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
 mod health;
+mod outlier;
 mod retry;
 
 use std::fmt::{Display, Write};
@@ -181,6 +182,7 @@ fn service(out: &mut Out, service: &Service) {
     }
     upstream(out, &path, &service.upstream);
     health::health(out, &path, &service.health);
+    outlier::outlier(out, &path, &service.outlier);
     if let Some(each) = &service.force {
         force(out, &path, each);
     }
@@ -209,6 +211,10 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("keepalive_idle", upstream.keepalive_idle);
     retry::limits(out, &upstream.limits);
     out.text("balance", words::BALANCE.word(upstream.balance));
+    if !upstream.hash_key.is_empty() {
+        out.raw("hash_key", keys(&upstream.hash_key));
+    }
+    out.duration("slow_start", upstream.slow_start);
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
     retry::rules(out, &format!("{path}.upstream.retry"), &upstream.retry);

@@ -7,8 +7,6 @@ use crate::core::service::{OnIncrease, Protocol, SaltMode, SameSite};
 /// A choice of words.
 pub(super) struct Words<T: 'static> {
     known: &'static [(&'static str, T)],
-    /// Words of the design that this version does not support yet.
-    later: &'static [&'static str],
 }
 
 /// What readiness is asked by.
@@ -40,10 +38,13 @@ pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), 
 pub(super) static UNDERSCORES: Words<Underscores> =
     words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);
 pub(super) static PROTOCOL: Words<Protocol> = words(&[("http1", Protocol::Http1), ("http2", Protocol::Http2)]);
-pub(super) static BALANCE: Words<Balance> = Words {
-    known: &[("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)],
-    later: &["random", "ring_hash", "peak_ewma"],
-};
+pub(super) static BALANCE: Words<Balance> = words(&[
+    ("least_request", Balance::LeastRequest),
+    ("round_robin", Balance::RoundRobin),
+    ("random", Balance::Random),
+    ("ring_hash", Balance::RingHash),
+    ("peak_ewma", Balance::PeakEwma),
+]);
 pub(super) static RETRY_ON: Words<RetriedOn> = words(&[
     ("connect", RetriedOn::Connect),
     ("stale", RetriedOn::Stale),
@@ -60,7 +61,7 @@ pub(super) static ON_INCREASE: Words<OnIncrease> =
     words(&[("move", OnIncrease::Move), ("new_sessions", OnIncrease::NewSessions)]);
 
 const fn words<T>(known: &'static [(&'static str, T)]) -> Words<T> {
-    Words { known, later: &[] }
+    Words { known }
 }
 
 // === impl Words ===
@@ -70,7 +71,6 @@ impl<T: Copy + PartialEq> Words<T> {
     pub(super) fn get(&self, word: &str) -> Result<T, String> {
         match self.known.iter().find(|(known, _)| *known == word) {
             Some((_, value)) => Ok(*value),
-            None if self.later.contains(&word) => Err(format!("not supported by this version; {}", self.form())),
             None => Err(self.form()),
         }
     }

@@ -54,6 +54,27 @@ pub struct Aborted {
     pub settled: bool,
 }
 
+/// What is true of an endpoint after it was drained or undrained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drained {
+    /// The service.
+    #[serde(serialize_with = "as_text")]
+    pub service: Name,
+    /// Its address.
+    pub endpoint: String,
+    /// The generation in force.
+    pub generation: u64,
+    /// Whether it gets no new attempts.
+    pub drained: bool,
+    /// Since when, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Requests that are still in flight.
+    pub in_flight: u32,
+    /// Whether every worker has acknowledged, and closed what was idle.
+    pub settled: bool,
+}
+
 /// What a reload did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
@@ -136,6 +157,24 @@ pub enum Refused {
         /// The candidate.
         version: Version,
     },
+    /// There is no such endpoint.
+    UnknownEndpoint {
+        /// The service.
+        service: Name,
+        /// The address asked for.
+        endpoint: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Without this endpoint stable would have none that can be used.
+    LastEndpoint {
+        /// The service.
+        service: Name,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// Force is for the record: it needs a reason.
+    ForceWithoutReason,
     /// The configuration is wrong; everything that is, at once.
     Config(Vec<Problem>),
     /// The configuration is right but asks for something what runs does not allow; a sentence each.
@@ -190,6 +229,18 @@ impl fmt::Display for Refused {
                 write!(f, "candidate {version} of service \"{service}\" was aborted; ")?;
                 write!(f, "to try it again all the same, give a reason with the weight")
             }
+            Self::UnknownEndpoint { service, endpoint, known } => {
+                write!(f, "service \"{service}\" has no endpoint \"{endpoint}\"")?;
+                listed(f, "; there are: ", ", ", known)
+            }
+            Self::LastEndpoint { service, endpoint } => {
+                write!(f, "{endpoint} is the last usable endpoint of stable of service \"{service}\": ")?;
+                write!(
+                    f,
+                    "drained, every request would be refused; to drain it all the same, use force and give a reason"
+                )
+            }
+            Self::ForceWithoutReason => f.write_str("force needs a reason, for the record"),
             Self::Config(problems) => listed(f, "", "\n", problems),
             Self::Plan(refusals) => listed(f, "", "\n", refusals),
             Self::Listeners(why) => f.write_str(why),

@@ -10,10 +10,12 @@ use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::weight::Weight;
 use crate::state::current::Current;
+use crate::state::live::Registry;
 use crate::state::names::Names;
 
-use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
+use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
+use super::endpoint::{EndpointCommand, Verb};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
@@ -48,6 +50,7 @@ pub(super) struct Shared {
     pub(super) began: Instant,
     pub(super) checks: Semaphore,
     pub(super) names: Names,
+    pub(super) registry: Arc<Registry>,
     /// The newest generation that was published.
     pub(super) published: watch::Sender<u64>,
 }
@@ -67,6 +70,7 @@ pub(super) enum Command {
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
     Found(Finding),
     Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
+    Endpoint(EndpointCommand),
 }
 
 pub(super) struct Reload {
@@ -112,6 +116,28 @@ impl ControlHandle {
         Ok(Aborted { settled, ..aborted })
     }
 
+    /// Lets no new attempts begin on the endpoint of `service` at this address, in whichever variant, or lets them again. Answers once
+    /// every worker has closed what was idle. The state is kept by identity through reloads, not through restarts. Safe to repeat.
+    /// Draining the last usable endpoint of stable needs `force`, and force a reason.
+    ///
+    /// # Errors
+    /// Unknown service or endpoint, the last usable endpoint of stable, force without a reason, or the process is stopping.
+    pub async fn endpoint(
+        &self,
+        verb: Verb,
+        (service, endpoint): (&str, &str),
+        force: bool,
+        actor: &str,
+        reason: Option<String>,
+    ) -> Result<Drained, Refused> {
+        let (service, endpoint, actor) = (service.to_owned(), endpoint.to_owned(), actor.to_owned());
+        let command =
+            |reply| Command::Endpoint(EndpointCommand { service, endpoint, verb, force, actor, reason, reply });
+        let drained = ask(&self.commands, command).await?;
+        let settled = self.shared.plane.settled().await;
+        Ok(Drained { settled, ..drained })
+    }
+
     /// Looks at the file and, if it is another one than the one in force, puts it in force: all or nothing. Requests that come while
     /// one is under way share the next look. Goes on to its end if the caller gives up.
     ///
@@ -150,6 +176,7 @@ impl ControlHandle {
             uptime_seconds: clock::now().saturating_duration_since(self.shared.began).as_secs(),
             listeners: status::listeners(&in_force),
             services: status::services(&routing),
+            draining: status::draining(&self.shared.registry),
             config: ConfigStatus {
                 path: self.shared.path.clone(),
                 needs_restart: in_force.needs_restart,

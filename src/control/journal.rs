@@ -72,6 +72,18 @@ pub enum What {
     NameFailed,
     /// A name is answered again.
     NameRecovered,
+    /// An endpoint is left alone because its requests fail.
+    EndpointEjected,
+    /// An endpoint is back from an ejection.
+    EndpointRestored,
+    /// An endpoint gets no new attempts by command.
+    EndpointDrained,
+    /// A drained endpoint gets new attempts again.
+    EndpointUndrained,
+    /// So few endpoints of stable are usable that all that ever passed a probe are used.
+    Panic,
+    /// Enough endpoints of stable are usable again.
+    PanicOver,
 }
 
 // === impl What ===
@@ -94,7 +106,28 @@ impl What {
             Self::EndpointsResolved => "endpoints_resolved",
             Self::NameFailed => "name_failed",
             Self::NameRecovered => "name_recovered",
+            Self::EndpointEjected => "endpoint_ejected",
+            Self::EndpointRestored => "endpoint_restored",
+            Self::EndpointDrained => "endpoint_drained",
+            Self::EndpointUndrained => "endpoint_undrained",
+            Self::Panic => "panic",
+            Self::PanicOver => "panic_over",
         }
+    }
+}
+
+impl What {
+    /// Whether someone should look.
+    const fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::Abort
+                | Self::ReloadRefused
+                | Self::EndpointNotReady
+                | Self::EndpointNotAlive
+                | Self::EndpointEjected
+                | Self::Panic
+        )
     }
 }
 
@@ -204,9 +237,7 @@ impl Journal {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
         let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
-        let warns =
-            [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive, What::NameFailed];
-        if warns.contains(&note.what) {
+        if note.what.is_warning() {
             tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
         } else {
             tracing::info!(actor, what, service, from, to, detail, generation, "control event");

@@ -6,12 +6,14 @@
 pub mod answer;
 mod decide;
 pub mod discovery;
+pub mod endpoint;
 pub mod handle;
 pub mod health;
 pub mod journal;
 pub mod plane;
 pub mod reload;
 pub mod status;
+mod tick;
 pub mod writer;
 
 #[cfg(test)]

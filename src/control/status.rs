@@ -1,16 +1,20 @@
 //! What is true now, as people and programs ask for it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
+use crate::clock;
 use crate::core::circuit::Limit;
 use crate::core::endpoint::{Address, Question, WEIGHT_MIN};
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
+use crate::state::conduct::{Conduct, Stands};
 use crate::state::current::Routing;
 use crate::state::health::Probed;
-use crate::state::live::{EndpointLive, ServiceLive};
+use crate::state::live::{EndpointLive, Registry, ServiceLive};
 use crate::state::names::{NameState, Names};
 
 use super::answer::as_text;
@@ -36,6 +40,8 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Names endpoints are declared by, in order.
     pub names: Vec<NameStatus>,
+    /// Endpoints that left the file and finish what is in flight.
+    pub draining: Vec<DrainingStatus>,
     /// The newest events, oldest first.
     pub events: Vec<Event>,
 }
@@ -124,10 +130,43 @@ pub struct PoolStatus {
     /// Its digest, if the file gives one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// So few of its endpoints are usable that all that ever passed a probe are used; stable only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// How much of what it may have is in use.
     pub limits: LimitsStatus,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint, or one of a pool or service, that left the file and finishes what is in flight.
+#[derive(Clone, Debug, Serialize)]
+pub struct DrainingStatus {
+    /// The service it belongs to, or did.
+    pub service: String,
+    /// The version it serves.
+    pub version: String,
+    /// `stable` or `candidate`
+    pub variant: &'static str,
+    /// Where it is.
+    pub address: String,
+    /// Requests and upgraded streams in flight.
+    pub in_flight: u32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Why an endpoint that is ready takes no requests, or a single one.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutlierStatus {
+    /// `ejected`, or `trial`: a single request decides.
+    pub state: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// When it is tried again.
+    pub until_ms: u64,
 }
 
 /// The limits of a pool.
@@ -164,6 +203,12 @@ pub struct EndpointStatus {
     pub in_flight: u32,
     /// `unknown`, `ready` or `not_ready`.
     pub health: &'static str,
+    /// Absent while its own requests do not speak against it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<OutlierStatus>,
+    /// Since when it is drained by command, in milliseconds since 1970; absent while it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained_since_ms: Option<u64>,
     /// It left the file and stays only until another endpoint of its pool is ready.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
@@ -237,12 +282,14 @@ impl ServiceStatus {
             stable: PoolStatus {
                 version: active.service.stable.version.clone(),
                 digest: active.service.stable.digest.clone(),
+                panic: live.panic.is_on(),
                 limits: limits(Variant::Stable),
                 endpoints: endpoints(Variant::Stable),
             },
             candidate: active.service.candidate.as_ref().map(|candidate| PoolStatus {
                 version: candidate.version.clone(),
                 digest: candidate.digest.clone(),
+                panic: false,
                 limits: limits(Variant::Candidate),
                 endpoints: endpoints(Variant::Candidate),
             }),
@@ -286,6 +333,8 @@ impl EndpointStatus {
             weight: weight.unwrap_or(WEIGHT_MIN),
             in_flight: endpoint.in_flight(),
             health: health.readiness().as_str(),
+            outlier: OutlierStatus::of(&endpoint.conduct),
+            drained_since_ms: endpoint.conduct.drained_since_ms(),
             leaving: weight.is_none(),
             probe: health.last_deciding().map(|probed| ProbeStatus::of(&probed)),
             alive: health.alive(),
@@ -295,11 +344,25 @@ impl EndpointStatus {
     }
 }
 
+// === impl OutlierStatus ===
+
+impl OutlierStatus {
+    fn of(conduct: &Conduct) -> Option<Self> {
+        let state = match conduct.standing() {
+            Stands::In => return None,
+            Stands::Ejected => "ejected",
+            Stands::Trial => "trial",
+        };
+        let ejection = conduct.ejection()?;
+        let (since_ms, until_ms) = (ms(ejection.at), ms(ejection.at + ejection.lasting));
+        Some(Self { state, reason: ejection.to_string(), since_ms, until_ms })
+    }
+}
+
 // === impl ProbeStatus ===
 
 impl ProbeStatus {
     fn of(probed: &Probed) -> Self {
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             probe: probed.probe.as_str(),
             passed: probed.passed(),
@@ -312,7 +375,32 @@ impl ProbeStatus {
     }
 }
 
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 // === lists ===
+
+/// Every endpoint that left the snapshot and still has something in flight, the longest first.
+#[must_use]
+pub fn draining(registry: &Registry) -> Vec<DrainingStatus> {
+    let (now, unix) = (clock::now(), clock::unix_time());
+    let left = registry.endpoints().into_iter().filter(|endpoint| endpoint.is_removed() && endpoint.in_flight() > 0);
+    let mut all: Vec<DrainingStatus> = left
+        .map(|endpoint| DrainingStatus {
+            service: endpoint.key.service.to_string(),
+            version: endpoint.key.version.to_string(),
+            variant: endpoint.variant.as_str(),
+            address: endpoint.address_text.to_string(),
+            in_flight: endpoint.in_flight(),
+            since_ms: ms(unix.saturating_sub(
+                registry.leaving_at(&endpoint).map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
+            )),
+        })
+        .collect();
+    all.sort_by(|a, b| (a.since_ms, &a.service, &a.address).cmp(&(b.since_ms, &b.service, &b.address)));
+    all
+}
 
 /// Every service of `routing`.
 #[must_use]

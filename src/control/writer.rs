@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::config;
@@ -28,6 +29,7 @@ use super::journal::{InForce, Journal, Note, What};
 use super::plane::DataPlane;
 use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::status::{self, State};
+use super::tick::{TICK, Ticker};
 
 /// What control begins with.
 pub struct Setup {
@@ -72,6 +74,7 @@ pub struct Control {
     next_rollout: u64,
     /// What names are known to stand for.
     answers: Answers,
+    ticker: Ticker,
     aborts: mpsc::Receiver<Abort>,
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<Reload>,
@@ -134,6 +137,7 @@ impl Opening {
             began: self.began,
             checks: Semaphore::new(CHECKS_MAX),
             names: Names::default(),
+            registry: Arc::clone(&self.registry),
             published: watch::Sender::new(routing.snapshot.generation),
         });
         let (abort_sender, aborts) = mpsc::channel(ABORTS_MAX);
@@ -148,6 +152,7 @@ impl Opening {
             began_with: self.settings,
             next_rollout: self.next_rollout,
             answers: Answers::new(),
+            ticker: Ticker::new(self.began),
             aborts,
             commands,
             reloads,
@@ -162,16 +167,27 @@ impl Control {
     /// Takes events until every handle is gone. Aborts come first, whatever else is waiting or under way.
     pub async fn run(mut self) {
         let mut work: Option<Work> = None;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let busy = work.is_some();
+            // Without handles there is nobody left to decide for.
+            let held = !self.commands.is_closed();
             tokio::select! {
                 biased;
                 Some(abort) = self.aborts.recv() => self.abort(abort),
+                _ = ticks.tick(), if held => self.tick(),
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(reload) = self.reloads.recv(), if !busy => work = Some(self.look(reload)),
                 else => return,
             }
+        }
+    }
+
+    fn tick(&mut self) {
+        for note in self.ticker.tick(&self.current, clock::now()) {
+            self.shared.journal.note(note);
         }
     }
 
@@ -196,6 +212,7 @@ impl Control {
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
             }
+            Command::Endpoint(command) => self.endpoint(command),
             Command::Found(finding) => {
                 self.release();
                 self.shared.journal.note(health::note(finding, self.current.snapshot.generation));
@@ -393,7 +410,16 @@ impl Control {
         names.zip(self.current.live.iter().cloned()).collect()
     }
 
-    fn find(&self, service: &str) -> Result<usize, Refused> {
+    /// What is in force.
+    pub(super) fn routing(&self) -> &Routing {
+        &self.current
+    }
+
+    pub(super) fn note(&self, note: Note) {
+        self.shared.journal.note(note);
+    }
+
+    pub(super) fn find(&self, service: &str) -> Result<usize, Refused> {
         let found = self.current.snapshot.service(service).map(|(index, _)| index);
         found
             .ok_or_else(|| Refused::UnknownService { service: service.to_owned(), known: status::names(&self.current) })

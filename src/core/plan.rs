@@ -49,7 +49,7 @@ pub enum Change {
     },
     /// How it is reached or assigned differs.
     Settings {
-        /// The tables of the service that differ: `upstream`, `health`, `force`, `affinity`.
+        /// The tables of the service that differ: `upstream`, `health`, `outlier`, `force`, `affinity`.
         tables: Vec<&'static str>,
     },
     /// A version that runs was given a digest it did not have.
@@ -288,6 +288,7 @@ fn settings(running: &Service, wanted: &Service) -> Option<Change> {
     let tables: Vec<_> = [
         ("upstream", running.upstream != wanted.upstream),
         ("health", running.health != wanted.health),
+        ("outlier", running.outlier != wanted.outlier),
         ("force", running.force != wanted.force),
         ("affinity", running.affinity != wanted.affinity),
     ]

@@ -13,6 +13,7 @@ use super::circuit::PoolLimits;
 use super::endpoint::{Answer, Pool, Question};
 use super::health::wanted::Health;
 use super::id::Name;
+use super::outlier::OutlierRules;
 use super::retry::RetryRules;
 
 /// One service, everything resolved.
@@ -28,6 +29,8 @@ pub struct Service {
     pub upstream: Upstream,
     /// How its endpoints are probed.
     pub health: Arc<Health>,
+    /// When an endpoint is left alone because its requests fail.
+    pub outlier: OutlierRules,
     /// Who may choose the variant by header or cookie; absent: nobody.
     pub force: Option<Force>,
     /// Which requests stay together on one variant.
@@ -57,6 +60,10 @@ pub struct Upstream {
     pub retry: RetryRules,
     /// How an endpoint of the pool is chosen.
     pub balance: Balance,
+    /// Sources of the key a request is hashed by, the first present wins; empty unless `balance` is [`Balance::RingHash`].
+    pub hash_key: Vec<KeySource>,
+    /// How long an endpoint that became ready grows into its share; zero: it has it at once.
+    pub slow_start: Duration,
     /// How long requests in flight on a removed endpoint may go on.
     pub drain_timeout: Duration,
     /// How long upgraded streams on a removed endpoint may go on.
@@ -299,6 +306,8 @@ mod tests {
             limits: PoolLimits::default(),
             retry: RetryRules::default(),
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: second,
             websocket_drain: second,
         };

@@ -37,6 +37,8 @@ impl Weight {
     pub const FIFTH: Self = Self(GRAINS / 5);
     /// Half of it.
     pub const HALF: Self = Self(GRAINS / 2);
+    /// Four fifths of it.
+    pub const FOUR_FIFTHS: Self = Self(GRAINS / 10 * 8);
     /// Nine tenths of it.
     pub const NINE_TENTHS: Self = Self(GRAINS / 10 * 9);
 

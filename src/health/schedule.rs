@@ -260,6 +260,10 @@ impl<F: FnOnce()> Prober<F> {
         target.live.health.record(probed);
         let effect = target.probing.result(probe, passed, &health.pace, health.startup.as_ref(), now);
         let readiness = target.probing.readiness();
+        if matches!(effect, Some(Effect::Became { to: Readiness::Ready, .. })) {
+            // Before anyone sees that it is ready: a slow start begins slowly.
+            target.live.conduct.enter_service(now);
+        }
         target.live.health.set_readiness(readiness);
         target.live.health.set_alive(target.probing.alive());
         let random = self.random.u32(..);

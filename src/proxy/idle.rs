@@ -63,7 +63,7 @@ impl Idle {
 
     /// Keeps a connection to `endpoint` for at most `idle_max`. Above a bound, or when the endpoint has left, it is closed instead.
     pub fn keep(&mut self, endpoint: &EndpointLive, link: Link, idle_max: Duration, now: Instant) {
-        if self.count >= IDLE_MAX || endpoint.is_removed() {
+        if self.count >= IDLE_MAX || endpoint.is_leaving() {
             return;
         }
         let stack = self.by_slot.entry(endpoint.slot).or_default();

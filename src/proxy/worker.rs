@@ -344,9 +344,9 @@ impl Worker {
         self.random.borrow_mut().u32(..)
     }
 
-    /// When `endpoint` left the snapshot, if it did.
-    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        if endpoint.is_removed() { self.registry.removed_at(endpoint) } else { None }
+    /// When `endpoint` left the snapshot or was drained, if it did.
+    pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        if endpoint.is_leaving() { self.registry.leaving_at(endpoint) } else { None }
     }
 
     /// Whether the process was told to stop.
@@ -402,11 +402,12 @@ impl Worker {
         }
     }
 
-    /// Closes idle connections to endpoints that left, and wakes whoever still uses one.
+    /// Closes idle connections to endpoints that left or were drained, and wakes whoever still uses one.
     fn settle(&self) {
         let routing = self.routing();
         let endpoints = routing.live.iter().flat_map(|live| live.stable.iter().chain(&live.candidate));
-        let kept: HashSet<u64> = endpoints.map(|endpoint| endpoint.slot).collect();
+        let kept = endpoints.filter(|endpoint| !endpoint.is_leaving());
+        let kept: HashSet<u64> = kept.map(|endpoint| endpoint.slot).collect();
         self.sweep(|slot| kept.contains(&slot));
         self.dialer.sweep(|service| routing.snapshot.services.iter().any(|s| Arc::ptr_eq(&s.service, service)));
         self.timers.wake_all();

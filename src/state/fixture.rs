@@ -36,10 +36,13 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
             limits: PoolLimits::default(),
             retry: RetryRules::default(),
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: second,
             websocket_drain: second,
         },
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
-use crate::core::endpoint::EndpointKey;
+use crate::core::endpoint::{EndpointKey, WEIGHT_MIN};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::{ActiveService, Snapshot};
 
-use super::counters::EndpointCounters;
+use super::conduct::Conduct;
+use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
+use super::layout::Layout;
 use super::pool::{Bells, PoolLive};
 
 /// Live state of one endpoint, kept by its key through reloads.
@@ -34,6 +37,10 @@ pub struct EndpointLive {
     pub health: Arc<EndpointHealth>,
     /// What its probes counted while it served this variant.
     pub probes: ProbeCounters,
+    /// How it fares with its own requests; shared like its health.
+    pub conduct: Arc<Conduct>,
+    /// Ejections while it served this variant, by index of their cause; written by control only.
+    pub ejections: [Cell; 3],
     /// The pool it is in, shared with every endpoint of the same service and variant.
     pub pool: Arc<PoolLive>,
     in_flight: AtomicU32,
@@ -54,12 +61,23 @@ pub struct ServiceLive {
     pub number: usize,
     /// Whose turn it is in round robin, per variant; shared like the switch.
     turns: Arc<[AtomicU64; 2]>,
+    /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
+    pub panic: Arc<Panic>,
+    layouts: [Arc<Layout>; 2],
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
     /// The version of the candidate, also while nobody knows where it runs.
     candidate_version: Option<Version>,
+}
+
+/// Panic of a stable pool, kept for as long as its service is there. Written by control only.
+#[derive(Debug, Default)]
+pub struct Panic {
+    on: AtomicBool,
+    /// Times it began.
+    pub began: Cell,
 }
 
 /// Keeps endpoint state by key. Written by control only.
@@ -100,6 +118,24 @@ impl EndpointLive {
         self.health.is_ready()
     }
 
+    /// Whether a request may be sent there: it is ready, and neither ejected nor drained; one on trial takes a single request.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.is_ready() && self.conduct.is_open()
+    }
+
+    /// Whether it may be used in panic: it passed a probe once and is not drained.
+    #[must_use]
+    pub fn ever_passed(&self) -> bool {
+        matches!(self.health.readiness(), Readiness::Ready | Readiness::Lost) && !self.conduct.is_drained()
+    }
+
+    /// Whether it takes no new requests for good: it left the snapshot, or was drained.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_removed() || self.conduct.is_drained()
+    }
+
     /// Whether it left the snapshot.
     #[must_use]
     pub fn is_removed(&self) -> bool {
@@ -131,16 +167,25 @@ impl ServiceLive {
     #[must_use]
     pub fn reopened(&self, rollout: u64) -> Self {
         let candidate_open = Arc::new(AtomicBool::new(true));
-        let (number, turns) = (self.number, Arc::clone(&self.turns));
-        let (stable, candidate) = (self.stable.clone(), self.candidate.clone());
+        let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
+        let (number, stable, candidate) = (self.number, self.stable.clone(), self.candidate.clone());
         let candidate_version = self.candidate_version.clone();
-        Self { rollout, candidate_open, number, turns, stable, candidate, candidate_version }
+        Self { rollout, candidate_open, number, turns, panic, layouts, stable, candidate, candidate_version }
     }
 
-    /// An endpoint of `variant` that was ready once and is not any more: only then a pool without a ready one is anyone's fault.
+    /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
+    /// anyone's fault. Drained ones are nobody's.
     #[must_use]
-    pub fn lost(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
-        self.pool(variant).iter().find(|endpoint| endpoint.health.readiness() == Readiness::Lost)
+    pub fn at_fault(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+        let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
+        let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
+        self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+    }
+
+    /// Weights and ring of the pool of `variant`.
+    #[must_use]
+    pub fn layout(&self, variant: Variant) -> &Layout {
+        &self.layouts[variant as usize]
     }
 
     /// What the gate's metric `probe-failures` counts for `variant`: deep probes, and how many of them failed.
@@ -157,6 +202,24 @@ impl ServiceLive {
             Variant::Stable => &self.stable,
             Variant::Candidate => &self.candidate,
         }
+    }
+}
+
+// === impl Panic ===
+
+impl Panic {
+    /// Whether it is on. One relaxed load.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends it. Whether that is a change.
+    #[must_use]
+    pub fn set(&self, on: bool) -> bool {
+        let changed = self.on.swap(on, Ordering::Relaxed) != on;
+        self.began.add(u64::from(changed && on));
+        changed
     }
 }
 
@@ -193,7 +256,7 @@ impl Registry {
                         version: pool.version.clone(),
                         address: endpoint.address.clone(),
                     };
-                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers, &self.bells));
+                    pools[variant as usize].push(inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
                 }
                 let before = previous.get(&active.service.name);
                 for variant in Variant::ALL {
@@ -220,13 +283,14 @@ impl Registry {
         inner.forget_numbers();
     }
 
-    /// When `endpoint` left the snapshot.
+    /// When `endpoint` left the snapshot, or was drained.
     #[must_use]
-    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        match endpoint.removed_at.load(Ordering::Acquire) {
+    pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        let removed = match endpoint.removed_at.load(Ordering::Acquire) {
             0 => None,
             at => Some(self.began + Duration::from_millis(at - 1)),
-        }
+        };
+        [removed, endpoint.conduct.drained_at()].into_iter().flatten().min()
     }
 
     /// Every endpoint known, removed ones in use included.
@@ -262,27 +326,72 @@ fn keep_last_ready(
 fn live_of(
     active: &ActiveService,
     number: usize,
-    [stable, candidate]: [Vec<Arc<EndpointLive>>; 2],
+    pools: [Vec<Arc<EndpointLive>>; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
+    let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
+    let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
+    let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
     let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version) else {
         let candidate_open = Arc::new(AtomicBool::new(open));
         let turns = Arc::default();
         let candidate_version = version.cloned();
-        return Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate, candidate_version });
+        return Arc::new(ServiceLive {
+            rollout,
+            candidate_open,
+            number,
+            turns,
+            panic,
+            layouts,
+            stable,
+            candidate,
+            candidate_version,
+        });
     };
     if !open {
         previous.close_candidate();
     }
-    if same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
+    let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
+    if same_layouts && same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
         return Arc::clone(previous);
     }
     let candidate_open = Arc::clone(&previous.candidate_open);
     let turns = Arc::clone(&previous.turns);
     let candidate_version = version.cloned();
-    Arc::new(ServiceLive { rollout, candidate_open, number, turns, stable, candidate, candidate_version })
+    Arc::new(ServiceLive {
+        rollout,
+        candidate_open,
+        number,
+        turns,
+        panic,
+        layouts,
+        stable,
+        candidate,
+        candidate_version,
+    })
+}
+
+/// Weights and ring of a pool: those before if it is the same one. A ring takes a while to build.
+fn layout(
+    active: &ActiveService,
+    variant: Variant,
+    endpoints: &[Arc<EndpointLive>],
+    previous: Option<&Arc<ServiceLive>>,
+) -> Arc<Layout> {
+    let wanted = active.pool(variant).map_or(&[][..], |pool| &pool.endpoints);
+    // Those that stay only until others are ready come last, and have left the file with their weight.
+    let weight = |at: usize| wanted.get(at).map_or(WEIGHT_MIN, |endpoint| endpoint.weight);
+    let weights: Vec<u32> = (0..endpoints.len()).map(weight).collect();
+    let ringed = active.service.upstream.balance == Balance::RingHash;
+    let before =
+        previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
+    if let Some(before) = before.filter(|before| before.serves(&weights, ringed)) {
+        return Arc::clone(before);
+    }
+    let named: Vec<_> = endpoints.iter().zip(weights).map(|(e, weight)| (e.address_text.to_string(), weight)).collect();
+    Arc::new(Layout::new(&named, ringed))
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -313,11 +422,19 @@ impl Inner {
         });
     }
 
-    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize, bells: &Bells) -> Arc<EndpointLive> {
+    fn endpoint(
+        &mut self,
+        key: EndpointKey,
+        variant: Variant,
+        (workers, began): (usize, Instant),
+        bells: &Bells,
+    ) -> Arc<EndpointLive> {
         let slot = self.next_slot + 1;
         let pool = self.pools.entry((key.service.clone(), variant)).or_insert_with(|| Arc::new(PoolLive::new(bells)));
         let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
+        let alone = other.is_none();
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
+        let conduct = other.map_or_else(|| Arc::new(Conduct::new(workers, began)), |other| Arc::clone(&other.conduct));
         let entry = self.endpoints.entry((key.clone(), variant));
         let endpoint = entry.or_insert_with(|| {
             self.next_slot = slot;
@@ -329,14 +446,17 @@ impl Inner {
                 counters: Arc::new(EndpointCounters::new(workers)),
                 health,
                 probes: ProbeCounters::default(),
+                conduct,
+                ejections: Default::default(),
                 pool: Arc::clone(pool),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),
             })
         });
         // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
-        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 {
+        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 && alone {
             endpoint.health.set_readiness(Readiness::Unknown);
+            endpoint.conduct.forget_drain();
         }
         Arc::clone(endpoint)
     }

@@ -89,6 +89,12 @@ catalog! {
         "Whether an endpoint takes requests (1) or not (0), by its probes.";
     Gauge ENDPOINT_ALIVE "tidegate_endpoint_alive" ["service", "version", "variant", "endpoint"]
         "Whether the liveness probes of an endpoint pass (1) or fail (0); only where there are any.";
+    Gauge ENDPOINT_EJECTED "tidegate_endpoint_ejected" ["service", "version", "variant", "endpoint"]
+        "Whether an endpoint is ejected or on trial after an ejection (1) or not (0), by its own requests.";
+    Counter EJECTIONS "tidegate_ejections_total" ["service", "version", "variant", "endpoint", "cause"]
+        "Ejections of an endpoint, by cause: failures in a row, success_rate, or the trial that failed.";
+    Gauge ENDPOINT_DRAINED "tidegate_endpoint_drained" ["service", "version", "variant", "endpoint"]
+        "Whether an endpoint is drained by command (1) or not (0).";
     Counter PROBES "tidegate_probes_total" ["service", "version", "variant", "endpoint", "probe", "result"]
         "Probes of an endpoint, by what was asked and whether it passed.";
     Histogram PROBE_DURATION "tidegate_probe_duration_seconds" ["service", "version", "variant", "endpoint"]
@@ -110,6 +116,10 @@ catalog! {
         "Share of the requests assigned to the candidate, 0 to 1.";
     Gauge CANDIDATE_OPEN "tidegate_candidate_open" ["service"]
         "Whether the candidate may receive requests (1) or not (0).";
+    Gauge PANIC "tidegate_panic" ["service"]
+        "Whether so few endpoints of stable are usable that all that ever passed a probe are used (1) or not (0).";
+    Counter PANICS "tidegate_panics_total" ["service"]
+        "Times this began.";
     Gauge GENERATION "tidegate_generation" []
         "Generation of the routing state in force.";
     // The client's side.

@@ -1,10 +1,12 @@
 //! The integration tests.
 
 mod admin;
+mod balance;
 mod bodies;
 mod breakers;
 mod differential;
 mod discovery;
+mod drain;
 mod forwarding;
 mod gate;
 mod grpc;
@@ -13,6 +15,7 @@ mod h2_upstream;
 mod harness;
 mod health;
 mod memory;
+mod outlier;
 mod pairs;
 mod peers;
 mod refusals;

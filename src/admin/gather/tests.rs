@@ -91,10 +91,13 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
             limits: PoolLimits::default(),
             retry: RetryRules::default(),
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             websocket_drain: Duration::from_secs(300),
         },
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

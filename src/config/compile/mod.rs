@@ -6,6 +6,7 @@
 mod endpoints;
 mod health;
 mod listeners;
+mod outlier;
 mod pem;
 mod policy;
 mod predicates;

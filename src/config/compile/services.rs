@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
-use super::{endpoints, health, pem, policy, retry, syntax};
+use super::routes::KEYS_MAX;
+use super::{endpoints, health, outlier, pem, policy, retry, syntax};
 use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Address, Place, Pool};
 use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
 use crate::core::retry::RetryRules;
-use crate::core::service::{HostMode, Protocol, Service, Upstream, UpstreamTls};
+use crate::core::service::{HostMode, KeySource, Protocol, Service, Upstream, UpstreamTls};
 
 /// Most services.
 const SERVICES_MAX: usize = 10_000;
 /// Bounds of the waits.
 const CONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3_600);
+const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3_600);
 
 /// All services, in order of name.
@@ -55,6 +57,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     let upstream = upstream(table.table("upstream", &keys::UPSTREAM).as_ref());
     let health = health::health(table.table("health", &keys::HEALTH).as_ref());
     refuse_port(table, &health, &pools);
+    let outlier = outlier::outlier(table.table("outlier", &keys::OUTLIER).as_ref());
     let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
     let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
     Some(Service {
@@ -63,6 +66,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
         candidate: pools.1.map(Arc::new),
         upstream,
         health: Arc::new(health),
+        outlier,
         force,
         affinity,
     })
@@ -97,10 +101,13 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         limits: PoolLimits::default(),
         retry: RetryRules::default(),
         balance: Balance::LeastRequest,
+        hash_key: Vec::new(),
+        slow_start: Duration::ZERO,
         drain_timeout: Duration::from_secs(30),
         websocket_drain: Duration::from_secs(300),
     };
     let Some(table) = table else { return default };
+    let balance = table.word("balance", &words::BALANCE).unwrap_or(default.balance);
     Upstream {
         protocol: table.word("protocol", &words::PROTOCOL).unwrap_or(default.protocol),
         tls: table.table("tls", &keys::UPSTREAM_TLS).and_then(|tls| upstream_tls(&tls)),
@@ -111,10 +118,28 @@ fn upstream(table: Option<&Table<'_>>) -> Upstream {
         keepalive_idle: table.duration("keepalive_idle", WAIT, default.keepalive_idle),
         limits: retry::limits(table),
         retry: table.table("retry", &keys::RETRY).map_or(default.retry, |table| retry::rules(&table)),
-        balance: table.word("balance", &words::BALANCE).unwrap_or(default.balance),
+        balance,
+        hash_key: hash_key(table, balance),
+        slow_start: table.duration("slow_start", SLOW_START, default.slow_start),
         drain_timeout: table.duration("drain_timeout", DRAIN, default.drain_timeout),
         websocket_drain: table.duration("websocket_drain", DRAIN, default.websocket_drain),
     }
+}
+
+/// What requests are hashed by: needed for the ring, of no use without it.
+fn hash_key(table: &Table<'_>, balance: Balance) -> Vec<KeySource> {
+    const FORM: &str = "a list such as [\"cookie:session\", \"header:x-user\", \"client_ip\"]";
+    let Some(value) = table.value("hash_key") else {
+        if let Some(value) = table.value("balance").filter(|_| balance == Balance::RingHash) {
+            value.wrong(format_args!("needs hash_key, {FORM}: what requests are hashed by"));
+        }
+        return Vec::new();
+    };
+    if balance != Balance::RingHash {
+        value.wrong("has no use without balance = \"ring_hash\", which hashes requests by it");
+        return Vec::new();
+    }
+    value.list(FORM, 1..=KEYS_MAX, syntax::key_source)
 }
 
 fn host_mode(value: Value<'_, '_>) -> Option<HostMode> {

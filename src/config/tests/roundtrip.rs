@@ -275,7 +275,12 @@ fn upstream() -> impl Strategy<Value = Upstream> {
         2 => Some(UpstreamTls { ca: Some(pem("a.pem")), client: None, sni, insecure: false }),
         _ => Some(UpstreamTls { ca: None, client: Some((pem("b.pem"), pem("b.key"))), sni, insecure: false }),
     });
-    let balance = select(vec![Balance::LeastRequest, Balance::RoundRobin]);
+    let plain = select(vec![Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::PeakEwma]);
+    let balance = prop_oneof![
+        plain.prop_map(|balance| (balance, Vec::new())),
+        keys(true).prop_map(|keys| (Balance::RingHash, keys)),
+    ];
+    let balance = (balance, ms(0, 3_600_000));
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
     let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
     (protocol, tls, host, balance, waits, pool_limits(), retry()).prop_map(
@@ -289,7 +294,9 @@ fn upstream() -> impl Strategy<Value = Upstream> {
             response_timeout: w.1,
             body_idle: w.2,
             keepalive_idle: w.3,
-            balance,
+            balance: balance.0.0,
+            hash_key: balance.0.1,
+            slow_start: balance.1,
             drain_timeout: w.4,
             websocket_drain: w.5,
         },
@@ -355,16 +362,19 @@ fn affinity() -> impl Strategy<Value = Affinity> {
 #[path = "health.rs"]
 mod probing;
 
+#[path = "outlier.rs"]
+mod outliers;
+
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    (pools, upstream(), probing::health(), option::of(force()), affinity()).prop_map(
-        move |((stable, candidate), upstream, mut health, force, affinity)| {
+    (pools, upstream(), (probing::health(), outliers::rules()), option::of(force()), affinity()).prop_map(
+        move |((stable, candidate), upstream, (mut health, outlier), force, affinity)| {
             let unix = |pool: &Pool| pool.declared.iter().any(|d| matches!(d.place, Place::Fixed(Address::Unix(_))));
             if std::iter::once(&stable).chain(&candidate).any(|pool| unix(pool)) {
                 health.port = None;
             }
             let health: Arc<Health> = Arc::new(health);
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity })
+            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, outlier, force, affinity })
         },
     )
 }

@@ -38,10 +38,13 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
             limits: PoolLimits::default(),
             retry: RetryRules::default(),
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: second,
             websocket_drain: second,
         },
         health: std::sync::Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

@@ -36,6 +36,8 @@ fn upstream() -> Upstream {
         limits: PoolLimits::default(),
         retry: RetryRules::default(),
         balance: Balance::LeastRequest,
+        hash_key: Vec::new(),
+        slow_start: Duration::ZERO,
         drain_timeout: second,
         websocket_drain: second,
     }
@@ -50,6 +52,7 @@ fn service(text: &str) -> Arc<Service> {
         candidate: words.get(2).map(|c| pool(c)),
         upstream: upstream(),
         health: std::sync::Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],

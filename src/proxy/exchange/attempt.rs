@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
-use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::circuit::Limit;
 use crate::core::id::Variant;
 use crate::core::retry::Reason;
+use crate::state::conduct::Admission;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
 use super::again::narrow;
+use super::choose::is_out;
+use super::judge::fault_of;
 use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
@@ -24,6 +26,9 @@ impl Exchange {
         }
         if failure.is_bad() {
             self.mark_bad();
+        }
+        if let Some(fault) = fault_of(failure) {
+            self.blame(fault, now);
         }
         if let Some(shard) = self.shard().filter(|_| failure.is_connect()) {
             shard.connect_failures.add(1);
@@ -77,20 +82,24 @@ impl Exchange {
             self.fall_back();
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
-        let mut picked = self.pick(service, random);
+        let mut picked = self.pick(service, now, random);
         if picked.is_none() && self.is_retry() {
-            picked = self.pick_tried(service, random);
+            picked = self.pick_tried(service, now, random);
         }
         if picked.is_none() && self.leave_unready(service) {
-            picked = self.pick(service, random);
+            picked = self.pick(service, now, random);
         }
         let live = &self.routing.live[service];
-        let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
-            let pool = live.pool(self.variant);
-            return Next::Reply(self.reply(match pool.iter().any(|endpoint| endpoint.is_ready()) {
-                _ if pool.is_empty() => Termination::Unresolved,
-                false => Termination::NotReady,
-                true => Termination::NoEndpoint,
+        if self.attempts >= ATTEMPTS_MAX
+            && let Some((index, admission)) = picked.take()
+        {
+            live.pool(self.variant)[index].conduct.give_back(admission);
+        }
+        let Some((index, admission)) = picked else {
+            return Next::Reply(self.reply(match is_out(live, self.variant) {
+                _ if live.pool(self.variant).is_empty() => Termination::Unresolved,
+                true => Termination::NotReady,
+                false => Termination::NoEndpoint,
             }));
         };
         let at = (self.variant, index);
@@ -98,51 +107,34 @@ impl Exchange {
             self.tried[self.tried_len] = (at.0, narrow(at.1));
             self.tried_len += 1;
         }
-        self.attempt(service, at, now, true)
+        self.attempt(service, at, now, Some(admission))
     }
 
     /// An endpoint that was tried already: any but the last, or the last.
-    fn pick_tried(&mut self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
+    fn pick_tried(&mut self, service: usize, now: Instant, random: &mut fastrand::Rng) -> Option<(usize, Admission)> {
         self.tried_len = 0;
         if let Some(last) = self.endpoint {
             self.tried[0] = (last.0, narrow(last.1));
             self.tried_len = 1;
         }
-        self.pick(service, random).or_else(|| {
+        self.pick(service, now, random).or_else(|| {
             self.tried_len = 0;
-            self.pick(service, random)
+            self.pick(service, now, random)
         })
     }
 
-    /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
-    /// all the same (panic, stable only) decides it here.
-    fn pick(&self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
-        let (active, live) = self.routing.service(service);
-        let pool = live.pool(self.variant);
-        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
-        let draw = random.u64(..);
-        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, narrow(i)));
-        let staying = |i: usize| fresh(i) && !pool[i].is_removed();
-        let load = |i: usize| pool[i].in_flight();
-        let balance = active.service.upstream.balance;
-        let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let draw = Draw { random: draw, cursor, hashed: None };
-        pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
-            // One that is leaving finishes what it has begun, and that is better than losing the request.
-            .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
-    }
-
-    /// Goes to stable if the request was assigned to a candidate nobody of which is ready. One that was ready once is charged: one
-    /// exposure, one bad. One that is still unknown has no share yet, so the request counts as assigned to stable. Whoever forces the
+    /// Goes to stable if the request was assigned to a candidate nobody of which can be used. One that was ready once, or is ejected, is
+    /// charged: one exposure, one bad. One that is still unknown, or was drained, has no share, so the request counts as assigned to
+    /// stable. Whoever forces the
     /// candidate wants to know.
     fn leave_unready(&mut self, service: usize) -> bool {
         let live = &self.routing.live[service];
-        let ready = live.pool(Variant::Candidate).iter().any(|endpoint| endpoint.is_ready());
-        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || ready {
+        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
+        {
             return false;
         }
-        let lost = live.lost(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
-        if let Some(shard) = lost.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
+        let at_fault = live.at_fault(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
+        if let Some(shard) = at_fault.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
             shard.attempts.add(1);
             shard.bad.add(1);
             self.bad = true;
@@ -155,14 +147,21 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Next {
+    /// Begins an attempt; without an admission of its own it goes on with that of the one before, whose exposure it is.
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, admission: Option<Admission>) -> Next {
         let limits = self.settings().map(|service| service.upstream.limits).unwrap_or_default();
         let endpoint = &self.routing.live[service].pool(at.0)[at.1];
         let Some(in_flight) = InFlight::begin(Arc::clone(endpoint), &limits) else {
             endpoint.pool.overflowed(Limit::Requests);
+            if let Some(admission) = admission {
+                endpoint.conduct.give_back(admission);
+            }
             return Next::Reply(self.reply(Termination::RequestLimit));
         };
-        let endpoint = Arc::clone(endpoint);
+        let (endpoint, counted) = (Arc::clone(endpoint), admission.is_some());
+        if let Some(admission) = admission {
+            self.admitted(admission);
+        }
         self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
@@ -185,7 +184,8 @@ impl Exchange {
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
+        let on_trial = self.admission.is_some_and(Admission::is_trial);
+        let leaving = self.endpoint().is_some_and(|e| e.is_removed() || !(e.is_usable() || on_trial));
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
@@ -193,7 +193,7 @@ impl Exchange {
             return next;
         }
         match (self.service, self.endpoint) {
-            (Some(service), Some(at)) => self.attempt(service, at, now, false),
+            (Some(service), Some(at)) => self.attempt(service, at, now, None),
             _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
@@ -218,7 +218,7 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_leaving());
         !self.is_allowed() || (leaving && self.has_staying())
     }
 
@@ -230,12 +230,12 @@ impl Exchange {
         self.has_untried(|_| true)
     }
 
-    /// Whether an endpoint of the pool is ready, was not tried, and is `wanted`.
+    /// Whether an endpoint of the pool can be used, was not tried, and is `wanted`.
     fn has_untried(&self, wanted: impl Fn(&EndpointLive) -> bool) -> bool {
         let Some(service) = self.service else { return false };
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_ready() && wanted(&pool[i]) && !tried.contains(&(self.variant, narrow(i))))
+        (0..pool.len()).any(|i| pool[i].is_usable() && wanted(&pool[i]) && !tried.contains(&(self.variant, narrow(i))))
     }
 
     /// Who was tried last.

@@ -7,21 +7,27 @@
 mod again;
 mod attempt;
 mod call;
+mod choose;
 mod failure;
+mod judge;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
+use crate::core::balance::Balance;
 use crate::core::endpoint::Address;
 use crate::core::id::Variant;
+use crate::core::outlier::fault::Fault;
 use crate::core::retry::Reason;
 use crate::core::route::Target;
 use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
+use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::InFlight;
@@ -159,6 +165,10 @@ pub struct Exchange {
     status: u16,
     /// Who was tried last: the variant, and the place in its pool.
     endpoint: Option<(Variant, usize)>,
+    /// Under what the attempt was let in, until it has said something of its endpoint.
+    admission: Option<Admission>,
+    /// What falls on the ring, where requests are hashed and this one has a key.
+    hash: Option<NonZeroU64>,
     ended: bool,
 }
 
@@ -227,6 +237,9 @@ impl Exchange {
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         exchange.strip_header = reading.strip_header;
         exchange.strip_cookie = reading.strip_cookie;
+        if active.service.upstream.balance == Balance::RingHash {
+            exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
+        }
         let next = match head.body {
             BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
                 Next::Reply(exchange.reply(Termination::BodyTooLarge))
@@ -280,6 +293,8 @@ impl Exchange {
             bad: false,
             status: 0,
             endpoint: None,
+            admission: None,
+            hash: None,
             ended: false,
         }
     }
@@ -333,6 +348,7 @@ impl Exchange {
         }
         if head.status >= 500 {
             self.mark_bad();
+            self.blame(Fault::Status(head.status), now);
             if let Some(next) = self.retry(Reason::ServerError, self.idempotent, replay, now, random) {
                 self.remember(Outcome::Status(head.status));
                 return Verdict::Discard(next);
@@ -340,7 +356,8 @@ impl Exchange {
         }
         self.head_at = Some(now);
         self.status = head.status;
-        self.answered(head);
+        self.answered(head, now);
+        self.judge_head(head.status, now);
         Verdict::Pass(self.cookie_for(head))
     }
 
@@ -350,6 +367,7 @@ impl Exchange {
         if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
             self.mark_bad();
         }
+        self.judge_end(termination, now);
         let duration = now.saturating_duration_since(self.began);
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
         if let Some(shard) = self.shard() {

@@ -3,6 +3,7 @@
 mod attempts;
 mod begin;
 mod calls;
+mod conduct;
 mod counting;
 mod ready;
 mod retries;

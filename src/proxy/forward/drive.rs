@@ -265,7 +265,7 @@ impl Drive<'_, '_> {
             self.download_waits = waits;
             return Poll::Pending;
         }
-        self.serving.exchange.trailers(up.trailers());
+        self.serving.exchange.trailers(up.trailers(), now);
         let clean = self.upload == Pump::Done && !self.upload_broken;
         Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
     }
@@ -298,7 +298,7 @@ impl Drive<'_, '_> {
                 WaitsFor::Sink => sooner(Some(self.download_moved + client_idle), Termination::ClientIdle),
             }
         }
-        sooner(self.serving.worker.removed_at(self.endpoint).map(|at| at + drain), Termination::Drained);
+        sooner(self.serving.worker.leaving_at(self.endpoint).map(|at| at + drain), Termination::Drained);
         let outcome = match soonest.1 {
             why if !waiting => Outcome::Cut(why),
             Termination::ClientIdle => Outcome::BadBody(Reply::of(Termination::ClientIdle)),

@@ -39,7 +39,7 @@ pub fn check(input: &[u8]) {
         return;
     }
     let id = SessionId::random(&mut fastrand::Rng::with_seed(1));
-    let issued = sticky::set_cookie(&affinity, &id, Variant::Candidate, seal, false);
+    let issued = sticky::set_cookie(Vec::new(), &affinity, &id, Variant::Candidate, seal, false);
     let pair = issued.split(|byte| *byte == b';').next().expect("a pair");
     let back = self::head(input, pair).expect("taken before");
     assert_eq!(read(&back).wish.sticky, Some(Variant::Candidate), "{}", back.bytes.escape_ascii());

@@ -49,13 +49,13 @@ fn a_call_is_judged_by_its_status_wherever_it_stands() {
         let (mut exchange, _) = world.sent_off(&get(GRPC));
         world.cookie(&mut exchange, &response(200, GRPC));
         assert_eq!(world.bad(Variant::Candidate), 0);
-        exchange.trailers(Some(&trailers("grpc-status", status)));
+        exchange.trailers(Some(&trailers("grpc-status", status)), world.now);
         exchange.end(Termination::Complete, world.now);
         assert_eq!(world.bad(Variant::Candidate), bad, "{status} in the trailers");
 
         let (mut exchange, _) = world.sent_off(&get(GRPC));
         world.cookie(&mut exchange, &response(200, &format!("{GRPC}grpc-status: {status}\r\n")));
-        exchange.trailers(Some(&Trailers::default()));
+        exchange.trailers(Some(&Trailers::default()), world.now);
         exchange.end(Termination::Complete, world.now);
         assert_eq!(world.bad(Variant::Candidate), 2 * bad, "{status} in the head");
     }
@@ -63,7 +63,7 @@ fn a_call_is_judged_by_its_status_wherever_it_stands() {
         let mut world = Setup::default().build();
         let (mut exchange, _) = world.sent_off(&get(GRPC));
         world.cookie(&mut exchange, &response(200, head));
-        exchange.trailers(Some(&trailers(found, "2")));
+        exchange.trailers(Some(&trailers(found, "2")), world.now);
         assert_eq!(world.bad(Variant::Candidate), bad, "{head:?} {found}");
     }
 }

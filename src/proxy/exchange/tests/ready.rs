@@ -11,7 +11,7 @@ fn set(world: &World, variant: Variant, readiness: Readiness) {
 
 #[test]
 fn without_a_ready_stable_endpoint_the_answer_comes_at_once() {
-    for readiness in [Readiness::Unknown, Readiness::NotReady, Readiness::Lost] {
+    for readiness in [Readiness::Unknown, Readiness::NotReady] {
         let mut world = Setup { weight: Weight::ZERO, ..Setup::default() }.build();
         set(&world, Variant::Stable, readiness);
         let (mut exchange, next) = world.begin(&get(""));
@@ -68,7 +68,7 @@ fn a_candidate_that_was_ready_once_is_charged_with_one_exposure_and_one_bad() {
     assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (1, 1));
     assert_eq!(world.bad(Variant::Stable), 0, "a fallback never counts against stable");
     // With stable down as well it is still charged once.
-    set(&world, Variant::Stable, Readiness::Lost);
+    set(&world, Variant::Stable, Readiness::NotReady);
     let (mut exchange, next) = world.begin(&get(""));
     assert_eq!(reply(next).termination, Termination::NotReady);
     exchange.end(Termination::NotReady, world.now);

@@ -346,7 +346,7 @@ impl Sessions {
 /// left.
 fn is_usable(session: &Session, now: Instant) -> bool {
     let aged = now.saturating_duration_since(session.opened) >= AGE_MAX;
-    let left = session.endpoint.is_removed() && !session.is_fresh();
+    let left = session.endpoint.is_leaving() && !session.is_fresh();
     !aged && !left && !session.is_over() && !session.is_worn(now)
 }
 
