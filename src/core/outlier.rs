@@ -55,7 +55,7 @@ pub enum Standing {
     /// It takes requests.
     #[default]
     In,
-    /// It takes none until then (on the clock of [`Outliers::tick`]).
+    /// It takes none until then (on the clock of [`tick`]).
     Ejected {
         /// When it is tried again.
         until: Duration,
