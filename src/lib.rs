@@ -24,9 +24,10 @@
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
-//! - [`store`]: what outlives the process: records and the audit in one redb file
+//! - [`store`]: records and the audit in one redb file; nothing writes there yet
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
-//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot, and the gate ([`core::gate`])
+//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, outliers, retries,
+//!   plan, snapshot; and the gate and the rollout ([`core::gate`], [`core::rollout`]), which no traffic reaches yet
 //!
 //! # The life of a request
 //!

@@ -232,6 +232,30 @@ impl Service {
 
 // === impl Upstream ===
 
+#[cfg(test)]
+impl Upstream {
+    /// One for tests: plain HTTP/1.1, every wait a second long.
+    pub(crate) fn in_seconds() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            protocol: Protocol::Http1,
+            tls: None,
+            host: HostMode::Preserve,
+            connect_timeout: second,
+            response_timeout: second,
+            body_idle: second,
+            keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
+            balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
+            drain_timeout: second,
+            websocket_drain: second,
+        }
+    }
+}
+
 impl Upstream {
     /// Names how endpoints are dialled. Equal for equal protocol and TLS settings, within a process.
     #[must_use]
@@ -294,23 +318,7 @@ mod tests {
     #[test]
     fn whatever_changes_how_endpoints_are_dialled_changes_the_tag() {
         let tls = |sni: &str| Some(UpstreamTls { ca: None, client: None, sni: sni.into(), insecure: false });
-        let second = Duration::from_secs(1);
-        let upstream = Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            limits: PoolLimits::default(),
-            retry: RetryRules::default(),
-            balance: Balance::LeastRequest,
-            hash_key: Vec::new(),
-            slow_start: Duration::ZERO,
-            drain_timeout: second,
-            websocket_drain: second,
-        };
+        let upstream = Upstream::in_seconds();
         let tag = |protocol, tls| Upstream { protocol, tls, ..upstream.clone() }.dial_tag();
         let tags = [
             tag(Protocol::Http1, None),

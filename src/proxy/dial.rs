@@ -12,12 +12,11 @@ use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::core::endpoint::Address;
 use crate::core::service::{PemFile, Protocol, Service, UpstreamTls};
+use crate::net::tls_client::{certificates, private_key};
 
 use super::io::Stream;
 
@@ -107,6 +106,11 @@ fn connector() -> Result<TransportConnector, String> {
         .map_err(|_| "the platform's CA certificates cannot be loaded (see SSL_CERT_FILE)".to_owned())
 }
 
+fn ders(file: &PemFile) -> io::Result<Vec<Vec<u8>>> {
+    let certificates = certificates(file).map_err(io::Error::other)?;
+    Ok(certificates.into_iter().map(|der| der.to_vec()).collect())
+}
+
 /// Everything about a TLS peer but its address.
 fn prepare(tls: &UpstreamTls, protocol: Protocol) -> io::Result<HttpPeer> {
     let mut peer = HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], 0)), true, tls.sni.clone());
@@ -117,25 +121,12 @@ fn prepare(tls: &UpstreamTls, protocol: Protocol) -> io::Result<HttpPeer> {
         Protocol::Http2 => peer.options.set_http_version(2, 2),
     }
     if let Some(ca) = &tls.ca {
-        let roots = certificates(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
+        let roots = ders(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
         peer.options.ca = Some(Arc::from(roots.into_boxed_slice()));
     }
     if let Some((chain, key)) = &tls.client {
-        let key = PrivateKeyDer::from_pem_slice(&key.pem).map_err(|e| unusable(key, &e))?;
-        peer.client_cert_key = Some(Arc::new(CertKey::new(certificates(chain)?, key.secret_der().to_vec())));
+        let key = private_key(key).map_err(io::Error::other)?;
+        peer.client_cert_key = Some(Arc::new(CertKey::new(ders(chain)?, key.secret_der().to_vec())));
     }
     Ok(peer)
-}
-
-fn certificates(file: &PemFile) -> io::Result<Vec<Vec<u8>>> {
-    let ders = CertificateDer::pem_slice_iter(&file.pem).collect::<Result<Vec<_>, _>>();
-    let ders = ders.map_err(|e| unusable(file, &e))?;
-    if ders.is_empty() {
-        return Err(io::Error::other(format!("{}: holds no certificate", file.path)));
-    }
-    Ok(ders.into_iter().map(|der| der.to_vec()).collect())
-}
-
-fn unusable(file: &PemFile, why: &dyn std::fmt::Display) -> io::Error {
-    io::Error::other(format!("{}: {why}", file.path))
 }

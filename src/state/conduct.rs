@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use crate::core::balance::ewma::Ewma;
-use crate::core::balance::latency_of;
 use crate::core::outlier::Cause;
 use crate::core::outlier::fault::Fault;
 
@@ -192,7 +191,7 @@ impl Conduct {
     /// Recent latency in microseconds.
     #[must_use]
     pub fn latency(&self, now: Instant) -> f32 {
-        latency_of(self.latency.load(Ordering::Relaxed), self.wrapping_ms(now))
+        Ewma::from_bits(self.latency.load(Ordering::Relaxed)).at(self.wrapping_ms(now))
     }
 
     /// How long it is in service; `None`: from the beginning.

@@ -4,16 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::balance::Balance;
-use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
-use crate::core::retry::RetryRules;
 use crate::core::route::{HostMatch, Matcher, PathMatch, Route, Target};
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SaltMode, SameSite, Service, Upstream};
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 
 use super::live::ServiceLive;
@@ -25,22 +20,7 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
         name: Name::new(name).expect("name"),
         stable: pool("v1", 8_000, stable),
         candidate: candidate.map(|(version, count)| pool(version, 9_000, count)),
-        upstream: Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            limits: PoolLimits::default(),
-            retry: RetryRules::default(),
-            balance: Balance::LeastRequest,
-            hash_key: Vec::new(),
-            slow_start: Duration::ZERO,
-            drain_timeout: second,
-            websocket_drain: second,
-        },
+        upstream: Upstream::in_seconds(),
         health: Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,

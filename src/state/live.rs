@@ -334,31 +334,20 @@ fn live_of(
     let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
-    let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version) else {
-        let candidate_open = Arc::new(AtomicBool::new(open));
-        let turns = Arc::default();
-        let candidate_version = version.cloned();
-        return Arc::new(ServiceLive {
-            rollout,
-            candidate_open,
-            number,
-            turns,
-            panic,
-            layouts,
-            stable,
-            candidate,
-            candidate_version,
-        });
+    let previous = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version);
+    let (candidate_open, turns) = match previous {
+        Some(previous) => {
+            if !open {
+                previous.close_candidate();
+            }
+            let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
+            if same_layouts && same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
+                return Arc::clone(previous);
+            }
+            (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
+        }
+        None => (Arc::new(AtomicBool::new(open)), Arc::default()),
     };
-    if !open {
-        previous.close_candidate();
-    }
-    let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
-    if same_layouts && same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
-        return Arc::clone(previous);
-    }
-    let candidate_open = Arc::clone(&previous.candidate_open);
-    let turns = Arc::clone(&previous.turns);
     let candidate_version = version.cloned();
     Arc::new(ServiceLive {
         rollout,

@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::balance::{Balance, Draw, Equals, pick};
-use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Endpoint, Pool};
-use crate::core::retry::RetryRules;
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SameSite, Service, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SameSite, Service, Upstream};
 use crate::core::snapshot::{ActiveService, Running};
 
 /// A service with so many endpoints in each pool and its candidate at `weight`.
@@ -27,22 +23,7 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
         name: Name::new("web").expect("a name"),
         stable: pool("v1", stable),
         candidate: Some(pool("v2", candidate)),
-        upstream: Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            limits: PoolLimits::default(),
-            retry: RetryRules::default(),
-            balance: Balance::LeastRequest,
-            hash_key: Vec::new(),
-            slow_start: Duration::ZERO,
-            drain_timeout: second,
-            websocket_drain: second,
-        },
+        upstream: Upstream::in_seconds(),
         health: std::sync::Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,

@@ -3,7 +3,6 @@
 pub mod ewma;
 pub mod ring;
 
-use self::ewma::Ewma;
 use self::ring::Ring;
 
 /// How an endpoint is chosen.
@@ -223,12 +222,6 @@ impl<E: Fn(usize) -> bool, L: Fn(usize) -> u32> Members for Equals<E, L> {
     fn latency(&self, _endpoint: usize) -> f32 {
         0.0
     }
-}
-
-/// Latency for [`Members::latency`] of one that keeps an [`Ewma`].
-#[must_use]
-pub fn latency_of(kept: u64, now_ms: u32) -> f32 {
-    Ewma::from_bits(kept).at(now_ms)
 }
 
 #[cfg(test)]

@@ -7,12 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::balance::Balance;
-use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::Endpoint;
-use crate::core::retry::RetryRules;
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream};
 
 /// A pool written as `VERSION[@DIGEST][=PORT,PORT]`.
 fn pool(text: &str) -> Arc<Pool> {
@@ -23,26 +19,6 @@ fn pool(text: &str) -> Arc<Pool> {
     Arc::new(Pool::fixed(version, digest, ports.split(',').map(endpoint).collect()))
 }
 
-fn upstream() -> Upstream {
-    let second = Duration::from_secs(1);
-    Upstream {
-        protocol: Protocol::Http1,
-        tls: None,
-        host: HostMode::Preserve,
-        connect_timeout: second,
-        response_timeout: second,
-        body_idle: second,
-        keepalive_idle: second,
-        limits: PoolLimits::default(),
-        retry: RetryRules::default(),
-        balance: Balance::LeastRequest,
-        hash_key: Vec::new(),
-        slow_start: Duration::ZERO,
-        drain_timeout: second,
-        websocket_drain: second,
-    }
-}
-
 /// A service written as `NAME STABLE [CANDIDATE]`.
 fn service(text: &str) -> Arc<Service> {
     let words: Vec<&str> = text.split(' ').collect();
@@ -50,7 +26,7 @@ fn service(text: &str) -> Arc<Service> {
         name: Name::new(words[0]).expect("a name"),
         stable: pool(words[1]),
         candidate: words.get(2).map(|c| pool(c)),
-        upstream: upstream(),
+        upstream: Upstream::in_seconds(),
         health: std::sync::Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,

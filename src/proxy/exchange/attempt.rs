@@ -125,8 +125,7 @@ impl Exchange {
 
     /// Goes to stable if the request was assigned to a candidate nobody of which can be used. One that was ready once, or is ejected, is
     /// charged: one exposure, one bad. One that is still unknown, or was drained, has no share, so the request counts as assigned to
-    /// stable. Whoever forces the
-    /// candidate wants to know.
+    /// stable. Whoever forces the candidate wants to know.
     fn leave_unready(&mut self, service: usize) -> bool {
         let live = &self.routing.live[service];
         if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
