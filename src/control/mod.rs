@@ -7,6 +7,7 @@ pub mod answer;
 mod decide;
 pub mod discovery;
 pub mod endpoint;
+pub mod gate;
 pub mod handle;
 pub mod health;
 pub mod journal;

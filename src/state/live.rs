@@ -12,6 +12,7 @@ use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{EndpointKey, WEIGHT_MIN};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
+use crate::core::outlier::Cause;
 use crate::core::snapshot::{ActiveService, Snapshot};
 
 use super::conduct::Conduct;
@@ -19,6 +20,7 @@ use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
 use super::layout::Layout;
 use super::pool::{Bells, PoolLive};
+use super::sensors::Watch;
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub struct EndpointLive {
     /// How it fares with its own requests; shared like its health.
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
-    pub ejections: [Cell; 3],
+    pub ejections: [Cell; Cause::WORDS.len()],
     /// The pool it is in, shared with every endpoint of the same service and variant.
     pub pool: Arc<PoolLive>,
     in_flight: AtomicU32,
@@ -64,6 +66,8 @@ pub struct ServiceLive {
     /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
     pub panic: Arc<Panic>,
     layouts: [Arc<Layout>; 2],
+    /// What is counted for the gate; `None`: nothing.
+    pub watch: Option<Arc<Watch>>,
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
@@ -169,17 +173,25 @@ impl ServiceLive {
         let candidate_open = Arc::new(AtomicBool::new(true));
         let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
         let (number, stable, candidate) = (self.number, self.stable.clone(), self.candidate.clone());
-        let candidate_version = self.candidate_version.clone();
-        Self { rollout, candidate_open, number, turns, panic, layouts, stable, candidate, candidate_version }
+        let (watch, candidate_version) = (self.watch.clone(), self.candidate_version.clone());
+        Self { rollout, candidate_open, number, turns, panic, layouts, watch, stable, candidate, candidate_version }
     }
 
-    /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
-    /// anyone's fault. Drained ones are nobody's.
+    /// The same, counted by `watch`.
     #[must_use]
-    pub fn at_fault(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+    pub fn watched(&self, watch: &Watch) -> Self {
+        let candidate_open = Arc::clone(&self.candidate_open);
+        let watch = Some(Arc::new(watch.over(&self.candidate)));
+        Self { candidate_open, watch, ..self.reopened(self.rollout) }
+    }
+
+    /// The place of an endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be
+    /// used is anyone's fault. Drained ones are nobody's.
+    #[must_use]
+    pub fn at_fault(&self, variant: Variant) -> Option<usize> {
         let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
         let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
-        self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+        self.pool(variant).iter().position(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
     }
 
     /// Weights and ring of the pool of `variant`.
@@ -331,6 +343,7 @@ fn live_of(
 ) -> Arc<ServiceLive> {
     let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
     let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
+    let watch = previous.and_then(|previous| previous.watch.clone());
     let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
@@ -349,6 +362,7 @@ fn live_of(
         None => (Arc::new(AtomicBool::new(open)), Arc::default()),
     };
     let candidate_version = version.cloned();
+    let watch = watch.map(|watch| Arc::new(watch.over(&candidate)));
     Arc::new(ServiceLive {
         rollout,
         candidate_open,
@@ -356,6 +370,7 @@ fn live_of(
         turns,
         panic,
         layouts,
+        watch,
         stable,
         candidate,
         candidate_version,

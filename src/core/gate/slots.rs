@@ -1,18 +1,23 @@
-//! Where a worker keeps what belongs to a tick: a ring of single ticks for the last three seconds, and one of seconds for what is older.
+//! Where a worker keeps what belongs to a tick: a ring of single ticks for a little more than the last three seconds, and one of seconds
+//! for what is older.
 //!
 //! Both sides, the worker that counts and the reader that takes increments, use the same two functions, so no slot is ever reset: an
-//! increment found in a slot belongs to the youngest tick that maps there.
+//! increment found in a slot belongs to the youngest tick that maps there. A whole second becomes one slot at once, and for the worker a
+//! little later than for the gate: what the worker does not keep apart any more, the gate does not either.
 
 use super::input::{TICKS_PER_SECOND, Tick};
 
-/// Ticks that are kept apart.
+/// Ticks after the end of a second during which its ticks are kept apart.
 pub const FINE_TICKS: u64 = 60;
+/// Ticks by which a worker's clock may run ahead of the reader's.
+const AHEAD_TICKS: u64 = 3;
 /// Slots for single ticks: a few more than are kept apart, so that a worker whose clock runs ahead of the reader's hits no old one.
-const FINE_SLOTS: u64 = 64;
+const FINE_SLOTS: u64 = 96;
+const _: () = assert!(FINE_SLOTS > FINE_TICKS + TICKS_PER_SECOND + 2 * AHEAD_TICKS);
 /// Slots for seconds; bounds how late an event may come.
 const COARSE_SLOTS: u64 = 128;
 /// Slots altogether.
-pub const SLOTS: usize = 192;
+pub const SLOTS: usize = 224;
 const _: () = assert!(SLOTS as u64 == FINE_SLOTS + COARSE_SLOTS);
 /// The latest an event can be attributed, in ticks after its request began: 126 s.
 pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND;
@@ -20,11 +25,13 @@ pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND;
 /// The slot of something that began in `began`, counted in `now`; `None` if it comes too late.
 #[must_use]
 pub fn slot(began: Tick, now: Tick) -> Option<usize> {
-    let age = now.saturating_sub(began);
-    let slot = match age {
-        0..=FINE_TICKS => began % FINE_SLOTS,
-        _ if age <= LATE_MAX => FINE_SLOTS + began / TICKS_PER_SECOND % COARSE_SLOTS,
-        _ => return None,
+    let second = began / TICKS_PER_SECOND;
+    let slot = if now < (second + 1) * TICKS_PER_SECOND - 1 + FINE_TICKS + AHEAD_TICKS {
+        began % FINE_SLOTS
+    } else if now - began <= LATE_MAX {
+        FINE_SLOTS + second % COARSE_SLOTS
+    } else {
+        return None;
     };
     usize::try_from(slot).ok()
 }
@@ -57,11 +64,10 @@ mod tests {
             // The reader comes at the end of that tick or one later, or its clock is up to two ticks behind.
             for reader in [counted + lag, counted.saturating_sub(lag)] {
                 let found = tick_of(slot, reader);
-                if age <= FINE_TICKS && reader >= counted.saturating_sub(2) {
-                    prop_assert_eq!(found, Some(began), "reader {}", reader);
-                } else {
-                    prop_assert_eq!(found, Some(began / TICKS_PER_SECOND * TICKS_PER_SECOND), "reader {}", reader);
-                }
+                let (first, apart) = (began / TICKS_PER_SECOND * TICKS_PER_SECOND, slot < 96);
+                prop_assert_eq!(found, Some(if apart { began } else { first }), "reader {}", reader);
+                // Single ticks for at least three seconds; and never one slot for what the gate still keeps apart.
+                prop_assert!(apart || (age > FINE_TICKS && first + TICKS_PER_SECOND - 1 + FINE_TICKS <= reader));
             }
         }
     }

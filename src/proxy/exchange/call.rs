@@ -30,7 +30,7 @@ impl Exchange {
     fn judge_call(&mut self, status: Option<&[u8]>, now: Instant) {
         self.status_due = false;
         if grpc::is_bad(status) {
-            self.mark_bad();
+            self.mark_bad(now);
             self.blame(Fault::Call, now);
         }
     }

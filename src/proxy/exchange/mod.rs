@@ -10,6 +10,7 @@ mod call;
 mod choose;
 mod failure;
 mod judge;
+mod sense;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::InFlight;
+use crate::state::sensors::Sense;
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -162,6 +164,8 @@ pub struct Exchange {
     replayed: bool,
     refusals: u32,
     bad: bool,
+    /// What it counts for the gate.
+    sense: Sense,
     status: u16,
     /// Who was tried last: the variant, and the place in its pool.
     endpoint: Option<(Variant, usize)>,
@@ -237,6 +241,7 @@ impl Exchange {
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         exchange.strip_header = reading.strip_header;
         exchange.strip_cookie = reading.strip_cookie;
+        exchange.drawn(service, openness, reading.session);
         if active.service.upstream.balance == Balance::RingHash {
             exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
         }
@@ -291,6 +296,7 @@ impl Exchange {
             replayed: false,
             refusals: 0,
             bad: false,
+            sense: Sense::default(),
             status: 0,
             endpoint: None,
             admission: None,
@@ -324,6 +330,7 @@ impl Exchange {
     /// The request is fully written: from here on the response head is waited for.
     pub fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
+        self.written(now);
         let deadline = *self.deadline.get_or_insert(now + self.timeout);
         self.share(deadline, now);
     }
@@ -346,8 +353,9 @@ impl Exchange {
         if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
             shard.upstream.record(now.saturating_duration_since(sent) + self.queued);
         }
+        self.left(true, now);
         if head.status >= 500 {
-            self.mark_bad();
+            self.mark_bad(now);
             self.blame(Fault::Status(head.status), now);
             if let Some(next) = self.retry(Reason::ServerError, self.idempotent, replay, now, random) {
                 self.remember(Outcome::Status(head.status));
@@ -358,15 +366,14 @@ impl Exchange {
         self.status = head.status;
         self.answered(head, now);
         self.judge_head(head.status, now);
+        self.judge_status(head.status, now);
         Verdict::Pass(self.cookie_for(head))
     }
 
     /// The request is over. Counts it; call it once.
     pub fn end(&mut self, termination: Termination, now: Instant) -> Observation {
         self.ended = true;
-        if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
-            self.mark_bad();
-        }
+        self.count_end(termination, now);
         self.judge_end(termination, now);
         let duration = now.saturating_duration_since(self.began);
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
@@ -462,18 +469,6 @@ impl Exchange {
     fn seal<'a>(&'a self, active: &'a ActiveService) -> SessionSeal<'a> {
         let secret = active.service.affinity.secret.as_ref().map_or(&self.policy.session_secret[..], |s| &s.0[..]);
         SessionSeal { tag: active.session_tag, secret }
-    }
-
-    /// Counts the attempt's endpoint as having failed this request; at most once per request. The gate is told nothing of forced
-    /// requests, and stable is not charged with what was the candidate's.
-    fn mark_bad(&mut self) {
-        if !self.bad
-            && matches!(self.assignment, Assignment::Sticky | Assignment::Bucket)
-            && let Some(shard) = self.shard()
-        {
-            shard.bad.add(1);
-            self.bad = true;
-        }
     }
 
     fn shard(&self) -> Option<&EndpointShard> {

@@ -1,0 +1,73 @@
+//! What a gate has seen, for people and programs: the report with everything that has a name.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::core::gate::report::{Side, TestReport};
+use crate::core::gate::{Reason, Report};
+
+/// What is known of a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evidence {
+    /// The rollout.
+    pub rollout: u64,
+    /// Its step.
+    pub step: u32,
+    /// Whether anything is compared any more.
+    pub running: bool,
+    /// Everything that was seen and concluded.
+    pub report: Report,
+    /// Endpoints of the candidate, by their index in the report.
+    pub endpoints: Vec<String>,
+}
+
+/// Why the candidate is condemned, in a sentence with its numbers.
+///
+/// `error-rate: candidate 31 of 31 (100 %, at least 89 %), stable 0 of 640 (0 %, at most 0.6 %); evidence 9.7 of 6.9 nats`
+#[must_use]
+pub fn words(report: &Report, reason: &Reason, metric: &str) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail; so below.
+    let _ = match reason {
+        Reason::Test(test) => match report.tests.get(*test) {
+            Some(test) => about(&mut text, test, report),
+            None => write!(text, "{metric}"),
+        },
+        Reason::Rule { breach, .. } => write!(text, "{metric}: the rule is broken: {breach:?}"),
+    };
+    text
+}
+
+fn about(text: &mut String, test: &TestReport, report: &Report) -> std::fmt::Result {
+    write!(text, "{}", test.metric)?;
+    if let (Some(quantile), Some(us)) = (test.quantile, test.threshold_us) {
+        write!(text, " (slower than {} ms, p{})", show(milli(us)), show(quantile * 100.0))?;
+    }
+    text.push_str(": candidate ");
+    side(text, &test.candidate, "at least", test.candidate.ci95.0)?;
+    match test.ceiling {
+        Some(ceiling) => write!(text, ", allowed are {} %", show(ceiling * 100.0))?,
+        None => {
+            text.push_str(", stable ");
+            side(text, &test.stable, "at most", test.stable.ci95.1)?;
+        }
+    }
+    write!(text, "; evidence {} of {} nats", show(report.log_e), show(report.bound))
+}
+
+fn side(text: &mut String, side: &Side, word: &str, limit: f64) -> std::fmt::Result {
+    let [rate, limit] = [side.rate, limit].map(|rate| show(rate * 100.0));
+    write!(text, "{} of {} ({rate} %, {word} {limit} %)", side.events, side.exposed)
+}
+
+/// Two digits that say something.
+fn show(number: f64) -> String {
+    let text = if number.abs() >= 10.0 { format!("{number:.0}") } else { format!("{number:.1}") };
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a latency in microseconds, far below 2^53")]
+fn milli(us: u64) -> f64 {
+    us as f64 / 1_000.0
+}

@@ -1,0 +1,354 @@
+//! Increments of what workers counted, as the gate takes them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::core::gate::layout::SERIES_MAX;
+use crate::core::gate::slots::{FINE_TICKS, LATE_MAX, SLOTS, tick_of};
+use crate::core::gate::{Cell, Channel, Draws, Events, Exposures, InFlight, Tick, TickInput};
+
+use super::counts::{Counts, Ring, Shard};
+use super::{Watch, What};
+
+/// Ticks in a second.
+const SECOND: Tick = crate::core::gate::input::TICKS_PER_SECOND;
+
+/// Reads one [`Watch`]. What was counted before its first look counts as well.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Of stable, then of every member.
+    cells: Vec<Last>,
+    drawn: [u64; 2],
+    /// Increments of one series of one cell over all workers by slot: requests, and firsts of their session.
+    sum: Sums,
+    taken: Taken,
+}
+
+/// What was counted between two looks.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Exposures by channel and cell.
+    pub exposures: Vec<Exposures>,
+    /// Events by the tick their exposure was counted in; none of a watch that keeps sums only.
+    pub events: Vec<Events>,
+    /// What waits for a response head now.
+    pub in_flight: Vec<InFlight>,
+    /// Requests that ended well on stable and on the candidate.
+    pub succeeded: [u32; 2],
+    /// First draws of keys.
+    pub draws: Draws,
+    /// Distinct candidate sessions in this step.
+    pub sessions: u32,
+    /// Events of stable per series, each request counted.
+    pub of_stable: Vec<u64>,
+    /// Exposures of stable: attempts begun, and fully written.
+    pub exposed: [u64; 2],
+    /// Latencies of stable and of the candidate, where they were asked for.
+    pub latencies: [Vec<(u16, u32)>; 2],
+}
+
+/// The last reading of one cell.
+#[derive(Debug)]
+struct Last {
+    shards: Vec<LastShard>,
+    waiting: Waiting,
+}
+
+#[derive(Debug)]
+struct LastShard {
+    begun: u64,
+    written: u64,
+    succeeded: u64,
+    events: Vec<LastRing>,
+    firsts: Vec<LastRing>,
+    started: Vec<LastRing>,
+    ended: Vec<LastRing>,
+    latencies: LastRing,
+}
+
+#[derive(Debug)]
+struct LastRing {
+    total: u32,
+    slots: Box<[u32]>,
+}
+
+/// Rings of requests that wait: all, then one per latency series.
+const RINGS_MAX: usize = 1 + SERIES_MAX;
+
+/// Requests that wait for a response head, by the tick they were fully written in: single ones, and the first of a second.
+#[derive(Debug, Default)]
+struct Waiting {
+    fine: BTreeMap<Tick, [i32; RINGS_MAX]>,
+    coarse: BTreeMap<Tick, [i32; RINGS_MAX]>,
+}
+
+#[derive(Debug)]
+struct Sums {
+    by_slot: Box<[[u32; 2]; SLOTS]>,
+    touched: Vec<usize>,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// What was counted since the last look. `now` is the last complete tick. `timed`: latencies as well; once a second will do.
+    pub fn take(&mut self, watch: &Watch, now: Tick, timed: bool) -> &Taken {
+        let what = watch.what();
+        self.taken.clear(what);
+        let members = watch.members();
+        self.cells.reserve(1 + members.len());
+        let counts = std::iter::once(&watch.stable).chain(members.iter().map(|member| &member.counts));
+        for (at, counts) in counts.enumerate() {
+            if self.cells.len() <= at {
+                self.cells.push(Last::new(counts));
+            }
+            let cell = if at == 0 { Cell::STABLE } else { Cell::candidate(u16::try_from(at - 1).unwrap_or(u16::MAX)) };
+            let mut look = Look { what, cell, now, taken: &mut self.taken, sum: &mut self.sum };
+            look.events(&mut self.cells[at], counts);
+            look.rest(&mut self.cells[at], counts);
+            if timed {
+                look.latencies(&mut self.cells[at], counts);
+            }
+        }
+        let drawn = watch.drawn();
+        let [stable, candidate] = [0, 1].map(|at| narrow(drawn[at].wrapping_sub(self.drawn[at])));
+        self.drawn = drawn;
+        self.taken.draws = Draws { keys: stable.saturating_add(candidate), candidate };
+        self.taken.sessions = watch.candidate_sessions();
+        &self.taken
+    }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    /// The tick as the gate takes it; `base` has what is not counted.
+    #[must_use]
+    pub fn input<'a>(&'a self, base: TickInput<'a>) -> TickInput<'a> {
+        TickInput {
+            exposures: &self.exposures,
+            events: &self.events,
+            in_flight: &self.in_flight,
+            succeeded: self.succeeded,
+            sessions: self.sessions,
+            draws: self.draws,
+            latencies: crate::core::gate::Latencies { stable: &self.latencies[0], candidate: &self.latencies[1] },
+            ..base
+        }
+    }
+
+    fn clear(&mut self, what: &What) {
+        self.exposures.clear();
+        self.events.clear();
+        self.in_flight.clear();
+        self.succeeded = [0; 2];
+        self.of_stable.clear();
+        self.of_stable.resize(what.layout().series().len(), 0);
+        self.exposed = [0; 2];
+        self.latencies.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// One look at one cell.
+struct Look<'a> {
+    what: &'a What,
+    cell: Cell,
+    now: Tick,
+    taken: &'a mut Taken,
+    sum: &'a mut Sums,
+}
+
+// === impl Look ===
+
+impl Look<'_> {
+    /// Events first: then nothing that has ended is still seen in flight.
+    fn events(&mut self, last: &mut Last, counts: &Counts) {
+        let stable = self.cell == Cell::STABLE;
+        for series in 0..self.what.layout().series().len() {
+            let mut requests = 0;
+            for (shard, last) in counts.shards().iter().zip(&mut last.shards) {
+                let sum = &mut *self.sum;
+                last.firsts[series].take(&shard.firsts[series], |slot, more| sum.add(slot, 1, more));
+                requests += last.events[series].take(&shard.events[series], |slot, more| sum.add(slot, 0, more));
+            }
+            if stable {
+                self.taken.of_stable[series] += u64::from(requests);
+            }
+            let (cell, now, number) = (self.cell, self.now, u8::try_from(series).unwrap_or(u8::MAX));
+            let events = &mut self.taken.events;
+            self.sum.drain(|slot, [requests, sessions]| {
+                let Some(began) = tick_of(slot, now) else { return };
+                events.push(Events { series: number, cell, began, requests, sessions });
+            });
+        }
+        fence(Ordering::Acquire);
+    }
+
+    /// What is in flight, and exposures: whatever an event that was seen belongs to is seen as well.
+    fn rest(&mut self, last: &mut Last, counts: &Counts) {
+        let (mut exposed, mut succeeded) = ([0_u64; 2], 0_u64);
+        for (shard, seen) in counts.shards().iter().zip(&mut last.shards) {
+            last.waiting.follow(shard, seen, self.now);
+            let [begun, written, well] = [shard.begun.get(), shard.written.get(), shard.succeeded.get()];
+            exposed[0] += begun.wrapping_sub(seen.begun);
+            exposed[1] += written.wrapping_sub(seen.written);
+            succeeded += well.wrapping_sub(seen.succeeded);
+            (seen.begun, seen.written, seen.succeeded) = (begun, written, well);
+        }
+        let side = usize::from(self.cell != Cell::STABLE);
+        self.taken.succeeded[side] = self.taken.succeeded[side].saturating_add(narrow(succeeded));
+        if self.cell == Cell::STABLE {
+            self.taken.exposed = exposed;
+        }
+        for (channel, count) in [Channel::BEGUN, Channel::WRITTEN].into_iter().zip(exposed) {
+            if count > 0 {
+                self.taken.exposures.push(Exposures { channel, cell: self.cell, count: narrow(count) });
+            }
+        }
+        last.waiting.age(self.now);
+        last.waiting.tell(self.what, self.cell, &mut self.taken.in_flight);
+    }
+
+    fn latencies(&mut self, last: &mut Last, counts: &Counts) {
+        let into = &mut self.taken.latencies[usize::from(self.cell != Cell::STABLE)];
+        for (shard, seen) in counts.shards().iter().zip(&mut last.shards) {
+            seen.latencies.take(&shard.latencies, |bucket, more| {
+                into.push((u16::try_from(bucket).unwrap_or(u16::MAX), more));
+            });
+        }
+    }
+}
+
+// === impl Last ===
+
+impl Last {
+    fn new(counts: &Counts) -> Self {
+        Self { shards: counts.shards().iter().map(LastShard::new).collect(), waiting: Waiting::default() }
+    }
+}
+
+// === impl LastShard ===
+
+impl LastShard {
+    fn new(shard: &Shard) -> Self {
+        let rings = |rings: &[Ring]| rings.iter().map(LastRing::new).collect();
+        Self {
+            begun: 0,
+            written: 0,
+            succeeded: 0,
+            events: rings(&shard.events),
+            firsts: rings(&shard.firsts),
+            started: rings(&shard.started),
+            ended: rings(&shard.ended),
+            latencies: LastRing::new(&shard.latencies),
+        }
+    }
+}
+
+// === impl LastRing ===
+
+impl LastRing {
+    fn new(ring: &Ring) -> Self {
+        Self { total: 0, slots: vec![0; ring.slots.len()].into_boxed_slice() }
+    }
+
+    /// Gives `each` slot that changed its increment; returns that of the sum.
+    fn take(&mut self, ring: &Ring, mut each: impl FnMut(usize, u32)) -> u32 {
+        let total = ring.total.load(Ordering::Acquire);
+        let more = total.wrapping_sub(std::mem::replace(&mut self.total, total));
+        if more == 0 {
+            return 0;
+        }
+        for (slot, (count, seen)) in ring.slots.iter().zip(&mut self.slots).enumerate() {
+            let count = count.load(Ordering::Relaxed);
+            if count != *seen {
+                each(slot, count.wrapping_sub(std::mem::replace(seen, count)));
+            }
+        }
+        more
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Takes in who began and who ceased to wait. Whoever ceased is read first, so that nobody is seen to cease who was not seen to begin.
+    fn follow(&mut self, shard: &Shard, last: &mut LastShard, now: Tick) {
+        let mut ended: Vec<(usize, usize, u32)> = Vec::new();
+        for (ring, (counts, seen)) in shard.ended.iter().zip(&mut last.ended).enumerate() {
+            seen.take(counts, |slot, more| ended.push((ring, slot, more)));
+        }
+        fence(Ordering::Acquire);
+        for (ring, (counts, seen)) in shard.started.iter().zip(&mut last.started).enumerate() {
+            seen.take(counts, |slot, more| {
+                if let Some(tick) = tick_of(slot, now) {
+                    self.fine.entry(tick).or_default()[ring] += signed(more);
+                }
+            });
+        }
+        for (ring, slot, less) in ended {
+            let Some(tick) = tick_of(slot, now) else { continue };
+            let fine = self.fine.get_mut(&tick).filter(|counts| counts[ring] != 0);
+            let counts = match fine {
+                Some(counts) => counts,
+                None => self.coarse.entry(tick / SECOND * SECOND).or_default(),
+            };
+            counts[ring] -= signed(less);
+        }
+    }
+
+    /// Merges the ticks of seconds that are old, and forgets who waits longer than anything is kept.
+    fn age(&mut self, now: Tick) {
+        let whole = (now + 1).saturating_sub(FINE_TICKS) / SECOND * SECOND;
+        let young = self.fine.split_off(&whole);
+        for (tick, counts) in std::mem::replace(&mut self.fine, young) {
+            let sum = self.coarse.entry(tick / SECOND * SECOND).or_default();
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        let oldest = now.saturating_sub(LATE_MAX) / SECOND * SECOND;
+        self.coarse.retain(|tick, counts| *tick >= oldest && counts.iter().any(|count| *count != 0));
+        self.fine.retain(|_, counts| counts.iter().any(|count| *count != 0));
+    }
+
+    fn tell(&self, what: &What, cell: Cell, into: &mut Vec<InFlight>) {
+        for (began, counts) in self.fine.iter().chain(&self.coarse) {
+            for (place, series) in what.slow.iter().enumerate() {
+                let [requests, sessions] = [counts[0], counts[1 + place]].map(|n| u32::try_from(n).unwrap_or(0));
+                if requests > 0 || sessions > 0 {
+                    into.push(InFlight { series: *series, cell, began: *began, requests, sessions });
+                }
+            }
+        }
+    }
+}
+
+// === impl Sums ===
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { by_slot: Box::new([[0; 2]; SLOTS]), touched: Vec::new() }
+    }
+}
+
+impl Sums {
+    fn add(&mut self, slot: usize, at: usize, more: u32) {
+        if self.by_slot[slot] == [0; 2] {
+            self.touched.push(slot);
+        }
+        self.by_slot[slot][at] = self.by_slot[slot][at].wrapping_add(more);
+    }
+
+    fn drain(&mut self, mut each: impl FnMut(usize, [u32; 2])) {
+        for slot in self.touched.drain(..) {
+            each(slot, std::mem::take(&mut self.by_slot[slot]));
+        }
+    }
+}
+
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn signed(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
