@@ -103,13 +103,7 @@ impl Gates {
     ///
     /// # Errors
     /// Unknown service (see [`Gates::follow`]), or what is out of range in `config`; nothing changed then.
-    pub fn begin(
-        &mut self,
-        service: &Name,
-        rollout: u64,
-        config: &GateConfig,
-        now: Instant,
-    ) -> Result<(), NotWatched> {
+    pub fn begin(&mut self, service: &Name, rollout: u64, config: &GateConfig, now: Instant) -> Result<(), NotWatched> {
         let first = self.tick_at(now);
         self.find(service)?.begin(rollout, config, first).map_err(NotWatched::Config)
     }
@@ -255,7 +249,10 @@ fn ticks(time: Duration) -> u32 {
 
 impl fmt::Debug for Gates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gates").field("services", &self.services.len()).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("Gates")
+            .field("services", &self.services.len())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 

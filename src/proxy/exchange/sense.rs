@@ -120,12 +120,7 @@ fn is_counted(assignment: Assignment) -> bool {
     matches!(assignment, Assignment::Sticky | Assignment::Bucket)
 }
 
-fn place(
-    routing: &Routing,
-    service: Option<usize>,
-    at: Option<(Variant, usize)>,
-    worker: usize,
-) -> Option<Place<'_>> {
+fn place(routing: &Routing, service: Option<usize>, at: Option<(Variant, usize)>, worker: usize) -> Option<Place<'_>> {
     let (watch, (variant, index)) = (routing.live[service?].watch.as_deref()?, at?);
     Some(Place { watch, shard: watch.counts(variant, index)?.of(worker), variant })
 }

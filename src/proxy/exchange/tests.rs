@@ -7,6 +7,7 @@ mod conduct;
 mod counting;
 mod ready;
 mod retries;
+mod sensing;
 mod withdrawn;
 
 use std::collections::HashMap;

@@ -25,7 +25,7 @@ pub struct Reader {
 }
 
 /// What was counted between two looks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Taken {
     /// Exposures by channel and cell.
     pub exposures: Vec<Exposures>,

@@ -73,9 +73,18 @@ struct Request {
 fn request() -> impl Strategy<Value = Request> {
     let times = (0..6_000_u64, 0..300_u64, prop_oneof![0..400_u64, 0..9_000_u64]);
     let whom = (0..WORKERS, 0..3_usize, 0..6_u64);
-    (whom, times, any::<bool>(), any::<bool>()).prop_map(|((worker, target, session), (begun, written, head), answered, bad)| {
-        Request { worker, target, session, begun, written, head, answered, bad }
-    })
+    (whom, times, any::<bool>(), any::<bool>()).prop_map(
+        |((worker, target, session), (begun, written, head), answered, bad)| Request {
+            worker,
+            target,
+            session,
+            begun,
+            written,
+            head,
+            answered,
+            bad,
+        },
+    )
 }
 
 /// One thing that happens to the request of this index.
@@ -117,7 +126,11 @@ fn play(watch: &Watch, requests: &[Request], skipped: &[u64], mut looked: impl F
                 Step::Over => {
                     senses[i].leave(place, Duration::from_millis(request.head), request.answered, now);
                     for _ in 0..2 {
-                        if request.bad { senses[i].bad(place, now) } else if !done[i] { senses[i].succeed(place, now) }
+                        if request.bad {
+                            senses[i].bad(place, now)
+                        } else if !done[i] {
+                            senses[i].succeed(place, now)
+                        }
                         done[i] = true;
                     }
                 }
