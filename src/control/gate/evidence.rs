@@ -46,12 +46,11 @@ fn about(text: &mut String, test: &TestReport, report: &Report) -> std::fmt::Res
     }
     text.push_str(": candidate ");
     side(text, &test.candidate, "at least", test.candidate.ci95.0)?;
-    match test.ceiling {
-        Some(ceiling) => write!(text, ", allowed are {} %", show(ceiling * 100.0))?,
-        None => {
-            text.push_str(", stable ");
-            side(text, &test.stable, "at most", test.stable.ci95.1)?;
-        }
+    if let Some(ceiling) = test.ceiling {
+        write!(text, ", allowed are {} %", show(ceiling * 100.0))?;
+    } else {
+        text.push_str(", stable ");
+        side(text, &test.stable, "at most", test.stable.ci95.1)?;
     }
     write!(text, "; evidence {} of {} nats", show(report.log_e), show(report.bound))
 }

@@ -35,6 +35,10 @@ struct Faults {
 
 const HEALTHY: Faults = Faults { every: [0, 0], latency: [Duration::from_millis(2); 2], hangs: false };
 
+fn web() -> Name {
+    Name::new("web").expect("a name")
+}
+
 impl World {
     fn new(candidate: u16) -> Self {
         let began = clock::now();
@@ -54,12 +58,8 @@ impl World {
         self.routing.snapshot.service("web").expect("a service").0
     }
 
-    fn name(&self) -> Name {
-        Name::new("web").expect("a name")
-    }
-
     fn begin(&mut self) {
-        let (name, config) = (self.name(), default_config(&self.routing.snapshot.services[0].service.upstream));
+        let (name, config) = (web(), default_config(&self.routing.snapshot.services[0].service.upstream));
         self.gates.begin(&name, 7, &config, self.now).expect("a sound configuration");
         assert!(self.gates.is_due(&self.routing));
         self.gates.install(&mut self.routing);
@@ -72,7 +72,7 @@ impl World {
         let watch = live.watch.as_ref().expect("counted");
         for _ in 0..count {
             self.requests += 1;
-            let variant = if self.requests % 2 == 0 { Variant::Stable } else { Variant::Candidate };
+            let variant = if self.requests.is_multiple_of(2) { Variant::Stable } else { Variant::Candidate };
             let index = (self.requests / 2) as usize % live.pool(variant).len();
             let Some(counts) = watch.counts(variant, index) else { continue };
             let shard = counts.of((self.requests / 3) as usize % WORKERS);
@@ -85,10 +85,10 @@ impl World {
             }
             sense.leave(place, faults.latency[variant as usize], true, self.now);
             let every = faults.every[variant as usize];
-            if every > 0 && (self.requests / 2) % every == 0 {
-                sense.bad(place, self.now)
+            if every > 0 && (self.requests / 2).is_multiple_of(every) {
+                sense.bad(place, self.now);
             } else {
-                sense.succeed(place, self.now)
+                sense.succeed(place, self.now);
             }
         }
         self.now += TICK;
@@ -116,16 +116,16 @@ fn a_broken_candidate_is_condemned_within_some_ticks_and_with_its_numbers() {
     assert_eq!(seen.counts.requests, 10 * (100 + at + 1));
     assert_eq!(seen.counts.bad, 10 * (at + 1));
     assert_eq!(seen.facts().verdict, rollout::Verdict::Harmful { metric: "error-rate".into() });
-    let known = world.gates.report(&world.name()).expect("a report");
+    let known = world.gates.report(&web()).expect("a report");
     let Outcome::Harmful(reason) = seen.verdict.outcome else { panic!("harmful") };
     assert!(matches!(reason, Reason::Test(0)));
     let words = words(&known.report, &reason, "error-rate");
     assert!(words.starts_with("error-rate: candidate "), "{words}");
     assert!(words.contains("stable 0 of ") && words.contains(" of 6.9 nats"), "{words}");
     assert_eq!((known.endpoints, known.running), (vec!["127.0.0.1:9000".to_owned()], true));
-    world.gates.end(&world.name());
-    let last = world.gates.report(&world.name()).expect("it stays");
-    assert!(!last.running && world.gates.watched(&world.name()).is_none());
+    world.gates.end(&web());
+    let last = world.gates.report(&web()).expect("it stays");
+    assert!(!last.running && world.gates.watched(&web()).is_none());
 }
 
 #[test]
@@ -187,12 +187,12 @@ fn steps_begin_sessions_anew_and_keep_what_was_counted() {
     let mut world = World::new(1);
     world.begin();
     world.run(10, 40, HEALTHY);
-    let before = world.gates.report(&world.name()).expect("a report");
+    let before = world.gates.report(&web()).expect("a report");
     assert!(before.report.step.sessions > 150 && before.step == 0);
-    world.gates.step(&world.name(), 1, HOLD);
+    world.gates.step(&web(), 1, HOLD);
     world.gates.install(&mut world.routing);
     world.tick(40, HEALTHY);
-    let after = world.gates.report(&world.name()).expect("a report");
+    let after = world.gates.report(&web()).expect("a report");
     assert_eq!((after.step, after.report.step.begun), (1, 20));
     assert!(after.report.step.sessions <= 20);
     assert_eq!(after.report.tests[0].candidate.exposed, 220);
@@ -206,15 +206,15 @@ fn endpoints_that_join_are_counted_and_keep_their_index() {
     let running = world.routing.snapshot.services[world.web()].running.clone();
     let names = world.routing.snapshot.services.iter().map(|active| active.service.name.clone());
     let previous = names.zip(world.routing.live.iter().cloned()).collect();
-    let web = (service("web", 1, Some(("v2", 2))), running);
-    let mut next = snapshot(vec![web, (service("api", 1, None), Running::idle(0))]);
+    let split = (service("web", 1, Some(("v2", 2))), running);
+    let mut next = snapshot(vec![split, (service("api", 1, None), Running::idle(0))]);
     next.generation = 2;
     let live = world.registry.resolve(&next, &previous);
     all_ready(&live);
     world.routing = Routing { snapshot: next, live };
     world.gates.install(&mut world.routing);
     world.run(10, 40, HEALTHY);
-    let known = world.gates.report(&world.name()).expect("a report");
+    let known = world.gates.report(&web()).expect("a report");
     assert_eq!(known.endpoints, ["127.0.0.1:9000", "127.0.0.1:9001"]);
     assert_eq!(known.report.endpoints.iter().map(|e| e.begun).collect::<Vec<_>>(), [300, 100]);
 }
@@ -225,20 +225,20 @@ fn evidence_outlives_the_process() {
     world.run(400, 20, HEALTHY);
     world.begin();
     assert_eq!(world.run(100, 20, Faults { every: [40, 40], ..HEALTHY }), None);
-    let stored = world.gates.state(&world.name()).expect("watched");
+    let stored = world.gates.state(&web()).expect("watched");
     let text = serde_json::to_string(&stored).expect("JSON");
-    let before = world.gates.report(&world.name()).expect("a report");
+    let before = world.gates.report(&web()).expect("a report");
     let mut other = World::new(2);
     other.now += Duration::from_secs(3);
-    other.gates.restore(&other.name(), serde_json::from_str(&text).expect("the same"), other.now).expect("fits");
+    other.gates.restore(&web(), serde_json::from_str(&text).expect("the same"), other.now).expect("fits");
     other.gates.install(&mut other.routing);
-    let after = other.gates.report(&other.name()).expect("a report");
+    let after = other.gates.report(&web()).expect("a report");
     assert_eq!((after.report.tests, after.endpoints), (before.report.tests, before.endpoints));
-    assert_eq!(other.gates.watched(&other.name()), Some(7));
+    assert_eq!(other.gates.watched(&web()), Some(7));
     let (_, seen) = other.run(100, 20, Faults { every: [0, 1], ..HEALTHY }).expect("condemned");
     assert!(seen.counts.requests > 1_000, "{:?}", seen.counts);
     let wrong = Stored { members: vec![("v2".into(), "nowhere".into())], ..stored };
-    assert!(matches!(other.gates.restore(&other.name(), wrong, other.now), Err(NotWatched::Member(_))));
+    assert!(matches!(other.gates.restore(&web(), wrong, other.now), Err(NotWatched::Member(_))));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn the_history_of_stable_is_what_the_gate_begins_with() {
     world.run(1_200, 20, Faults { every: [10, 0], ..HEALTHY });
     world.begin();
     world.tick(20, HEALTHY);
-    let report = world.gates.report(&world.name()).expect("a report").report;
+    let report = world.gates.report(&web()).expect("a report").report;
     assert!(report.stable_degraded.is_some());
     // Its latencies are known from the first tick on.
     let estimate = report.tests[1].estimate.expect("an estimate");

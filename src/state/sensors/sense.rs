@@ -97,7 +97,7 @@ impl Sense {
         if answered {
             shard.latency(took);
         }
-        if watch.what.slow.is_empty() {
+        if shard.started.is_empty() {
             return;
         }
         if std::mem::take(&mut self.in_flight) {

@@ -127,9 +127,9 @@ fn play(watch: &Watch, requests: &[Request], skipped: &[u64], mut looked: impl F
                     senses[i].leave(place, Duration::from_millis(request.head), request.answered, now);
                     for _ in 0..2 {
                         if request.bad {
-                            senses[i].bad(place, now)
+                            senses[i].bad(place, now);
                         } else if !done[i] {
-                            senses[i].succeed(place, now)
+                            senses[i].succeed(place, now);
                         }
                         done[i] = true;
                     }
@@ -144,7 +144,80 @@ fn play(watch: &Watch, requests: &[Request], skipped: &[u64], mut looked: impl F
     assert!(steps.next().is_none(), "all of it was played");
 }
 
-type Key = (u8, gate::Cell);
+/// Events of one series of one cell: tick, requests, firsts of their session.
+type Told = Vec<(u64, u32, u32)>;
+/// What makes an event of a series, and when its exposure was counted.
+type Happens = (u16, fn(&Request) -> bool, fn(&Request) -> u64);
+
+/// Everything that was read.
+#[derive(Default)]
+struct Account {
+    begun: [u32; 3],
+    written: [u32; 3],
+    events: BTreeMap<(u8, gate::Cell), Told>,
+    succeeded: [u32; 2],
+    timed: u32,
+    problems: Vec<String>,
+}
+
+impl Account {
+    fn add(&mut self, taken: &Taken) {
+        for exposures in &taken.exposures {
+            let target = exposures.cell.endpoint().map_or(0, |index| usize::from(index) + 1);
+            let sum = if exposures.channel == Channel::BEGUN { &mut self.begun } else { &mut self.written };
+            sum[target] += exposures.count;
+        }
+        for e in &taken.events {
+            self.events.entry((e.series, e.cell)).or_default().push((e.began, e.requests, e.sessions));
+        }
+        self.succeeded[0] += taken.succeeded[0];
+        self.succeeded[1] += taken.succeeded[1];
+        self.timed += taken.latencies[0].iter().map(|(_, n)| *n).sum::<u32>();
+    }
+
+    /// What is in flight is exactly what was written and is not over.
+    fn check_in_flight(&mut self, tick: u64, taken: &Taken, requests: &[Request], series: u8) {
+        let end = (tick + 1) * TICK_MS;
+        for target in 0..3 {
+            let there = requests.iter().filter(|r| r.target == target && r.begun + r.written < end);
+            let there: Vec<u64> = there
+                .filter(|r| r.begun + r.written + r.head >= end)
+                .map(|r| (r.begun + r.written) / TICK_MS)
+                .collect();
+            let seen = taken.in_flight.iter().filter(|flight| flight.series == series && flight.cell == cell(target));
+            let seen: Vec<u64> = seen.flat_map(|f| std::iter::repeat_n(f.began, f.requests as usize)).collect();
+            if !is_told(&there, &seen) {
+                self.problems.push(format!("{seen:?} in flight instead of {there:?} on {target} at {tick}"));
+            }
+        }
+    }
+
+    fn of(&self, mask: u16, target: usize) -> &[(u64, u32, u32)] {
+        let series = u8::try_from(mask.trailing_zeros()).expect("small");
+        self.events.get(&(series, cell(target))).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether `told` has each of `ticks`, itself or the first of its second.
+fn is_told(ticks: &[u64], told: &[u64]) -> bool {
+    let mut left = ticks.to_vec();
+    let gone =
+        |left: &mut Vec<u64>, fits: &dyn Fn(u64) -> bool| left.iter().position(|t| fits(*t)).map(|at| left.remove(at));
+    let mut all = told.iter();
+    all.all(|tick| gone(&mut left, &|t| t == *tick).or_else(|| gone(&mut left, &|t| t / 20 * 20 == *tick)).is_some())
+        && left.is_empty()
+}
+
+/// Sessions of `requests` that do something; whoever has none is one of its own.
+fn sessions<'a>(requests: impl Iterator<Item = &'a Request>) -> usize {
+    let (alone, known): (Vec<&Request>, Vec<&Request>) = requests.partition(|r| r.session == 0);
+    let known: std::collections::BTreeSet<u64> = known.iter().map(|r| r.session).collect();
+    alone.len() + known.len()
+}
+
+fn is_slow(request: &Request) -> bool {
+    request.head > if request.target == 0 { 100 } else { 200 }
+}
 
 proptest! {
     #[test]
@@ -155,74 +228,36 @@ proptest! {
     ) {
         let watch = watch(if by_request { Unit::Request } else { Unit::Session });
         limited(&watch);
-        let what = watch.what();
-        let (mut begun, mut written, mut events) = ([0; 3], [0; 3], BTreeMap::<Key, Vec<(u64, u32, u32)>>::new());
-        let (mut succeeded, mut timed) = ([0; 2], 0);
-        let mut problems = Vec::new();
+        let (what, mut account) = (watch.what(), Account::default());
         play(&watch, &requests, &skipped, |tick, taken| {
-            for exposures in &taken.exposures {
-                let target = exposures.cell.endpoint().map_or(0, |index| usize::from(index) + 1);
-                let sum = if exposures.channel == Channel::BEGUN { &mut begun } else { &mut written };
-                sum[target] += exposures.count;
-            }
-            for e in &taken.events {
-                events.entry((e.series, e.cell)).or_default().push((e.began, e.requests, e.sessions));
-            }
-            succeeded[0] += taken.succeeded[0];
-            succeeded[1] += taken.succeeded[1];
-            timed += taken.latencies[0].iter().map(|(_, n)| *n).sum::<u32>();
-            // What is in flight is exactly what was written and is not over.
-            let mut waiting = BTreeMap::<gate::Cell, u32>::new();
-            for flight in taken.in_flight.iter().filter(|flight| flight.series == what.slow[0]) {
-                *waiting.entry(flight.cell).or_default() += flight.requests;
-                let alone = requests.iter().any(|r| {
-                    let at = (r.begun + r.written) / TICK_MS;
-                    cell(r.target) == flight.cell && (at == flight.began || at / 20 * 20 == flight.began)
-                });
-                if !alone {
-                    problems.push(format!("{flight:?} at {tick} never began"));
-                }
-            }
-            let end = (tick + 1) * TICK_MS;
-            for target in 0..3 {
-                let there = requests.iter().filter(|r| r.target == target && r.begun + r.written < end);
-                let there = there.filter(|r| r.begun + r.written + r.head >= end).count();
-                let seen = waiting.get(&cell(target)).copied().unwrap_or(0) as usize;
-                if seen != there {
-                    problems.push(format!("{seen} in flight instead of {there} on {target} at {tick}"));
-                }
-            }
+            account.add(taken);
+            account.check_in_flight(tick, taken, &requests, what.slow[0]);
         });
-        prop_assert!(problems.is_empty(), "{:?}", problems);
+        prop_assert!(account.problems.is_empty(), "{:?}", account.problems);
+        let count = |wanted: &dyn Fn(&Request) -> bool| requests.iter().filter(|r| wanted(r)).count();
+        let happens: [Happens; 2] =
+            [(what.bad, |r| r.bad, |r| r.begun), (what.slow_mask, is_slow, |r| r.begun + r.written)];
         for target in 0..3 {
-            let of: Vec<&Request> = requests.iter().filter(|r| r.target == target).collect();
-            prop_assert_eq!((begun[target], written[target]), (of.len() as u32, of.len() as u32));
-            let limit = if target == 0 { 100 } else { 200 };
-            for (mask, began, wanted) in [
-                (what.bad, 0, of.iter().filter(|r| r.bad).map(|r| r.begun).collect::<Vec<_>>()),
-                (what.slow_mask, 1, of.iter().filter(|r| r.head > limit).map(|r| r.begun + r.written).collect()),
-            ] {
-                let series = u8::try_from(mask.trailing_zeros()).expect("small");
-                let seen = events.get(&(series, cell(target))).cloned().unwrap_or_default();
-                let sum: u32 = seen.iter().map(|(_, n, _)| n).sum();
-                prop_assert_eq!(sum as usize, wanted.len(), "series {} of {}", series, target);
-                // Each in the tick it began in, or in the second if it came late.
-                let mut ticks: Vec<u64> = wanted.iter().map(|ms| ms / TICK_MS).collect();
-                for (tick, n, _) in &seen {
-                    for _ in 0..*n {
-                        let found = ticks.iter().position(|t| t == tick).or_else(|| {
-                            ticks.iter().position(|t| t / 20 * 20 == *tick)
-                        });
-                        prop_assert!(found.is_some(), "{} of {:?} ({})", tick, ticks, began);
-                        ticks.remove(found.expect("found"));
-                    }
-                }
-                let sessions: u32 = seen.iter().map(|(_, _, n)| n).sum();
-                prop_assert!(sessions <= sum && (!by_request || sessions == sum));
+            let all = count(&|r| r.target == target);
+            prop_assert_eq!((account.begun[target] as usize, account.written[target] as usize), (all, all));
+            for (mask, happens, began) in happens {
+                let wanted = requests.iter().filter(|r| r.target == target && happens(r));
+                let wanted: Vec<u64> = wanted.map(|r| began(r) / TICK_MS).collect();
+                let told = account.of(mask, target).iter();
+                let told: Vec<u64> = told.flat_map(|(tick, n, _)| std::iter::repeat_n(*tick, *n as usize)).collect();
+                prop_assert!(is_told(&wanted, &told), "{:?} instead of {:?} on {}", told, wanted, target);
             }
         }
-        let good = |side: bool| requests.iter().filter(|r| !r.bad && (r.target > 0) == side).count() as u32;
-        prop_assert_eq!(succeeded, [good(false), good(true)]);
-        prop_assert_eq!(timed as usize, requests.iter().filter(|r| r.target == 0 && r.answered).count());
+        for (mask, happens, _) in happens {
+            for variant in [0..1, 1..3] {
+                let told = variant.clone().flat_map(|target| account.of(mask, target)).map(|(.., n)| *n as usize);
+                let of = requests.iter().filter(|r| variant.contains(&r.target) && happens(r));
+                let wanted = if by_request { of.count() } else { sessions(of) };
+                prop_assert_eq!(told.sum::<usize>(), wanted, "sessions of {:?}", variant);
+            }
+        }
+        let good = [count(&|r| !r.bad && r.target == 0), count(&|r| !r.bad && r.target > 0)];
+        prop_assert_eq!(account.succeeded.map(|n| n as usize), good);
+        prop_assert_eq!(account.timed as usize, count(&|r| r.target == 0 && r.answered));
     }
 }
