@@ -21,13 +21,14 @@
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
 //! - [`discovery`]: names of endpoints, resolved beside the request path
-//! - [`control`]: the single writer; file, people and signals are events into one queue
+//! - [`control`]: the single writer; file, people and signals are events into one queue; [`control::gate`]: every 50 ms counts become
+//!   verdicts, and one that says harmful takes the traffic back
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
-//! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
+//! - [`state`]: what threads share: the published snapshot, live endpoint state, counters; [`state::sensors`]: what the gate is told
 //! - [`store`]: records and the audit in one redb file; nothing writes there yet
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
 //! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, outliers, retries,
-//!   plan, snapshot; and the gate and the rollout ([`core::gate`], [`core::rollout`]), which no traffic reaches yet
+//!   plan, snapshot; the gate ([`core::gate`]); and the rollout ([`core::rollout`]), which nothing drives yet
 //!
 //! # The life of a request
 //!

@@ -15,6 +15,7 @@ pub mod plane;
 pub mod reload;
 pub mod status;
 mod tick;
+mod watching;
 pub mod writer;
 
 #[cfg(test)]

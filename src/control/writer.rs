@@ -14,6 +14,7 @@ use crate::config::settings::{ListenAddress, Settings};
 use crate::core::endpoint::Question;
 use crate::core::id::{Name, Variant};
 use crate::core::route::table::RouteTable;
+use crate::core::service::Service;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::state::current::{Current, Publisher, Routing, publish_first};
@@ -23,6 +24,7 @@ use crate::state::names::Names;
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::discovery::{self, Answers, Resolution};
+use super::gate::{Gates, default_config};
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::health;
 use super::journal::{InForce, Journal, Note, What};
@@ -30,6 +32,7 @@ use super::plane::DataPlane;
 use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::status::{self, State};
 use super::tick::{TICK, Ticker};
+use super::watching;
 
 /// What control begins with.
 pub struct Setup {
@@ -57,6 +60,7 @@ pub struct Opening {
     load: Loader,
     listening: Listening,
     registry: Arc<Registry>,
+    gates: Gates,
     path: String,
     began: Instant,
     next_rollout: u64,
@@ -66,7 +70,7 @@ pub struct Opening {
 pub struct Control {
     shared: Arc<Shared>,
     publisher: Publisher,
-    current: Arc<Routing>,
+    pub(super) current: Arc<Routing>,
     registry: Arc<Registry>,
     listening: Listening,
     /// Settings the process began with; what only a restart applies is compared with these.
@@ -74,7 +78,8 @@ pub struct Control {
     next_rollout: u64,
     /// What names are known to stand for.
     answers: Answers,
-    ticker: Ticker,
+    pub(super) ticker: Ticker,
+    pub(super) gates: Gates,
     aborts: mpsc::Receiver<Abort>,
     commands: mpsc::Receiver<Command>,
     reloads: mpsc::Receiver<Reload>,
@@ -94,9 +99,13 @@ impl Opening {
         let next_rollout = planned.next_rollout;
         let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
         let live = registry.resolve(&snapshot, &HashMap::new());
-        let (publisher, current) = publish_first(Routing { snapshot, live });
+        let configured = Box::new(|service: &Service| default_config(&service.upstream));
+        let mut gates = Gates::new(began, registry.bells().len(), configured);
+        let mut first = Routing { snapshot, live };
+        gates.install(&mut first);
+        let (publisher, current) = publish_first(first);
         let settings = Arc::new(settings);
-        Ok(Self { publisher, current, settings, load, listening, registry, path, began, next_rollout })
+        Ok(Self { publisher, current, settings, load, listening, registry, gates, path, began, next_rollout })
     }
 
     /// Reads what is published: the workers need it before they exist.
@@ -153,6 +162,7 @@ impl Opening {
             next_rollout: self.next_rollout,
             answers: Answers::new(),
             ticker: Ticker::new(self.began),
+            gates: self.gates,
             aborts,
             commands,
             reloads,
@@ -186,9 +196,11 @@ impl Control {
     }
 
     fn tick(&mut self) {
-        for note in self.ticker.tick(&self.current, clock::now()) {
+        let now = clock::now();
+        for note in self.ticker.tick(&self.current, now) {
             self.shared.journal.note(note);
         }
+        self.watch_candidates(now);
     }
 
     fn abort(&mut self, abort: Abort) {
@@ -253,7 +265,14 @@ impl Control {
     }
 
     /// Publishes what was decided about the service at `index`, if anything, and takes it down.
-    fn put(&mut self, index: usize, decided: Option<Running>, what: What, actor: String, detail: Option<String>) {
+    pub(super) fn put(
+        &mut self,
+        index: usize,
+        decided: Option<Running>,
+        what: What,
+        actor: String,
+        detail: Option<String>,
+    ) {
         let Some(running) = decided else { return };
         let before = &self.current.snapshot.services[index];
         let name = before.service.name.to_string();
@@ -269,7 +288,9 @@ impl Control {
     }
 
     /// Publishes `next`; what was in force comes back.
-    fn publish(&mut self, next: Routing) -> Arc<Routing> {
+    fn publish(&mut self, mut next: Routing) -> Arc<Routing> {
+        watching::watch(&mut self.gates, &self.current, &next, clock::now());
+        self.gates.install(&mut next);
         let published = self.publisher.publish(next);
         self.shared.published.send_replace(published.snapshot.generation);
         std::mem::replace(&mut self.current, published)
