@@ -4,6 +4,7 @@
 //! responses, cannot be driven by polling, and cannot be closed when their endpoint leaves.
 
 mod head;
+mod keeper;
 pub mod session;
 pub mod sessions;
 
