@@ -74,12 +74,14 @@ impl H2Upstream {
         if !self.interim_over {
             if let Some(interim) = ready!(response.poll_informational(cx)) {
                 let interim = interim.map_err(|error| head_fault(&error))?;
+                self.lease.answered();
                 let read = head::response(&mut self.head, interim.status(), interim.headers(), true, false);
                 return Poll::Ready(read.map_err(HeadFault::Malformed));
             }
             self.interim_over = true;
         }
         let (parts, stream) = ready!(Pin::new(response).poll(cx)).map_err(|error| head_fault(&error))?.into_parts();
+        self.lease.answered();
         let ended = stream.is_end_stream();
         let read = head::response(&mut self.head, parts.status, &parts.headers, ended, self.head_request);
         read.map_err(HeadFault::Malformed)?;
@@ -147,10 +149,10 @@ impl Upstream for H2Upstream {
 
 impl Source for H2Upstream {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
-        match &mut self.body {
-            Some(body) => body.poll_fill(cx),
-            None => Poll::Ready(Err(Fault::Closed)),
-        }
+        let Some(body) = &mut self.body else { return Poll::Ready(Err(Fault::Closed)) };
+        let fill = ready!(body.poll_fill(cx))?;
+        self.lease.answered();
+        Poll::Ready(Ok(fill))
     }
 
     fn chunk(&self) -> &[u8] {

@@ -18,7 +18,7 @@ use crate::proxy::timer::Alarm;
 use crate::proxy::worker::Worker;
 use crate::state::pool::Connection as Connected;
 
-use super::session::{Pace, SETTINGS_PENDING, Signals};
+use super::session::{PINGS_MAX, Pace, SETTINGS_PENDING, Signals};
 
 /// Longest wait for the last frames of a session nobody needs any more to be written.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -37,6 +37,10 @@ pub(super) struct State {
     pub settled: Cell<bool>,
     /// The connection is no more.
     pub ended: Cell<bool>,
+    /// When the PING in flight was sent.
+    pub asked: Cell<Option<Instant>>,
+    /// PINGs sent since part of an answer came.
+    pub pings: Cell<u8>,
     /// Somebody waits for a PING to be answered.
     pub check: Cell<bool>,
     keeper: RefCell<Option<Waker>>,
@@ -54,8 +58,6 @@ pub(super) struct Keeper {
     connection: Connection<Watched, Bytes>,
     out: Gathered,
     ping: Option<PingPong>,
-    /// When the PING in flight was sent.
-    asked: Option<Instant>,
     /// When it was first seen that nobody needs the session.
     closing: Option<Instant>,
     pace: Pace,
@@ -79,9 +81,19 @@ impl State {
             written: Cell::new(0),
             settled: Cell::new(false),
             ended: Cell::new(false),
+            asked: Cell::new(None),
+            pings: Cell::new(0),
             check: Cell::new(false),
             keeper: RefCell::new(None),
             signals: Rc::clone(signals),
+        }
+    }
+
+    /// A stream got part of an answer.
+    pub(super) fn answered(&self) {
+        if self.pings.replace(0) >= PINGS_MAX {
+            // It set no alarm.
+            self.wake();
         }
     }
 
@@ -157,7 +169,6 @@ impl Keeper {
             ping: connection.ping_pong(),
             connection,
             out,
-            asked: None,
             closing: None,
             pace,
             alarm: worker.alarm(),
@@ -176,10 +187,10 @@ impl Keeper {
 
     /// Takes in the answer to a PING.
     fn hear(&mut self, cx: &mut Context<'_>) {
-        if let (Some(ping), Some(_)) = (&mut self.ping, self.asked)
+        if let (Some(ping), Some(_)) = (&mut self.ping, self.state.asked.get())
             && ping.poll_pong(cx).is_ready()
         {
-            self.asked = None;
+            self.state.asked.set(None);
             self.state.check.set(false);
             self.state.signals.news.notify_waiters();
         }
@@ -189,7 +200,8 @@ impl Keeper {
         if let Some(ping) = &mut self.ping
             && ping.send_ping(Ping::opaque()).is_ok()
         {
-            self.asked = Some(now);
+            self.state.asked.set(Some(now));
+            self.state.pings.set(self.state.pings.get().saturating_add(1));
         } else {
             self.ping = None;
         }
@@ -202,16 +214,19 @@ impl Keeper {
             return if until <= now { Err(Overdue) } else { Ok(Next::Wait(Some(until))) };
         }
         let heard = self.state.heard.get();
-        if let Some(asked) = self.asked {
+        if let Some(asked) = self.state.asked.get() {
             let until = asked.max(heard) + self.pace.ping_timeout;
             return if until <= now { Err(Overdue) } else { Ok(Next::Wait(Some(until))) };
         }
-        let silent_until = heard + self.pace.ping_every;
+        if self.ping.is_none() || self.state.pings.get() >= PINGS_MAX {
+            return Ok(Next::Wait(None));
+        }
         let busy = self.state.streams.get() > 0;
-        if self.ping.is_some() && (self.state.check.get() || (busy && silent_until <= now)) {
+        let silent_until = heard + self.pace.ping_every;
+        if self.state.check.get() || (busy && silent_until <= now) {
             return Ok(Next::Ping);
         }
-        Ok(Next::Wait((busy && self.ping.is_some()).then_some(silent_until)))
+        Ok(Next::Wait(busy.then_some(silent_until)))
     }
 }
 

@@ -11,6 +11,7 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::net::socket::keep_alive;
 use crate::proxy::h1::head::RESPONSE_HEAD_MAX;
 use crate::proxy::h2::body::SEND_BUFFER_MAX;
 use crate::proxy::h2::io::gather;
@@ -32,10 +33,14 @@ const FRAME_MAX: u32 = 16 * 1024;
 /// What the stream limit reads before the peer's first SETTINGS came.
 pub(super) const SETTINGS_PENDING: usize = usize::MAX - 1;
 
+/// Most PINGs on a session between two answers or parts of an answer. Servers of gRPC take more for abuse and close the connection with
+/// everything on it: they let two pass that come within five minutes (gRPC proposal A8). The kernel's probes go on after that.
+pub const PINGS_MAX: u8 = 2;
+
 /// When a session is asked whether it still lives, and how long it may take to say so.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Silence after which a session with open streams is sent a PING.
+    /// Silence after which a session with open streams is sent a PING, [`PINGS_MAX`] times.
     pub ping_every: Duration,
     /// Silence after a PING that ends the session.
     pub ping_timeout: Duration,
@@ -95,6 +100,10 @@ pub async fn open(
     pace: Pace,
 ) -> io::Result<Session> {
     let secure = matches!(stream, Stream::Dialled(_));
+    // Of those with TLS the connector does it.
+    if let Stream::Tcp(tcp) = &stream {
+        keep_alive(tcp)?;
+    }
     let state = Rc::new(State::new(clock::now(), signals));
     let (io, out) = gather(stream, Buf::default());
     let watched = Watched::new(io, &state);
@@ -208,6 +217,11 @@ impl Lease {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.session.secure
+    }
+
+    /// Part of an answer came: its server does other things than answer PINGs.
+    pub fn answered(&self) {
+        self.session.state.answered();
     }
 
     /// Bytes the session has written since it was opened, those of other streams included.
