@@ -37,6 +37,9 @@ pub(super) const SETTINGS_PENDING: usize = usize::MAX - 1;
 /// everything on it: they let two pass that come within five minutes (gRPC proposal A8). The kernel's probes go on after that.
 pub const PINGS_MAX: u8 = 2;
 
+/// Age of a PING without an answer at which no request goes to its session any more.
+const UNANSWERED_MAX: Duration = Duration::from_secs(1);
+
 /// When a session is asked whether it still lives, and how long it may take to say so.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -44,7 +47,7 @@ pub struct Pace {
     pub ping_every: Duration,
     /// Silence after a PING that ends the session.
     pub ping_timeout: Duration,
-    /// Silence after which an idle session is sent a PING, and answers it, before it is used again.
+    /// Silence after which a session is sent a PING, and answers it, before another request goes there.
     pub check_after: Duration,
 }
 
@@ -76,6 +79,17 @@ pub struct Session {
     pub opened: Instant,
     /// Whether it is encrypted.
     secure: bool,
+}
+
+/// What is known of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It was heard of lately.
+    Sound,
+    /// It has to answer a PING first.
+    Doubtful,
+    /// It does not answer, or must not be asked any more.
+    Lost,
 }
 
 /// One stream of a session, from before its request until nothing of it is needed.
@@ -174,10 +188,26 @@ impl Session {
         self.state.ended.get() || matches!(ready, Poll::Ready(Err(_)))
     }
 
-    /// Whether nothing was heard of it for so long that it is asked first.
+    /// How far a request that came at `came` can rely on it. Requests under way on a session are no reason to trust it: behind a network that
+    /// swallows everything they only wait.
     #[must_use]
-    pub fn is_doubtful(&self, now: Instant, pace: Pace) -> bool {
-        self.is_idle() && now.saturating_duration_since(self.state.heard.get()) >= pace.check_after
+    pub fn trust(&self, came: Instant, now: Instant, pace: Pace) -> Trust {
+        let state = &self.state;
+        let heard = state.heard.get();
+        if heard >= came || now.saturating_duration_since(heard) < pace.check_after {
+            return Trust::Sound;
+        }
+        match state.asked.get() {
+            Some(asked) if now.saturating_duration_since(asked) >= UNANSWERED_MAX => Trust::Lost,
+            None if state.pings.get() >= PINGS_MAX => {
+                if self.is_idle() {
+                    Trust::Lost
+                } else {
+                    Trust::Sound
+                }
+            }
+            _ => Trust::Doubtful,
+        }
     }
 
     /// Whether no stream is open.

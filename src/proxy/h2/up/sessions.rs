@@ -19,7 +19,7 @@ use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 use crate::state::pool::{Connection, Pending, PoolLive};
 
-use super::session::{Lease, PACE, Pace, STREAMS_MAX, Session, Signals, open};
+use super::session::{Lease, PACE, Pace, STREAMS_MAX, Session, Signals, Trust, open};
 
 /// Most sessions per worker and endpoint, those being opened included. Where all are full, requests wait for a stream as long as they
 /// would for a connection.
@@ -98,10 +98,11 @@ enum Step {
 /// Why no session could be opened; [`io::ErrorKind::TimedOut`]: not in time; [`io::ErrorKind::QuotaExceeded`]: as many wait as may.
 pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bool), Rc<io::Error>> {
     let (mut opened, mut place, mut room) = (false, None, None);
-    let mut waits = Waits { began: clock::now(), slot: None };
+    let came = clock::now();
+    let mut waits = Waits { began: came, slot: None };
     loop {
         // Whoever waits is told of every change from here on, and nothing changes between the look and the wait.
-        let (step, signals) = worker.sessions().step(worker, wanted, &mut room, clock::now());
+        let (step, signals) = worker.sessions().step(worker, wanted, &mut room, (came, clock::now()));
         match step {
             Step::Leased(lease) => {
                 waits.over(wanted);
@@ -249,13 +250,13 @@ impl Sessions {
         worker: &Rc<Worker>,
         wanted: Wanted<'_>,
         room: &mut Option<Connection>,
-        now: Instant,
+        (came, now): (Instant, Instant),
     ) -> (Step, Rc<Signals>) {
         let pace = self.pace;
         let endpoint = self.endpoint(wanted.endpoint.slot);
         endpoint.sessions.retain(|session| is_usable(session, now));
         let signals = Rc::clone(&endpoint.signals);
-        let step = endpoint.step(worker, wanted, room, now, pace);
+        let step = endpoint.step(worker, wanted, room, |session| session.trust(came, now, pace));
         if matches!(step, Step::NoRoom) {
             // What is closed is free once its last frames are written.
             self.close_idle(&wanted.endpoint.pool, 1);
@@ -354,15 +355,16 @@ impl Endpoint {
         worker: &Rc<Worker>,
         wanted: Wanted<'_>,
         room: &mut Option<Connection>,
-        now: Instant,
-        pace: Pace,
+        trust: impl Fn(&Session) -> Trust,
     ) -> Step {
-        let fitting = |session: &&Rc<Session>| session.dial_tag == wanted.dial_tag;
-        if let Some(session) = self.sessions.iter().filter(fitting).find(|session| session.has_room()) {
-            if session.is_doubtful(now, pace) {
-                return Step::Check(Rc::clone(session));
+        let fits = |session: &Rc<Session>| session.dial_tag == wanted.dial_tag && session.has_room();
+        while let Some(at) = self.sessions.iter().position(fits) {
+            let session = &self.sessions[at];
+            match trust(session) {
+                Trust::Sound => return Step::Leased(session.lease(worker, wanted.service.upstream.keepalive_idle)),
+                Trust::Doubtful => return Step::Check(Rc::clone(session)),
+                Trust::Lost => drop(self.sessions.remove(at)),
             }
-            return Step::Leased(session.lease(worker, wanted.service.upstream.keepalive_idle));
         }
         self.dial(wanted, room)
     }
