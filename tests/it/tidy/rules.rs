@@ -151,9 +151,11 @@ pub(super) fn ignored_tests(source: &Source) -> Vec<String> {
     found
 }
 
-/// Tests await events. Only `harness/wait.rs` lets time pass, and only the scripted peers of the harness may ask it to.
+/// Tests await events. Only `harness/wait.rs` lets time pass, and only the scripted peers of the harness may ask it to. Of the sources these
+/// are the files of tests; unit tests within a file are not told from the rest of it.
 pub(super) fn sleeping_tests(source: &Source) -> Vec<String> {
-    if source.path == "tests/it/harness/wait.rs" {
+    let of_tests = source.path.starts_with("tests/") || source.path.split(['/', '.']).any(|part| part == "tests");
+    if !of_tests || source.path == "tests/it/harness/wait.rs" {
         return Vec::new();
     }
     let harness = source.path.starts_with("tests/it/harness/");
