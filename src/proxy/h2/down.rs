@@ -29,6 +29,7 @@ use crate::proxy::worker::Worker;
 
 use super::body::{Bounds, Inbound, SEND_BUFFER_MAX};
 use super::io::{Gathered, Io, gather};
+use super::limits::small_frames_max;
 
 use self::head::read_request;
 use self::stream::Stream;
@@ -108,6 +109,7 @@ fn builder(h2: &Http2) -> server::Builder {
         .max_concurrent_streams(h2.max_streams)
         .initial_window_size(h2.stream_window)
         .initial_connection_window_size(h2.connection_window)
+        .data_frame_budget(small_frames_max(h2.stream_window, h2.connection_window))
         .max_header_list_size(h2.max_header_list)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)

@@ -15,6 +15,7 @@ use crate::net::socket::keep_alive;
 use crate::proxy::h1::head::RESPONSE_HEAD_MAX;
 use crate::proxy::h2::body::SEND_BUFFER_MAX;
 use crate::proxy::h2::io::gather;
+use crate::proxy::h2::limits::small_frames_max;
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
@@ -144,6 +145,7 @@ fn builder() -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(SESSION_WINDOW)
         .max_frame_size(FRAME_MAX)
+        .data_frame_budget(small_frames_max(STREAM_WINDOW, SESSION_WINDOW))
         .max_header_list_size(u32::try_from(RESPONSE_HEAD_MAX).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_MAX);
     builder
