@@ -26,9 +26,9 @@ use super::keeper::{Keeper, State, Watched};
 /// Most streams at once on one session, whatever more its peer allows.
 pub const STREAMS_MAX: usize = 100;
 /// Receive window of one stream, in bytes: most that waits for a slow client.
-pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// Receive window of a session, in bytes: so many streams' clients can be slow at once without holding the others up.
-pub const SESSION_WINDOW: u32 = 16 * STREAM_WINDOW;
+pub const STREAM_WINDOW: u32 = 128 * 1024;
+/// Receive window of a session, in bytes: that of all its streams together, so that however many clients are slow the others go on.
+pub const SESSION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
 /// Largest frame payload taken, in bytes.
 const FRAME_MAX: u32 = 16 * 1024;
 /// What the stream limit reads before the peer's first SETTINGS came.
