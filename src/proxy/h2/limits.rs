@@ -1,5 +1,11 @@
 //! Limits of the `h2` crate that are there for every connection, and how they are made to come after ours.
 
+use std::time::Duration;
+
+/// Streams reset here that are remembered at once, so that late frames are no mistakes, are so many times the streams there may be at once.
+pub const RESET_FACTOR: usize = 4;
+/// How long they are remembered: what was under way to them may have waited behind much else.
+pub const RESET_REMEMBERED: Duration = Duration::from_secs(3);
 /// Payload below which the crate counts a DATA frame as small: what a frame that waits costs besides, in bytes.
 const SMALL: usize = 256;
 /// Largest stream window that frames of a single byte may fill, in bytes: that costs 64 MiB.
