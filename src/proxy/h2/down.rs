@@ -29,7 +29,7 @@ use crate::proxy::worker::Worker;
 
 use super::body::{Bounds, Inbound, SEND_BUFFER_MAX};
 use super::io::{Gathered, Io, gather};
-use super::limits::{RESET_FACTOR, RESET_REMEMBERED, small_frames_max};
+use super::limits::{HEADER_LIST_FACTOR, RESET_FACTOR, RESET_REMEMBERED, small_frames_max};
 
 use self::head::read_request;
 use self::stream::Stream;
@@ -108,7 +108,7 @@ fn builder(h2: &Http2) -> server::Builder {
         .initial_window_size(h2.stream_window)
         .initial_connection_window_size(h2.connection_window)
         .data_frame_budget(small_frames_max(h2.stream_window, h2.connection_window))
-        .max_header_list_size(h2.max_header_list)
+        .max_header_list_size(HEADER_LIST_FACTOR * h2.max_header_list)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .max_concurrent_reset_streams(RESET_FACTOR * h2.max_streams as usize)
         .reset_stream_duration(RESET_REMEMBERED)
@@ -175,6 +175,7 @@ impl Driver {
         let bounds = Bounds {
             payload: self.limits.max_body,
             fields: self.head_limits.max_fields,
+            size: self.head_limits.max_head,
             underscores: self.head_limits.underscores,
         };
         let inbound = Inbound::new(request.into_body(), head.body, bounds);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// The crate's limit of a header list is so many times ours: what is over its own it drops, and of trailers says nothing.
+pub const HEADER_LIST_FACTOR: u32 = 4;
 /// Streams reset here that are remembered at once, so that late frames are no mistakes, are so many times the streams there may be at once.
 pub const RESET_FACTOR: usize = 4;
 /// How long they are remembered: what was under way to them may have waited behind much else.

@@ -20,7 +20,7 @@ use crate::config::settings::Underscores;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::edits::RequestEdits;
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
-use crate::proxy::h1::head::RESPONSE_FIELDS_MAX;
+use crate::proxy::h1::head::{RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX};
 use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead, Trailers};
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
@@ -29,7 +29,8 @@ use self::session::Lease;
 use super::body::{Bounds, Inbound, Outbound};
 
 /// Bounds of the body of a response.
-const BODY: Bounds = Bounds { payload: None, fields: RESPONSE_FIELDS_MAX, underscores: Underscores::Keep };
+const BODY: Bounds =
+    Bounds { payload: None, fields: RESPONSE_FIELDS_MAX, size: RESPONSE_HEAD_MAX, underscores: Underscores::Keep };
 
 /// One attempt.
 pub struct H2Upstream {

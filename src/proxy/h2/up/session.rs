@@ -15,7 +15,7 @@ use crate::net::socket::keep_alive;
 use crate::proxy::h1::head::RESPONSE_HEAD_MAX;
 use crate::proxy::h2::body::SEND_BUFFER_MAX;
 use crate::proxy::h2::io::gather;
-use crate::proxy::h2::limits::{RESET_FACTOR, RESET_REMEMBERED, small_frames_max};
+use crate::proxy::h2::limits::{HEADER_LIST_FACTOR, RESET_FACTOR, RESET_REMEMBERED, small_frames_max};
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
@@ -146,7 +146,7 @@ fn builder() -> Builder {
         .initial_connection_window_size(SESSION_WINDOW)
         .max_frame_size(FRAME_MAX)
         .data_frame_budget(small_frames_max(STREAM_WINDOW, SESSION_WINDOW))
-        .max_header_list_size(u32::try_from(RESPONSE_HEAD_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(HEADER_LIST_FACTOR * RESPONSE_HEAD_MAX as u32)
         .max_concurrent_reset_streams(RESET_FACTOR * STREAMS_MAX)
         .reset_stream_duration(RESET_REMEMBERED)
         .max_local_error_reset_streams(None)
