@@ -244,10 +244,19 @@ pub(super) fn fault(error: h2::Error) -> Fault {
     if error.is_reset() && error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) {
         return Fault::Malformed("a body that does not fit its head");
     }
+    if is_our_limit(&error) {
+        return Fault::Limit;
+    }
     if error.is_reset() || error.is_go_away() {
         return Fault::Closed;
     }
     Fault::Io(io::Error::other(error))
+}
+
+/// Whether the connection was ended by the crate, over a limit of its own: that of empty DATA frames is reached by what is allowed, and no
+/// stream on the connection is more to blame than any other.
+pub(super) fn is_our_limit(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
 }
 
 /// All trailer fields, in order.

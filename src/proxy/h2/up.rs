@@ -26,7 +26,7 @@ use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 
 use self::session::Lease;
-use super::body::{Bounds, Inbound, Outbound};
+use super::body::{Bounds, Inbound, Outbound, is_our_limit};
 
 /// Bounds of the body of a response.
 const BODY: Bounds =
@@ -97,6 +97,9 @@ fn head_fault(error: &h2::Error) -> HeadFault {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     if error.is_remote() && (refused || error.is_go_away()) {
         return HeadFault::Refused;
+    }
+    if is_our_limit(error) {
+        return HeadFault::Limit;
     }
     if error.is_library() {
         return HeadFault::Malformed("frames or fields that are not HTTP/2");
