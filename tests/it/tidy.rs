@@ -162,6 +162,7 @@ fn the_rules_on_names_tests_and_notes_see_breaches() {
     for text in [
         "fn f() { thread::sleep(d); }",
         "async fn f() { tokio::time::sleep(d).await; }",
+        "async fn f() { time::interval(d).tick().await; }",
         "use tokio::time::{sleep, Instant};",
         "fn f() { wait::pause(d); }",
     ] {
