@@ -6,11 +6,9 @@ use crate::harness::config::Config;
 use crate::harness::h2::{Exchange, H2Client, request};
 use crate::harness::h2_raw::{DATA, END_HEADERS, END_STREAM, End, HEADERS, RawH2, block};
 use crate::harness::proxy::Proxy;
-use crate::harness::upstream::Behaviour;
 use crate::harness::upstream::frames::{self, FrameServer, WINDOW_UPDATE};
+use crate::harness::upstream::{Behaviour, Upstream};
 use crate::harness::wait::within;
-
-use super::pair;
 
 /// Receive window of a stream, in bytes.
 const WINDOW: usize = 64 * 1024;
@@ -82,7 +80,9 @@ async fn small_frames_nobody_reads_end_no_connection() {
 /// A client learns of a refusal a while after it was made: what it sent meanwhile is no mistake of its own.
 #[tokio::test]
 async fn late_frames_of_refused_uploads_end_no_connection() {
-    let (_upstream, proxy) = pair(Behaviour::version("v1")).await;
+    let upstream = Upstream::start(Behaviour::version("v1")).await;
+    let strict = "h2 = { max_error_resets = 10 }";
+    let proxy = Proxy::start(|c| c.web(&[&upstream.address()], &[]).limits(strict)).await;
     let mut client = RawH2::connect(&proxy.address()).await;
     let head = |path: &'static [u8]| {
         block(&[(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", path)])
@@ -95,9 +95,7 @@ async fn late_frames_of_refused_uploads_end_no_connection() {
         assert!(matches!(client.end(stream).await, End::Response(400, _)));
     }
     for &stream in &streams {
-        for _ in 0..8 {
-            client.frame(DATA, 0, stream, b"late").await;
-        }
+        client.frame(DATA, 0, stream, b"late").await;
     }
     client.frame(HEADERS, END_HEADERS | END_STREAM, 201, &head(b"/")).await;
     assert_eq!(client.end(201).await, End::Response(200, b"v1".to_vec()));
