@@ -263,3 +263,17 @@ fn a_reset_is_seen_as_one() {
     nodelay(&one).unwrap();
     reset_on_close(&one).unwrap();
 }
+
+#[test]
+fn the_kernel_looks_after_peers_that_are_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    keep_alive(&stream).unwrap();
+    let socket = SockRef::from(&stream);
+    assert_eq!((socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()), (true, PROBE_AFTER));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
+    // The kernel gives up by time before it does by count.
+    assert!(PROBE_AFTER + PROBE_INTERVAL * PROBES_MAX > GONE_AFTER);
+    let (unix, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    keep_alive(&unix).unwrap();
+}

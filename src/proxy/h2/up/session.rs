@@ -24,11 +24,12 @@ use crate::state::pool::Connection as Connected;
 use super::keeper::{Keeper, State, Watched};
 
 /// Most streams at once on one session, whatever more its peer allows.
-pub const STREAMS_MAX: usize = 100;
+pub const STREAMS_MAX: usize = STREAMS as usize;
+const STREAMS: u32 = 100;
 /// Receive window of one stream, in bytes: most that waits for a slow client.
 pub const STREAM_WINDOW: u32 = 128 * 1024;
 /// Receive window of a session, in bytes: that of all its streams together, so that however many clients are slow the others go on.
-pub const SESSION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
+pub const SESSION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// Largest frame payload taken, in bytes.
 const FRAME_MAX: u32 = 16 * 1024;
 /// What the stream limit reads before the peer's first SETTINGS came.
@@ -146,7 +147,7 @@ fn builder() -> Builder {
         .initial_connection_window_size(SESSION_WINDOW)
         .max_frame_size(FRAME_MAX)
         .data_frame_budget(small_frames_max(STREAM_WINDOW, SESSION_WINDOW))
-        .max_header_list_size(HEADER_LIST_FACTOR * RESPONSE_HEAD_MAX as u32)
+        .max_header_list_size(u32::try_from(RESPONSE_HEAD_MAX).unwrap_or(u32::MAX).saturating_mul(HEADER_LIST_FACTOR))
         .max_concurrent_reset_streams(RESET_FACTOR * STREAMS_MAX)
         .reset_stream_duration(RESET_REMEMBERED)
         .max_local_error_reset_streams(None)
