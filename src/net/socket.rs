@@ -109,38 +109,15 @@ pub fn raise_open_files() -> (u64, u64) {
     (before, if raised.is_ok() { limit.maximum.unwrap_or(u64::MAX) } else { before })
 }
 
-/// Sends small writes at once (`TCP_NODELAY`). Does nothing on a unix socket.
-///
-/// # Errors
-/// The system's, for a connection that is gone.
-pub fn nodelay(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
-}
-
-/// Has the kernel find out that a TCP peer is gone ([`PROBE_AFTER`], [`GONE_AFTER`]: `SO_KEEPALIVE` and `TCP_USER_TIMEOUT`, tcp(7)). Does
-/// nothing on a unix socket.
+/// Has the kernel find out that a TCP peer is gone ([`PROBE_AFTER`], [`GONE_AFTER`]: `SO_KEEPALIVE` and `TCP_USER_TIMEOUT`, tcp(7)).
 ///
 /// # Errors
 /// The system's, for a connection that is gone.
 pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX {
-        return Ok(());
-    }
     let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES_MAX);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(GONE_AFTER))
-}
-
-/// Makes closing a TCP connection a reset (`SO_LINGER` 0): the only way to tell an HTTP/1.0 client that a body whose end is the end of the
-/// connection was cut off. What is not sent yet is lost. Does nothing on a unix socket.
-///
-/// # Errors
-/// The system's, for a connection that is gone.
-pub fn reset_on_close(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_linger(Some(Duration::ZERO)) }
 }
 
 fn bind_tcp(address: SocketAddr, exclusive: bool, count: usize) -> io::Result<Bound> {
@@ -168,6 +145,8 @@ fn listen_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // What is accepted inherits it (Linux), which saves a system call per connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     if shared {
         socket.listen(BACKLOG)?;
