@@ -262,3 +262,15 @@ fn what_is_accepted_sends_small_writes_at_once() {
     let (server, _) = std::iter::repeat_with(accept).flatten().next().unwrap();
     assert!(server.nodelay().unwrap());
 }
+
+#[test]
+fn the_kernel_looks_after_peers_that_are_gone() {
+    let bound = bind_all(&tcp((Ipv4Addr::LOCALHOST, 0), true), 1).unwrap();
+    let stream = TcpStream::connect(address(&bound)).unwrap();
+    keep_alive(&stream).unwrap();
+    let socket = SockRef::from(&stream);
+    assert_eq!((socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()), (true, PROBE_AFTER));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
+    // The kernel gives up by time before it does by count.
+    assert!(PROBE_AFTER + PROBE_INTERVAL * PROBES_MAX > GONE_AFTER);
+}

@@ -83,6 +83,8 @@ pub(super) fn fault_of(failure: Failure) -> Option<Fault> {
         Failure::Closed { .. } | Failure::Refused | Failure::Reset => Some(Fault::Reset),
         Failure::BadResponse => Some(Fault::Malformed),
         Failure::HeadTimeout => Some(Fault::HeadTimeout),
-        Failure::Drained | Failure::Withdrawn | Failure::OutOfResources | Failure::Full(_) => None,
+        Failure::SessionLimit | Failure::Drained | Failure::Withdrawn | Failure::OutOfResources | Failure::Full(_) => {
+            None
+        }
     }
 }

@@ -167,7 +167,7 @@ impl Drive<'_, '_> {
         match fault {
             Fault::Malformed(cause) => Outcome::BadBody(Reply::refused(400, cause)),
             Fault::TooLarge => Outcome::BadBody(Reply::of(Termination::BodyTooLarge)),
-            Fault::Closed | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
+            Fault::Closed | Fault::Limit | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
         }
     }
 
@@ -187,6 +187,7 @@ impl Drive<'_, '_> {
             let failure = match std::task::ready!(up.poll_head(cx)) {
                 Err(HeadFault::Refused) => Failure::Refused,
                 Err(HeadFault::Reset) => Failure::Reset,
+                Err(HeadFault::Limit) => Failure::SessionLimit,
                 Err(HeadFault::Unsendable) => {
                     let reply = Reply::refused(414, "the target is too long for the protocol of the upstream");
                     return over(Outcome::BadBody(reply));
@@ -254,6 +255,7 @@ impl Drive<'_, '_> {
         let Some(pump) = &mut self.download else { return Poll::Pending };
         let turn = match pump.turn(cx, up, down, &mut |_| ()) {
             Ok(turn) => turn,
+            Err(Broken::Source(Fault::Limit)) => return over(Outcome::Cut(Termination::SessionLimit)),
             Err(Broken::Source(_)) => return over(Outcome::Cut(Termination::UpstreamTruncated)),
             Err(Broken::Sink(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
         };

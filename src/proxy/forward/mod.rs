@@ -83,6 +83,8 @@ pub enum HeadFault {
     Refused,
     /// The upstream gave this one request up.
     Reset,
+    /// The connection was ended here, over a limit that whatever was on it had reached.
+    Limit,
     /// The upstream's protocol has no way to say this request.
     Unsendable,
 }

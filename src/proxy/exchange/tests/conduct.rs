@@ -37,6 +37,7 @@ fn failures_are_the_endpoints_and_what_clients_do_is_not() {
         (Failure::HeadTimeout, Some(Fault::HeadTimeout)),
         (Failure::Drained, None),
         (Failure::OutOfResources, None),
+        (Failure::SessionLimit, None),
     ] {
         let mut world = on_stable(1);
         let (mut exchange, _) = world.sent_off(&get(""));

@@ -47,6 +47,7 @@ fn failures_are_retried_by_this_table() {
         (Failure::BadResponse, Some(reset), true, false),
         (Failure::HeadTimeout, Some(timeout), true, false),
         (Failure::Drained, None, false, false),
+        (Failure::SessionLimit, Some(reset), true, false),
         (Failure::OutOfResources, None, false, false),
         (Failure::Full(Limit::Connections), None, false, false),
         (Failure::Full(Limit::Pending), None, false, false),
