@@ -22,7 +22,7 @@ use crate::core::endpoint::Question;
 use crate::core::resolve::{Addresses, Found, Heard, Target, used};
 
 /// Questions on their way to servers at the same time; more wait for their turn.
-pub const QUERIES_MAX: usize = 32;
+pub const QUERIES_MAX: usize = 128;
 /// How often one server is asked the same, at most.
 const ATTEMPTS_MAX: usize = 2;
 /// Longest wait for a name, in waits for one server: several servers and search domains share it.
