@@ -230,6 +230,11 @@ impl<F: FnOnce()> Prober<F> {
                 Role::Liveness => Probe::Liveness,
                 Role::Deep => Probe::Deep,
             };
+            if !target.probing.asks(probe) {
+                let at = now + target.asker.health.pace.fast_interval;
+                self.queue.push(Reverse(Due { at, number, role }));
+                continue;
+            }
             let (asker, address) = (Arc::clone(&target.asker), target.live.key.address.clone());
             let task = self.running.spawn(async move { asker.ask(&address, probe).await });
             self.under_way.insert(task.id(), Asked { number, role, probe });
