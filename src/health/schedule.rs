@@ -20,9 +20,6 @@ use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::EndpointLive;
 
-/// Longest time the first round of probes may keep the process from being ready.
-const FIRST_ROUND_MAX: Duration = Duration::from_secs(5);
-
 /// Asks all endpoints.
 pub(super) struct Prober<F> {
     control: ControlHandle,
@@ -84,8 +81,8 @@ struct Asked {
 // === impl Prober ===
 
 impl<F: FnOnce()> Prober<F> {
-    pub(super) fn new(control: ControlHandle, over: F) -> Self {
-        let until = clock::now() + FIRST_ROUND_MAX;
+    /// Calls `over` once all there are were asked, at `until` at the latest.
+    pub(super) fn new(control: ControlHandle, until: Instant, over: F) -> Self {
         let mut prober = Self {
             published: control.published(),
             control,

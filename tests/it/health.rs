@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate::clock;
 
 use crate::harness::config::Config;
+use crate::harness::dns::{Dns, Mood};
 use crate::harness::files::TempDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::tls::Authority;
@@ -358,4 +359,26 @@ async fn readyz_is_503_while_the_first_round_lasts() {
     let answer = proxy.admin.get("/readyz").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     quiet(Duration::from_millis(300), "nothing is known yet", proxy.admin.until_health(&app.address(), "ready")).await;
+}
+
+/// Names take up to a second and probes up to five, but together they take no longer either.
+#[tokio::test]
+async fn names_and_probes_share_the_time_until_readyz() {
+    let dns = Dns::start().await;
+    dns.mood(Mood::Silent);
+    let (app, probed) = (Upstream::start(Behaviour::version("v1")).await, Upstream::start(Behaviour::hang()).await);
+    let build = |c: Config| {
+        let named = c.web(&[&app.address(), "nobody.internal:1"], &[]).set("runtime.dns", &dns.lines());
+        let slow = "path = \"/ready\"\ntimeout = \"30s\"";
+        quick(named, &probed, slow).set("runtime.dns", "timeout = \"5s\"")
+    };
+    let proxy = Proxy::start(build).await;
+    let status = proxy.admin.status().await;
+    let at = |what: &str| {
+        let events = status["events"].as_array().expect("events");
+        let found = events.iter().find(|event| event["what"] == what).unwrap_or_else(|| panic!("{what}: {status}"));
+        found["at_ms"].as_u64().expect("a time")
+    };
+    let took = at("first_probes") - at("start");
+    assert!((4_500..5_800).contains(&took), "{took} ms");
 }
