@@ -6,6 +6,7 @@
 mod ask;
 mod grpc;
 mod schedule;
+mod share;
 
 use std::time::{Duration, Instant};
 
