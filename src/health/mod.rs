@@ -5,6 +5,7 @@
 
 mod ask;
 mod grpc;
+mod http2;
 mod schedule;
 mod share;
 

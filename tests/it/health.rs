@@ -2,6 +2,7 @@
 
 mod crowd;
 mod grpc;
+mod http2;
 mod replaced;
 
 use std::time::Duration;
