@@ -69,6 +69,32 @@ async fn a_drained_endpoint_gets_nothing_new_and_comes_back() {
     assert_eq!(told["detail"], format!("v1 {}: repaired", upstreams[0].address()));
 }
 
+/// The command is about a place, so a release there does not undo it, and the answer of the reload says so.
+#[tokio::test]
+async fn a_release_at_the_same_place_does_not_undo_a_drain() {
+    let upstreams = pair(v1).await;
+    let proxy = Proxy::start(|c| pool(c, &upstreams, "balance = \"round_robin\"")).await;
+    proxy.ask(GET).await;
+    proxy.ask(GET).await;
+    let since = drain(&proxy, &upstreams[0]).await["since_ms"].clone();
+    let arrived = upstreams[0].arrived();
+    let addresses = [upstreams[0].address(), upstreams[1].address()];
+    let release = proxy.base.clone().route("service = \"web\"").set("services.web.upstream", "balance = \"round_robin\"");
+    let file = release.pools("web", ("v2", &[&addresses[0], &addresses[1]]), ("v3", &[]));
+    let answer = proxy.reload(&file.text()).await;
+    let told = format!("services.web: {} stays drained, as version v2", addresses[0]);
+    let status = proxy.admin.status().await["events"].to_string();
+    assert!(answer.text().contains(&told) || status.contains(&told), "{}", answer.text());
+    proxy.admin.until_health(&addresses[0], "ready").await;
+    proxy.admin.until_health(&addresses[1], "ready").await;
+    Load::run(&proxy.address(), &Plan::of(4, 100)).await.assert_clean();
+    assert_eq!(upstreams[0].arrived(), arrived);
+    assert_eq!(proxy.admin.endpoint(&addresses[0]).await["drained_since_ms"], since);
+    verb(&proxy, &addresses[0], "undrain", "{}").await;
+    Load::run(&proxy.address(), &Plan::of(4, 20)).await.assert_clean();
+    assert!(upstreams[0].arrived() > arrived);
+}
+
 #[tokio::test]
 async fn what_is_in_flight_finishes_within_the_drain_timeout() {
     let (behaviour, feed) = Behaviour::sse();
