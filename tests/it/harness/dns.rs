@@ -52,7 +52,8 @@ impl Dns {
     pub(crate) async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let address = socket.local_addr().expect("a bound socket");
-        let zone = Zone { mood: Mood::Normal, records: BTreeMap::new(), asked: BTreeMap::new(), silent: BTreeSet::new() };
+        let zone =
+            Zone { mood: Mood::Normal, records: BTreeMap::new(), asked: BTreeMap::new(), silent: BTreeSet::new() };
         let zone = Arc::new(Mutex::new(zone));
         let serving = tokio::spawn(serve(socket, Arc::clone(&zone)));
         Self { address, zone, serving }
