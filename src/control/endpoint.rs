@@ -1,4 +1,4 @@
-//! Draining one endpoint by hand: it gets no new attempts, what is in flight finishes.
+//! Draining one endpoint by hand: it gets no new attempts; what is in flight may finish within the drain timeout.
 
 use std::collections::HashMap;
 use std::sync::Arc;
