@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::core::balance::{Balance, Draw, FULL_SHARE, Members, Shares, pick, share};
 use crate::core::id::Variant;
 use crate::core::weight::Weight;
+use crate::proxy::respond::Unusable;
 use crate::state::conduct::Admission;
 use crate::state::layout::Layout;
 use crate::state::live::{EndpointLive, ServiceLive};
@@ -90,6 +91,18 @@ fn let_in(pool: &[Arc<EndpointLive>], index: usize) -> Option<(usize, Admission)
 /// Whether nobody of a pool can be used; stable may still be in panic.
 pub(super) fn is_out(live: &ServiceLive, variant: Variant) -> bool {
     !live.pool(variant).iter().any(|endpoint| endpoint.is_usable())
+}
+
+/// Why nobody of a pool can be used, if that is so.
+pub(super) fn why_out(live: &ServiceLive, variant: Variant) -> Unusable {
+    let why = |endpoint: &Arc<EndpointLive>| match (endpoint.conduct.is_drained(), endpoint.is_ready()) {
+        (true, _) => Unusable::Drained,
+        (false, false) => Unusable::Probes,
+        (false, true) => Unusable::Ejected,
+    };
+    let mut all = live.pool(variant).iter().map(why);
+    let first = all.next().unwrap_or(Unusable::Probes);
+    if all.all(|other| other == first) { first } else { Unusable::Several }
 }
 
 // === impl Seen ===
