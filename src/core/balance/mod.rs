@@ -80,11 +80,11 @@ pub fn pick(balance: Balance, pool: &impl Members, draw: &Draw<'_>) -> Option<us
     match (count, balance) {
         (0, _) => None,
         (1, _) => pool.is_eligible(0).then_some(0),
-        (_, Balance::RoundRobin) => next_eligible(pool, turn(pool, draw.cursor)),
-        (_, Balance::Random) => next_eligible(pool, drawn(pool, &mut bits)),
+        (_, Balance::RoundRobin) => in_turn(pool, draw.cursor),
+        (_, Balance::Random) => any(pool, &mut bits),
         (_, Balance::RingHash) => match draw.hashed {
             Some((hash, ring)) => hashed(pool, hash, ring),
-            None => next_eligible(pool, drawn(pool, &mut bits)),
+            None => any(pool, &mut bits),
         },
         (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_, load| load),
         (_, Balance::PeakEwma) => {
@@ -107,7 +107,7 @@ pub fn share(weight: u32, age: std::time::Duration, slow_start: std::time::Durat
 /// Two different endpoints are drawn by their shares, so that two are always compared; the one with the smaller cost for its load per
 /// share wins, the first if both cost the same: where nobody is busy the shares of the draw remain.
 fn better_of_two(pool: &impl Members, bits: &mut Bits, cost: impl Fn(usize, f64) -> f64) -> Option<usize> {
-    let first = next_eligible(pool, drawn(pool, bits))?;
+    let first = any(pool, bits)?;
     let second = another(pool, first, bits);
     let cost = |i: usize| {
         let load = f64::from(pool.load(i));
@@ -130,8 +130,15 @@ fn another(pool: &impl Members, first: usize, bits: &mut Bits) -> usize {
             }
         }
     }
-    let second = (first + 1 + scale(bits.next(), count - 1)) % count;
-    (second..count).chain(0..second).find(|&i| i != first && pool.is_eligible(i)).unwrap_or(first)
+    for _ in 0..DRAWS_MAX {
+        let second = (first + 1 + scale(bits.next(), count - 1)) % count;
+        if pool.is_eligible(second) {
+            return second;
+        }
+    }
+    let others = || (0..count).filter(|&i| i != first && pool.is_eligible(i));
+    let place = scale(bits.next(), others().count());
+    others().nth(place).unwrap_or(first)
 }
 
 /// Draws an endpoint, each as often as its share says.
@@ -179,8 +186,27 @@ fn hashed(pool: &impl Members, hash: u64, ring: &Ring) -> Option<usize> {
     ring.walk(hash).find(|&i| bounded(i)).or_else(|| ring.walk(hash).find(|&i| eligible(i)))
 }
 
-fn next_eligible(pool: &impl Members, from: usize) -> Option<usize> {
-    (from..pool.count()).chain(0..from).find(|&i| pool.is_eligible(i))
+/// The one whose turn it is; the turns of those that are out go around all others alike.
+fn in_turn(pool: &impl Members, cursor: u64) -> Option<usize> {
+    let endpoint = turn(pool, cursor);
+    if pool.is_eligible(endpoint) {
+        return Some(endpoint);
+    }
+    let round = cursor / pool.count() as u64;
+    eligible_at(pool, |count| usize::try_from((round + endpoint as u64) % count as u64).unwrap_or(0))
+}
+
+/// An eligible one drawn at random; if many draws in a row hit endpoints that are out, one drawn from the rest.
+fn any(pool: &impl Members, bits: &mut Bits) -> Option<usize> {
+    let found = (0..DRAWS_MAX).map(|_| drawn(pool, bits)).find(|&i| pool.is_eligible(i));
+    found.or_else(|| eligible_at(pool, |count| scale(bits.next(), count)))
+}
+
+/// The eligible endpoint at the place `place` says for so many of them.
+fn eligible_at(pool: &impl Members, place: impl FnOnce(usize) -> usize) -> Option<usize> {
+    let eligible = || (0..pool.count()).filter(|&i| pool.is_eligible(i));
+    let count = eligible().count();
+    (count > 0).then(|| place(count)).and_then(|place| eligible().nth(place).or_else(|| eligible().next()))
 }
 
 /// Maps 32 uniform bits to `0..count`.

@@ -67,10 +67,26 @@ fn near(hits: &[u64], wanted: &[u64]) {
 }
 
 #[test]
-fn round_robin_visits_all_in_turn_and_skips_the_ineligible() {
-    let pool = Pool { out: vec![1], ..pool(3) };
-    let turn = |cursor| pick(Balance::RoundRobin, &pool, &draw(0, cursor));
-    assert_eq!([turn(0), turn(1), turn(2), turn(3)], [Some(0), Some(2), Some(2), Some(0)]);
+fn round_robin_visits_all_in_turn() {
+    let turn = |cursor| pick(Balance::RoundRobin, &pool(3), &draw(0, cursor));
+    assert_eq!([turn(0), turn(1), turn(2), turn(3)], [Some(0), Some(1), Some(2), Some(0)]);
+}
+
+/// Each of these ways, and a ring for requests without a key.
+const WAYS: [Balance; 5] =
+    [Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::RingHash, Balance::PeakEwma];
+
+#[test]
+fn the_share_of_neighbours_that_are_out_goes_to_all_others_alike() {
+    for (count, out) in [(10, 2..7), (10, 5..10), (10, 0..9), (3, 1..2), (4, 1..3), (100, 1..98)] {
+        let survivors = count - out.len();
+        let pool = Pool { out: out.clone().collect(), ..pool(count) };
+        for balance in WAYS {
+            let hits = hits(balance, &pool, 4_000 * survivors as u64);
+            let wanted: Vec<u64> = (0..count).map(|i| if out.contains(&i) { 0 } else { 4_000 }).collect();
+            near(&hits, &wanted);
+        }
+    }
 }
 
 #[test]
