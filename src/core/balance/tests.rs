@@ -12,7 +12,8 @@ struct Pool {
     count: usize,
     out: Vec<usize>,
     load: Vec<u32>,
-    shares: Vec<u32>,
+    weights: Option<Weights>,
+    growth: Vec<u32>,
     latency: Vec<f32>,
 }
 
@@ -26,25 +27,26 @@ impl Members for Pool {
     fn load(&self, endpoint: usize) -> u32 {
         self.load.get(endpoint).copied().unwrap_or(0)
     }
-    fn shares(&self) -> Option<&dyn Shares> {
-        (!self.shares.is_empty()).then_some(self)
+    fn total_load(&self) -> u64 {
+        self.load.iter().map(|&load| u64::from(load)).sum()
+    }
+    fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
+    }
+    fn growth(&self, endpoint: usize) -> u32 {
+        self.growth.get(endpoint).copied().unwrap_or(GROWN)
     }
     fn latency(&self, endpoint: usize) -> f32 {
         self.latency.get(endpoint).copied().unwrap_or(0.0)
     }
 }
 
-impl Shares for Pool {
-    fn of(&self, endpoint: usize) -> u32 {
-        self.shares[endpoint]
-    }
-    fn max(&self) -> u32 {
-        self.shares.iter().copied().max().unwrap_or(1)
-    }
-}
-
 fn pool(count: usize) -> Pool {
     Pool { count, ..Pool::default() }
+}
+
+fn weighted(weights: &[u32]) -> Pool {
+    Pool { weights: Weights::new(weights), ..pool(weights.len()) }
 }
 
 fn draw(random: u64, cursor: u64) -> Draw<'static> {
@@ -90,13 +92,116 @@ fn the_share_of_neighbours_that_are_out_goes_to_all_others_alike() {
 }
 
 #[test]
-fn shares_are_kept_by_every_way_of_choosing() {
-    let pool = Pool { shares: vec![1_000, 2_000, 7_000], ..pool(3) };
-    for balance in [Balance::RoundRobin, Balance::Random] {
-        near(&hits(balance, &pool, 10_000), &[1_000, 2_000, 7_000]);
+fn weights_are_kept_by_every_way_of_choosing_however_steep() {
+    let one_beside = |weight, others| [vec![weight], vec![1; others]].concat();
+    for weights in [vec![1, 2, 7], vec![3, 1], one_beside(100, 9), one_beside(100, 49), one_beside(10, 9)] {
+        let pool = weighted(&weights);
+        for balance in WAYS {
+            let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+            let wanted: Vec<u64> = weights.iter().map(|&weight| u64::from(weight) * 2_000).collect();
+            near(&hits(balance, &pool, total * 2_000), &wanted);
+        }
     }
+    let pool = weighted(&[1, 2, 7]);
     let turns: Vec<_> = (0..10).filter_map(|c| pick(Balance::RoundRobin, &pool, &draw(0, c))).collect();
     assert!(turns.windows(5).all(|run| run.iter().any(|&i| i != 2)), "{turns:?}");
+}
+
+#[test]
+fn weights_are_kept_among_those_that_are_left() {
+    for (weights, out, wanted) in [
+        (vec![100, 1, 2, 3, 4], vec![0], vec![0, 1_000, 2_000, 3_000, 4_000]),
+        (vec![1, 1, 1, 1, 6], vec![1, 2, 3], vec![1_000, 0, 0, 0, 6_000]),
+        (vec![5, 3, 2], vec![2], vec![5_000, 3_000, 0]),
+    ] {
+        let pool = Pool { out, ..weighted(&weights) };
+        for balance in WAYS {
+            near(&hits(balance, &pool, wanted.iter().sum()), &wanted);
+        }
+    }
+}
+
+#[test]
+fn one_that_still_grows_gets_as_much_as_it_has_grown() {
+    let grown = |growth: &[u32]| Pool { growth: growth.to_vec(), ..pool(growth.len()) };
+    let strong = Pool { growth: vec![250, 1_000, 1_000], ..weighted(&[8, 1, 1]) };
+    let with_one_out = Pool { out: vec![0], ..grown(&[1_000, 100, 1_000]) };
+    for (pool, wanted) in [
+        (grown(&[100, 1_000]), [1_000, 10_000, 0]),
+        (grown(&[100, 200]), [5_000, 10_000, 0]),
+        (grown(&[1_000, 500, 1_000]), [4_000, 2_000, 4_000]),
+        (strong, [4_000, 2_000, 2_000]),
+        (with_one_out, [0, 1_000, 10_000]),
+    ] {
+        for balance in WAYS {
+            near(&hits(balance, &pool, wanted.iter().sum()), &wanted);
+        }
+    }
+    let alike = grown(&[100; 4]);
+    let ring = ring(4);
+    let home =
+        |pool: &Pool, key| pick(Balance::RingHash, pool, &Draw { random: 0, cursor: 0, hashed: Some((key, &ring)) });
+    assert!(
+        (0..1_000).map(hash_of).all(|key| home(&alike, key) == home(&pool(4), key)),
+        "among equals all keys are home"
+    );
+}
+
+#[test]
+fn keys_come_to_one_that_grows_little_by_little_and_stay() {
+    let ring = ring(4);
+    let home = |pool: &Pool, key| {
+        let draw = Draw { random: key, cursor: key, hashed: Some((hash_of(key), &ring)) };
+        pick(Balance::RingHash, pool, &draw).expect("eligible")
+    };
+    let at_last: Vec<u64> = (0..20_000).filter(|&key| home(&pool(4), key) == 2).collect();
+    let mut before = Vec::new();
+    for growth in [100, 300, 700, 1_000] {
+        let pool = Pool { growth: vec![1_000, 1_000, growth, 1_000], ..pool(4) };
+        let come: Vec<u64> = at_last.iter().copied().filter(|&key| home(&pool, key) == 2).collect();
+        let wanted = at_last.len() as u64 * u64::from(growth) / 1_000;
+        near(&[come.len() as u64], &[wanted]);
+        assert!(before.iter().all(|key| come.contains(key)));
+        before = come;
+    }
+    assert!(
+        (0..20_000).filter(|key| !at_last.contains(key)).all(|key| {
+            home(&Pool { growth: vec![1_000, 1_000, 100, 1_000], ..pool(4) }, key) == home(&pool(4), key)
+        })
+    );
+}
+
+/// Requests end in the order in which they began; `busy` are in flight at any time.
+fn hits_under_load(balance: Balance, mut pool: Pool, busy: usize, times: u64) -> Vec<u64> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut under_way = std::collections::VecDeque::new();
+    let mut hits = vec![0; pool.count];
+    pool.load = vec![0; pool.count];
+    for cursor in 0..times {
+        let taken = pick(balance, &pool, &draw(rng.u64(..), cursor)).expect("eligible");
+        hits[taken] += 1;
+        pool.load[taken] += 1;
+        under_way.push_back(taken);
+        if under_way.len() > busy {
+            pool.load[under_way.pop_front().expect("some")] -= 1;
+        }
+    }
+    hits
+}
+
+#[test]
+fn shares_are_kept_under_load_too() {
+    for balance in [Balance::LeastRequest, Balance::PeakEwma] {
+        for busy in [1, 2, 4, 16, 200] {
+            let steep = hits_under_load(balance, weighted(&[&[100][..], &[1; 9]].concat()), busy, 20_000);
+            let part = steep[0] * 100 / 20_000;
+            assert!((80..=97).contains(&part), "{balance:?}, {busy} in flight: {steep:?}");
+            let young = Pool { growth: vec![100, 1_000], ..pool(2) };
+            let young = hits_under_load(balance, young, busy, 20_000);
+            let part = young[0] * 100 / 20_000;
+            assert!((5..=15).contains(&part), "{balance:?}, {busy} in flight: {young:?}");
+        }
+    }
 }
 
 #[test]
@@ -104,7 +209,7 @@ fn least_request_of_two_takes_the_less_loaded_for_its_share_whatever_the_draw() 
     for random in [0, u64::MAX, 1 << 63, 0x7fff_ffff_ffff_ffff] {
         let busy = Pool { load: vec![9, 1], ..pool(2) };
         assert_eq!(pick(Balance::LeastRequest, &busy, &draw(random, 0)), Some(1));
-        let strong = Pool { load: vec![9, 1], shares: vec![10_000, 1_000], ..pool(2) };
+        let strong = Pool { load: vec![9, 1], ..weighted(&[10, 1]) };
         assert_eq!(pick(Balance::LeastRequest, &strong, &draw(random, 0)), Some(0));
     }
 }
@@ -152,8 +257,7 @@ fn ring(count: usize) -> Ring {
 }
 
 fn hash_of(key: u64) -> u64 {
-    let mut bits = Bits(key);
-    u64::from(bits.next()) << 32 | u64::from(bits.next())
+    Bits(key).next()
 }
 
 #[test]
@@ -205,21 +309,21 @@ fn rings_are_the_same_whatever_the_order_and_bounded_whatever_the_weights() {
 #[test]
 fn slow_start_grows_from_a_tenth_to_the_full_share() {
     let second = Duration::from_secs(1);
-    let at = |age: u32| share(2, age * second, 10 * second);
-    assert_eq!([at(0), at(5), at(10), at(99)], [200, 1_000, 2_000, 2_000]);
-    assert_eq!(share(1, Duration::ZERO, Duration::ZERO), 1_000);
+    let at = |age: u32| growth(age * second, 10 * second);
+    assert_eq!([at(0), at(1), at(5), at(10), at(99)], [100, 100, 500, 1_000, 1_000]);
+    assert_eq!(growth(Duration::ZERO, Duration::ZERO), 1_000);
 }
 
 proptest! {
     #[test]
-    fn whatever_is_picked_is_eligible(count in 0_usize..9, mask: u16, cursor: u64, random: u64, way in 0_usize..5, shares: bool) {
-        let way = [Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::RingHash, Balance::PeakEwma][way];
+    fn whatever_is_picked_is_eligible(count in 0_usize..9, mask: u16, cursor: u64, random: u64, way in 0_usize..5, uneven: bool, keyed: bool) {
         let out: Vec<usize> = (0..count).filter(|i| mask >> i & 1 == 0).collect();
-        let shares = if shares { (0..count).map(|i| 100 * (u32::try_from(i).expect("small") + 1)).collect() } else { Vec::new() };
-        let pool = Pool { out: out.clone(), shares, ..pool(count) };
+        let weights: Vec<u32> = (1..=100).step_by(11).take(count).collect();
+        let growth = if uneven { vec![100, 1_000, 500] } else { Vec::new() };
+        let pool = Pool { out: out.clone(), growth, ..if uneven { weighted(&weights) } else { pool(count) } };
         let ring = ring(count);
-        let draw = Draw { random, cursor, hashed: Some((random, &ring)) };
-        let picked = pick(way, &pool, &draw);
+        let draw = Draw { random, cursor, hashed: keyed.then_some((random, &ring)) };
+        let picked = pick(WAYS[way], &pool, &draw);
         prop_assert_eq!(picked.is_some(), out.len() < count);
         prop_assert!(picked.is_none_or(|i| i < count && !out.contains(&i)));
     }
