@@ -8,6 +8,7 @@ pub mod weights;
 use std::time::Duration;
 
 use self::draw::Bits;
+use self::ewma::Latency;
 use self::ring::Ring;
 use self::weights::Weights;
 
@@ -49,8 +50,8 @@ pub trait Members {
     fn weights(&self) -> Option<&Weights>;
     /// How far one has grown into its weight, [`GROWN_MIN`] to [`GROWN`].
     fn growth(&self, endpoint: usize) -> u32;
-    /// Recent latency, in microseconds.
-    fn latency(&self, endpoint: usize) -> f32;
+    /// What is known of how long one takes to answer.
+    fn latency(&self, endpoint: usize) -> Latency;
 }
 
 /// A pool of equals, by what is asked of each.
@@ -88,8 +89,8 @@ pub fn pick(balance: Balance, pool: &impl Members, draw: &Draw<'_>) -> Option<us
             Some((hash, ring)) => hashed(pool, hash, ring),
             None => draw::any(pool, &mut bits, None),
         },
-        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_| 1.0),
-        (_, Balance::PeakEwma) => better_of_two(pool, &mut bits, |i| f64::from(pool.latency(i)) + 1.0),
+        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_, _| (1.0, 1.0)),
+        (_, Balance::PeakEwma) => better_of_two(pool, &mut bits, |first, second| latencies(pool, first, second)),
     }
 }
 
@@ -103,17 +104,37 @@ pub fn growth(age: Duration, slow_start: Duration) -> u32 {
     u32::try_from(grown).unwrap_or(GROWN).clamp(GROWN_MIN, GROWN)
 }
 
-/// Two different endpoints are drawn by their shares, so that two are always compared, by the product of `latency` and what they would
+/// Two different endpoints are drawn by their shares, so that two are always compared, by the product of their latency and what they would
 /// carry with the request. The second takes it only if it is the better one although its larger share does not count for it and its
 /// smaller one counts against it: where nobody is busy the shares of the draw remain, and where all are, nobody carries more for its share
 /// than another.
-fn better_of_two(pool: &impl Members, bits: &mut Bits, latency: impl Fn(usize) -> f64) -> Option<usize> {
+fn better_of_two(
+    pool: &impl Members,
+    bits: &mut Bits,
+    latencies: impl Fn(usize, usize) -> (f64, f64),
+) -> Option<usize> {
     let first = draw::any(pool, bits, None)?;
     let Some(second) = draw::any(pool, bits, Some(first)) else { return Some(first) };
     let load = |i: usize| f64::from(pool.load(i));
     let ratio = ratio(draw::share(pool, first), draw::share(pool, second));
-    let cost = latency(first) * (load(first) + 1.0);
-    Some(if latency(second) * (load(second) * ratio + ratio.max(1.0)) < cost { second } else { first })
+    let (of_first, of_second) = latencies(first, second);
+    let cost = of_first * (load(first) + 1.0);
+    Some(if of_second * (load(second) * ratio + ratio.max(1.0)) < cost { second } else { first })
+}
+
+/// The latencies by which two are compared, in microseconds. One of which nothing is known is taken to be as fast as the other; but once it
+/// was asked, further requests had better wait for its first answer (Finagle).
+fn latencies(pool: &impl Members, first: usize, second: usize) -> (f64, f64) {
+    let either = [first, second].map(|i| pool.latency(i));
+    let [of_first, of_second] = either.map(|latency| match latency {
+        Latency::Recent(us) => Some(f64::from(us)),
+        Latency::Unknown | Latency::Awaited => None,
+    });
+    let guess = |latency, other: Option<f64>| {
+        let penalty = if latency == Latency::Awaited { f64::from(ewma::PENALTY_US) } else { 0.0 };
+        other.unwrap_or(1.0) + penalty
+    };
+    (of_first.unwrap_or_else(|| guess(either[0], of_second)), of_second.unwrap_or_else(|| guess(either[1], of_first)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares are far below 2^52")]
@@ -193,8 +214,8 @@ impl<E: Fn(usize) -> bool, L: Fn(usize) -> u32> Members for Equals<E, L> {
         GROWN
     }
 
-    fn latency(&self, _endpoint: usize) -> f32 {
-        0.0
+    fn latency(&self, _endpoint: usize) -> Latency {
+        Latency::Unknown
     }
 }
 

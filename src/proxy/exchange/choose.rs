@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::core::balance::ewma::Latency;
 use crate::core::balance::weights::Weights;
 use crate::core::balance::{Balance, Draw, GROWN, Members, growth, pick};
 use crate::core::circuit::Limit;
@@ -124,7 +125,7 @@ impl<E: Fn(usize) -> bool> Members for Seen<'_, E> {
         self.pool[endpoint].conduct.age(self.now).map_or(GROWN, |age| growth(age, self.slow_start))
     }
 
-    fn latency(&self, endpoint: usize) -> f32 {
+    fn latency(&self, endpoint: usize) -> Latency {
         self.pool[endpoint].conduct.latency(self.now)
     }
 }
