@@ -8,6 +8,8 @@ use super::{GROWN, Members};
 
 /// Draws by weight alone until the shares of all are added up.
 const DRAWS_MAX: usize = 4;
+/// The same for a turn, each from what the one before left: with every one a fraction gets coarser.
+const TURNS_MAX: usize = 2;
 /// The golden ratio in 2^-64: its multiples spread evenly over the whole, however many there are.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -35,7 +37,7 @@ pub(super) fn any(pool: &impl Members, bits: &mut Bits, but: Option<usize>) -> O
 /// The one whose turn it is: one after the other, or by the golden ratio where the weights differ, so that none has its turns in a row.
 /// The turns of those that are out go around all others by their shares, likewise what those that still grow leave.
 pub(super) fn in_turn(pool: &impl Members, cursor: u64) -> Option<usize> {
-    let fall = if pool.weights().is_some() {
+    let mut at = if pool.weights().is_some() {
         fall(pool, cursor.wrapping_mul(GOLDEN), None)?
     } else {
         let count = u64::try_from(pool.count()).ok().filter(|&count| count > 0)?;
@@ -43,7 +45,13 @@ pub(super) fn in_turn(pool: &impl Members, cursor: u64) -> Option<usize> {
         let within = u128::from((round + endpoint).wrapping_mul(GOLDEN));
         Fall { endpoint: usize::try_from(endpoint).unwrap_or(0), within, weight: 1 }
     };
-    taken(pool, &fall).or_else(|rest| among_eligible(pool, rest, None).ok_or(rest)).ok()
+    for _ in 1..TURNS_MAX {
+        match taken(pool, &at) {
+            Ok(found) => return Some(found),
+            Err(rest) => at = fall(pool, rest, None)?,
+        }
+    }
+    taken(pool, &at).or_else(|rest| among_eligible(pool, rest, None).ok_or(rest)).ok()
 }
 
 /// The share of an endpoint: its weight as far as it has grown into it, in thousandths.

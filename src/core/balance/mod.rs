@@ -144,7 +144,8 @@ fn ratio(of: u64, to: u64) -> f64 {
 
 /// The endpoint of the ring behind `hash`, or the next one along it that does not carry too much already.
 fn hashed(pool: &impl Members, hash: u64, ring: &Ring) -> Option<usize> {
-    ring.walk(hash).next().filter(|&home| is_calm(pool, home)).or_else(|| along(pool, hash, ring))
+    let home = ring.walk(hash).find(|&i| i < pool.count() && pool.is_eligible(i))?;
+    if is_calm(pool, home) { Some(home) } else { along(pool, hash, ring) }
 }
 
 /// Whether an endpoint that has grown up carries no more than it may, seen from all requests in flight: if some endpoints are out, what
@@ -152,10 +153,7 @@ fn hashed(pool: &impl Members, hash: u64, ring: &Ring) -> Option<usize> {
 fn is_calm(pool: &impl Members, endpoint: usize) -> bool {
     let of = |weights: &Weights| (weights.of(endpoint), weights.total());
     let (weight, total) = pool.weights().map_or((1, pool.count() as u64), of);
-    endpoint < pool.count()
-        && pool.is_eligible(endpoint)
-        && pool.growth(endpoint) >= GROWN
-        && u64::from(pool.load(endpoint)) < bound(pool.total_load() + 1, weight, total)
+    pool.growth(endpoint) >= GROWN && u64::from(pool.load(endpoint)) < bound(pool.total_load() + 1, weight, total)
 }
 
 /// The same by those that are eligible alone, along the ring. An endpoint that still grows gets the more of its keys the further it has

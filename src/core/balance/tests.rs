@@ -2,6 +2,7 @@
 
 mod sim;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -17,6 +18,8 @@ struct Pool {
     weights: Option<Weights>,
     growth: Vec<u32>,
     latency: Vec<Latency>,
+    /// How often an endpoint was looked at.
+    looks: Cell<u64>,
 }
 
 impl Members for Pool {
@@ -24,9 +27,11 @@ impl Members for Pool {
         self.count
     }
     fn is_eligible(&self, endpoint: usize) -> bool {
+        self.look();
         !self.out.contains(&endpoint)
     }
     fn load(&self, endpoint: usize) -> u32 {
+        self.look();
         self.load.get(endpoint).copied().unwrap_or(0)
     }
     fn total_load(&self) -> u64 {
@@ -36,10 +41,17 @@ impl Members for Pool {
         self.weights.as_ref()
     }
     fn growth(&self, endpoint: usize) -> u32 {
+        self.look();
         self.growth.get(endpoint).copied().unwrap_or(GROWN)
     }
     fn latency(&self, endpoint: usize) -> Latency {
         self.latency.get(endpoint).copied().unwrap_or(Latency::Unknown)
+    }
+}
+
+impl Pool {
+    fn look(&self) {
+        self.looks.set(self.looks.get() + 1);
     }
 }
 
@@ -342,6 +354,32 @@ fn slow_start_grows_from_a_tenth_to_the_full_share() {
     let at = |age: u32| growth(age * second, 10 * second);
     assert_eq!([at(0), at(1), at(5), at(10), at(99)], [100, 100, 500, 1_000, 1_000]);
     assert_eq!(growth(Duration::ZERO, Duration::ZERO), 1_000);
+}
+
+/// What a choice costs does not grow with the pool, unless most of it is out.
+#[test]
+fn a_choice_looks_at_a_few_endpoints_of_many() {
+    const TIMES: u64 = 2_000;
+    let ring = ring(1_000);
+    let steep: Vec<u32> = [&[100; 10][..], &[1; 990]].concat();
+    for (weights, out, most) in [(None, 0, 12), (Some(&steep), 0, 12), (None, 50, 40), (Some(&steep), 50, 40)] {
+        let pool = Pool {
+            out: (0..out).map(|i| i * 20).collect(),
+            load: vec![10; 1_000],
+            ..weights.map_or_else(|| pool(1_000), |weights| weighted(weights))
+        };
+        for balance in WAYS {
+            pool.looks.set(0);
+            hits(balance, &pool, TIMES);
+            assert!(pool.looks.get() <= most * TIMES, "{balance:?}, {out} out: {}", pool.looks.get() / TIMES);
+        }
+        let pool = Pool { weights: None, looks: Cell::new(0), ..pool };
+        for key in 0..TIMES {
+            let draw = Draw { random: 0, cursor: 0, hashed: Some((hash_of(key), &ring)) };
+            assert!(pick(Balance::RingHash, &pool, &draw).is_some());
+        }
+        assert!(pool.looks.get() <= most * TIMES, "ring, {out} out: {}", pool.looks.get() / TIMES);
+    }
 }
 
 proptest! {
