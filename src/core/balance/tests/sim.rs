@@ -76,32 +76,32 @@ impl Sim {
 }
 
 /// Four to eight milliseconds.
-fn usual(endpoint: usize, now: u32) -> Option<u32> {
-    Some(4 + u32::try_from(hash_of(u64::from(now) << 8 | endpoint as u64) % 5).expect("small"))
+fn usual(endpoint: usize, now: u32) -> u32 {
+    4 + u32::try_from(hash_of(u64::from(now) << 8 | endpoint as u64) % 5).expect("small")
 }
 
 #[test]
 fn one_that_hangs_does_not_attract_more_and_more() {
     let mut sim = Sim::new(4);
-    let hits = sim.run(5_000, 2, usual);
+    let hits = sim.run(5_000, 2, |endpoint, now| Some(usual(endpoint, now)));
     assert!(hits.iter().all(|&hits| hits > 100), "{hits:?}");
-    let hits = sim.run(120_000, 2, |endpoint, now| if endpoint == 0 { None } else { usual(endpoint, now) });
+    let hits = sim.run(120_000, 2, |endpoint, now| (endpoint != 0).then(|| usual(endpoint, now)));
     assert!(hits[0] <= 8, "in two minutes of 500 requests a second {} are stuck", hits[0]);
 }
 
 #[test]
 fn one_that_joins_gets_a_single_request_until_its_first_answer() {
     let mut sim = Sim::new(3);
-    sim.run(5_000, 2, usual);
+    sim.run(5_000, 2, |endpoint, now| Some(usual(endpoint, now)));
     sim.averages.push(Ewma::default());
     sim.load.push(0);
     sim.growth.push(GROWN);
     sim.hits.push(0);
-    let cold = |endpoint, now| if endpoint == 3 { Some(2_000) } else { usual(endpoint, now) };
+    let cold = |endpoint, now| Some(if endpoint == 3 { 2_000 } else { usual(endpoint, now) });
     assert_eq!(sim.run(1_900, 2, cold)[3], 1);
     // Its first answer was slow: that is not forgotten at once, and not for ever.
-    assert!(sim.run(10_000, 2, usual)[3] <= 3);
-    let hits = sim.run(120_000, 2, usual);
+    assert!(sim.run(10_000, 2, |endpoint, now| Some(usual(endpoint, now)))[3] <= 3);
+    let hits = sim.run(120_000, 2, |endpoint, now| Some(usual(endpoint, now)));
     assert!(hits[3] > 6_000, "{hits:?}");
 }
 

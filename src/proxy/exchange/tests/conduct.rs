@@ -254,8 +254,9 @@ fn peak_ewma_leaves_alone_what_hangs_and_asks_what_is_new_once() {
         let stuck_at = world.web().stable[0].key.address.clone();
         let five = Duration::from_millis(5);
         if known {
-            let all: Vec<_> = world.web().stable.iter().map(|endpoint| Arc::clone(&endpoint.conduct)).collect();
-            all.iter().for_each(|conduct| conduct.observe_latency(Some(five), world.now));
+            for endpoint in &world.web().stable {
+                endpoint.conduct.observe_latency(Some(five), world.now);
+            }
         }
         let mut stuck = Vec::new();
         let minutes = |world: &mut World, stuck: &mut Vec<Exchange>| {
