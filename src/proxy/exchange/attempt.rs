@@ -165,6 +165,7 @@ impl Exchange {
             self.admitted(admission);
         }
         self.endpoint = Some(at);
+        self.asked();
         self.attempt_began = now;
         self.connected = None;
         self.queued = Duration::ZERO;
