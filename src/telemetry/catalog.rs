@@ -75,7 +75,7 @@ catalog! {
     Counter RETRIES_DENIED "tidegate_retries_denied_total" ["service", "version", "variant", "endpoint"]
         "Failed attempts that were not repeated because the retry budget of the service was spent.";
     Counter STALE_REPLAYS "tidegate_stale_replays_total" ["service", "version", "variant", "endpoint"]
-        "Attempts replayed on a fresh connection because a reused one had died.";
+        "Attempts replayed because a kept connection had died, or a server refused to look at them.";
     Gauge IN_FLIGHT "tidegate_in_flight_requests" ["service", "version", "variant", "endpoint"]
         "Requests in flight on an endpoint.";
     Counter UPSTREAM_CONNECTS "tidegate_upstream_connects_total" ["service", "version", "variant", "endpoint"]

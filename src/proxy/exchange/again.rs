@@ -103,7 +103,7 @@ impl Exchange {
     #[must_use]
     pub fn replay_max(&self, may_refuse: bool) -> u64 {
         let Some(rules) = self.rules() else { return 0 };
-        let stale = self.reused && !self.replayed && rules.on.stale;
+        let stale = self.proven && !self.replayed && rules.on.stale;
         let again = self.idempotent && rules.retries_answers() && self.history.retries < rules.attempts;
         if stale || may_refuse || again { rules.max_body } else { 0 }
     }
@@ -136,7 +136,7 @@ impl Exchange {
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Option<Next> {
-        let (rules, workers) = (*self.rules()?, self.policy.process.workers());
+        let rules = *self.rules()?;
         let left = self.history.retries < rules.attempts;
         if !left || !rules.allow(reason, repeatable) || !self.can_repeat(replay) {
             return None;
@@ -145,15 +145,24 @@ impl Exchange {
         if self.head_deadline().is_some_and(|deadline| deadline <= until) {
             return None;
         }
-        let number = self.routing.live[self.service?].number;
-        if !self.policy.budgets.take(number, now, &rules, workers) {
-            self.shard()?.retries_denied.add(1);
+        if !self.is_affordable(now) {
             return None;
         }
         self.history.retries += 1;
         self.history.reason = Some(reason);
         self.history.until = Some(until);
         Some(Next::Park { until })
+    }
+
+    /// Takes one repetition from the budget of the service, or counts that there was none left.
+    pub(super) fn is_affordable(&self, now: Instant) -> bool {
+        let (Some(rules), Some(service)) = (self.rules(), self.service) else { return false };
+        let (number, workers) = (self.routing.live[service].number, self.policy.process.workers());
+        let left = self.policy.budgets.take(number, now, rules, workers);
+        if let Some(shard) = self.shard().filter(|_| !left) {
+            shard.retries_denied.add(1);
+        }
+        left
     }
 
     /// The retry that was granted already, when an attempt was given up for it.

@@ -75,7 +75,11 @@ impl Serving<'_> {
             (Some(Ok((lease, reused))), _) => {
                 self.exchange.queued(limited.waited.get());
                 // A stream may have taken a while to become free, and that of a replay comes after a failure.
-                self.connected(reused).map(|_| H2Upstream::new(lease))
+                self.connected(reused)?;
+                if !lease.is_proven() {
+                    self.exchange.unproven();
+                }
+                Ok(H2Upstream::new(lease))
             }
             (None, Some(limit)) => {
                 endpoint.pool.overflowed(limit);

@@ -79,6 +79,7 @@ impl H2Upstream {
             self.interim_over = true;
         }
         let (parts, stream) = ready!(Pin::new(response).poll(cx)).map_err(|error| head_fault(&error))?.into_parts();
+        self.lease.prove();
         let ended = stream.is_end_stream();
         let read = head::response(&mut self.head, parts.status, &parts.headers, ended, self.head_request);
         read.map_err(HeadFault::Malformed)?;

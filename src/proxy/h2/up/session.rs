@@ -73,6 +73,8 @@ pub struct Session {
 pub struct Lease {
     session: Rc<Session>,
     worker: Rc<Worker>,
+    /// The session had carried a response before.
+    proven: bool,
     /// Opens the stream.
     pub send: SendRequest<Bytes>,
 }
@@ -81,6 +83,8 @@ pub struct Lease {
 struct State {
     streams: Cell<usize>,
     used: Cell<bool>,
+    /// A response head came.
+    proven: Cell<bool>,
     idle_since: Cell<Instant>,
     idle_max: Cell<Duration>,
     /// When anything was last read.
@@ -241,7 +245,8 @@ impl Session {
         self.state.idle_max.set(idle_max);
         self.state.wake();
         worker.shard().streams.add(1);
-        Lease { session: Rc::clone(self), worker: Rc::clone(worker), send: self.send.clone() }
+        let proven = self.state.proven.get();
+        Lease { session: Rc::clone(self), worker: Rc::clone(worker), proven, send: self.send.clone() }
     }
 }
 
@@ -252,6 +257,17 @@ impl Lease {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.session.secure
+    }
+
+    /// Whether the session had answered any request when the stream was leased. One that has not is no old connection, however many share it.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// A response head came.
+    pub fn prove(&self) {
+        self.session.state.proven.set(true);
     }
 
     /// Bytes the session has written since it was opened, those of other streams included.
@@ -281,6 +297,7 @@ impl State {
         Self {
             streams: Cell::new(0),
             used: Cell::new(false),
+            proven: Cell::new(false),
             idle_since: Cell::new(now),
             idle_max: Cell::new(Duration::MAX),
             heard: Cell::new(now),
