@@ -7,10 +7,10 @@ use crate::core::id::Variant;
 use crate::core::retry::{Budget, Reason, RetryRules};
 use crate::telemetry::access::Failed;
 
-use super::{Exchange, Next, Outcome, Replay};
+use super::{ATTEMPTS_MAX, Exchange, Next, Outcome, REPLAYS_MAX, Replay};
 
-/// Failed attempts of a request that are remembered for the access log; further ones are only counted.
-const FAILED_SHOWN_MAX: usize = 4;
+/// Failed attempts of a request that are remembered for the access log: all there can be.
+pub(super) const FAILED_SHOWN_MAX: usize = (ATTEMPTS_MAX + REPLAYS_MAX) as usize;
 
 /// The retry budgets of one worker, by the number of the service.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Exchange {
         if stale || may_refuse || again { rules.max_body } else { 0 }
     }
 
-    /// The attempts that failed, oldest first, the first few of them.
+    /// The attempts that failed, oldest first, replays included.
     pub fn failed_attempts(&self) -> impl Iterator<Item = Failed<'_>> {
         let shown = |attempt: &FailedAttempt| {
             let pool = self.routing.live[self.service?].pool(attempt.variant);
