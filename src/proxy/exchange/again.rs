@@ -31,8 +31,10 @@ struct FailedAttempt {
 /// What a request has behind it, and what it waits for.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Extra attempts that were granted.
+    /// Extra attempts that were granted, failovers aside.
     retries: u32,
+    /// Another attempt was granted after a failed connect.
+    failed_over: bool,
     /// Why the next attempt is made.
     pub(super) reason: Option<Reason>,
     /// When it is made.
@@ -127,7 +129,8 @@ impl Exchange {
         replay != Replay::Truncated && !self.history.informed
     }
 
-    /// Another attempt for `reason`, later, if rules, deadline and budget allow it. `repeatable` as in [`RetryRules::allow`].
+    /// Another attempt for `reason`, later, if rules, deadline and budget allow it. `repeatable` as in [`RetryRules::allow`]. A first failed
+    /// connect goes to another endpoint although no attempt is left: nobody has seen the request.
     pub(super) fn retry(
         &mut self,
         reason: Reason,
@@ -138,7 +141,9 @@ impl Exchange {
     ) -> Option<Next> {
         let rules = *self.rules()?;
         let left = self.history.retries < rules.attempts;
-        if !left || !rules.allow(reason, repeatable) || !self.can_repeat(replay) {
+        let connect = reason == Reason::Connect;
+        let fails_over = connect && !self.history.failed_over && self.has_other();
+        if !(left || fails_over) || !rules.allow(reason, repeatable) || !self.can_repeat(replay) {
             return None;
         }
         let until = now + rules.wait(self.history.retries + 1, random.u64(..));
@@ -148,7 +153,8 @@ impl Exchange {
         if !self.is_affordable(now) {
             return None;
         }
-        self.history.retries += 1;
+        self.history.retries += u32::from(left);
+        self.history.failed_over |= connect;
         self.history.reason = Some(reason);
         self.history.until = Some(until);
         Some(Next::Park { until })

@@ -237,7 +237,8 @@ impl Exchange {
         self.has_untried(|endpoint| !endpoint.is_removed())
     }
 
-    fn has_other(&self) -> bool {
+    /// Whether the pool has another endpoint to try.
+    pub(super) fn has_other(&self) -> bool {
         self.has_untried(|_| true)
     }
 

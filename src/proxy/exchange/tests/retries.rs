@@ -347,7 +347,7 @@ proptest! {
             if next.number > current.number { begun += 1 } else { replays += 1 }
             current = next;
         }
-        prop_assert!(begun <= 1 + attempts + 1, "{begun} attempts");
+        prop_assert!(begun <= 1 + attempts + 2, "{begun} attempts: one failover, one fallback to stable");
         prop_assert!(replays <= REPLAYS_MAX, "{replays} replays");
         prop_assert!(world.bad(Variant::Candidate) + world.bad(Variant::Stable) <= 1);
         drop(current);
