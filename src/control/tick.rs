@@ -11,7 +11,7 @@ use crate::clock;
 use crate::core::endpoint::EndpointKey;
 use crate::core::id::Variant;
 use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, panics, tick};
-use crate::state::conduct::{Ejection, Stands};
+use crate::state::conduct::{Ejection, Sparing, Stands};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, ServiceLive};
 
@@ -114,7 +114,7 @@ impl Watched {
         self.samples.extend(endpoints.iter().map(|endpoint| {
             let (conduct, (ended, failed)) = (&endpoint.conduct, endpoint.conduct.outcomes());
             let ready = endpoint.is_ready() && !conduct.is_drained();
-            Sample { ended, failed, streak: conduct.take_streak(), in_flight: endpoint.in_flight(), ready }
+            Sample { ended, failed, streak: conduct.take_streak(), ready }
         }));
     }
 }
@@ -139,6 +139,18 @@ fn carry_out(change: Change, endpoints: &[Arc<EndpointLive>], now: Instant) -> O
             endpoint.conduct.restore(now);
             Some(note(endpoint, What::EndpointRestored, "the request on trial was answered"))
         }
+        Change::Spared { endpoint, cause, bound } => {
+            let endpoint = &endpoints[endpoint];
+            let (fault, at) = (endpoint.conduct.last_fault(), clock::unix_time());
+            let sparing = Sparing { cause, fault, bound, at };
+            endpoint.conduct.spare(Some(sparing));
+            endpoint.spared[bound as usize].add(1);
+            Some(note(endpoint, What::EndpointSpared, &sparing.to_string()))
+        }
+        Change::Cleared { endpoint } => {
+            endpoints[endpoint].conduct.spare(None);
+            None
+        }
     }
 }
 
@@ -149,12 +161,15 @@ fn note(endpoint: &EndpointLive, what: What, detail: &str) -> Note {
     Note { actor: "outliers".to_owned(), what, service, change: None, detail, generation: 0 }
 }
 
-/// Begins or ends the panic of stable. Endpoints that never passed a probe say nothing about it, and drained ones are gone on purpose.
+/// Begins or ends the panic of stable. Endpoints that never passed a probe say nothing about it, and drained ones are gone on purpose. One
+/// that fails and is only kept because somebody has to be is not usable.
 fn panic_of(live: &ServiceLive, rules: &OutlierRules) -> Option<Note> {
     let (mut all, mut usable) = (0, 0);
     for endpoint in live.stable.iter().filter(|endpoint| endpoint.ever_passed()) {
         all += 1;
-        usable += usize::from(endpoint.is_ready() && endpoint.conduct.standing() == Stands::In);
+        let conduct = &endpoint.conduct;
+        let works = conduct.standing() == Stands::In && conduct.sparing().is_none();
+        usable += usize::from(endpoint.is_ready() && works);
     }
     if !live.panic.set(panics(usable, all, rules.panic_threshold)) {
         return None;

@@ -41,6 +41,8 @@ pub struct EndpointLive {
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
     pub ejections: [Cell; 3],
+    /// Ejections it was spared while it served this variant, by [`crate::core::outlier::Bound`]; written by control only.
+    pub spared: [Cell; 2],
     /// The pool it is in, shared with every endpoint of the same service and variant.
     pub pool: Arc<PoolLive>,
     in_flight: AtomicU32,
@@ -437,6 +439,7 @@ impl Inner {
                 probes: ProbeCounters::default(),
                 conduct,
                 ejections: Default::default(),
+                spared: Default::default(),
                 pool: Arc::clone(pool),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),

@@ -183,6 +183,39 @@ async fn a_default_pool_of_two_loses_one_and_a_lone_endpoint_none() {
     assert_eq!(proxy.admin.count("tidegate_ejections_total").await, 0);
 }
 
+/// Both of two fail: no collapse, and it is said that one is kept although it fails, and that nobody can be relied on.
+#[tokio::test]
+async fn a_pool_of_two_that_fails_is_in_panic_and_recovers_with_the_first_that_works() {
+    let pool: [Upstream; 2] = upstreams().await;
+    let proxy = Proxy::start(|c| turns(c, &pool.each_ref(), "ejection = \"300ms\"")).await;
+    pool.iter().for_each(|upstream| upstream.behave(bad()));
+    let tally = Load::run(&proxy.address(), &Plan::of(4, 200)).await;
+    assert_eq!((tally.by_status, tally.failed), ([(500, 200)].into(), 0), "nobody is refused");
+    let count = async |name: &str| proxy.admin.count(name).await;
+    eventually(WAIT_MAX, "panic", || async { (count("tidegate_panics_total").await >= 1).then_some(()) }).await;
+    assert!(count("tidegate_ejections_spared_total").await >= 1);
+    let told = events(&proxy, "endpoint_spared").await;
+    assert!(told[0].contains(": failing, kept as the last of its pool: "), "{told:?}");
+    let (mut spared, mut ejected) = (None, None);
+    for upstream in &pool {
+        let endpoint = proxy.admin.endpoint(&upstream.address()).await;
+        let state = if endpoint["outlier"]["state"] == "spared" { &mut spared } else { &mut ejected };
+        *state = Some(upstream);
+    }
+    let (spared, ejected) = (spared.expect("one is kept"), ejected.expect("one is not"));
+    ejected.behave(good());
+    // Its trial is one of these requests, and then the one that still fails can go.
+    eventually(WAIT_MAX, "the one that fails to go", || async {
+        proxy.ask(GET).await;
+        let state = proxy.admin.endpoint(&spared.address()).await["outlier"]["state"].clone();
+        (state == "ejected" && count("tidegate_panic").await == 0).then_some(())
+    })
+    .await;
+    let arrived = ejected.arrived();
+    Load::run(&proxy.address(), &Plan::of(2, 20)).await;
+    assert!(ejected.arrived() >= arrived + 19, "users are where it works");
+}
+
 /// Both variants lose all their endpoints to their probes.
 async fn lost(panic_threshold: &str) -> (Upstream, Upstream, Upstream, Proxy) {
     let [v1, probed] = upstreams().await;

@@ -102,14 +102,39 @@ fn the_last_that_works_is_never_ejected_in_either_variant() {
     world.fail(Variant::Candidate, 0, 50);
     world.fail(Variant::Stable, 0, 50);
     world.fail(Variant::Stable, 1, 50);
-    assert_eq!(world.tick(TICK).len(), 1);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["endpoint_ejected", "endpoint_spared", "panic", "endpoint_spared"]);
+    let detail = notes[1].detail.as_deref();
+    let kept = "failing, kept as the last of its pool: 50 failures in a row, last: status 503";
+    assert!(detail.is_some_and(|detail| detail.ends_with(kept)), "{detail:?}");
     assert!(world.live().candidate[0].is_usable());
     assert_eq!(world.live().stable.iter().filter(|endpoint| endpoint.is_usable()).count(), 1);
     // A drained one does not count among those that work.
     let mut world = World::new(2, 1);
     world.live().stable[1].conduct.drain(world.now, Duration::ZERO);
     world.fail(Variant::Stable, 0, 50);
-    assert_eq!(world.tick(TICK).len(), 0);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_spared", "panic"]);
+}
+
+/// Both of two fail: health is no guide any more, so both are used until one of them works again.
+#[test]
+fn a_pool_of_two_that_fails_is_in_panic_until_one_works() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Stable, 0, 6);
+    world.fail(Variant::Stable, 1, 5);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_ejected", "endpoint_spared", "panic"]);
+    let spared = &world.live().stable[1];
+    assert_eq!(spared.spared.iter().map(crate::state::counters::Cell::get).collect::<Vec<_>>(), [1, 0]);
+    assert!(spared.conduct.sparing().is_some() && world.live().panic.is_on());
+    assert_eq!(world.tick(Duration::from_secs(2)).len(), 0);
+    world.tick(Duration::from_secs(28));
+    let first = Arc::clone(&world.live().stable[0].conduct);
+    first.credit(first.admit().expect("its trial"), 0);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["endpoint_restored", "endpoint_ejected", "panic_over"], "now the other one can go");
+    let spared = &world.live().stable[1];
+    assert!(spared.conduct.sparing().is_none() && !spared.is_usable() && first.is_in());
+    assert!(!world.live().panic.is_on(), "one of two is not below half");
 }
 
 #[test]
