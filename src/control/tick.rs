@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::core::endpoint::EndpointKey;
-use crate::core::id::Variant;
+use crate::core::id::{Name, Variant};
+use crate::core::outlier::patience::Patience;
 use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, panics, tick};
 use crate::state::conduct::{Ejection, Sparing, Stands};
+use crate::state::counters::DURATION_BOUNDS_US;
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, ServiceLive};
 
@@ -19,6 +21,8 @@ use super::journal::{Note, What};
 
 /// How often counters are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+/// How often it is looked how long answers take.
+const MEASURE: Duration = Duration::from_secs(1);
 /// Events one tick may leave; the last one then says how many more there were.
 const EVENTS_PER_TICK_MAX: usize = 32;
 
@@ -28,34 +32,45 @@ pub(super) struct Ticker {
     /// The generation the pools were taken from.
     generation: u64,
     pools: Vec<Watched>,
+    /// When it was looked last how long answers take.
+    measured: Instant,
 }
 
 /// A pool.
 struct Watched {
     /// Index of its service.
     service: usize,
+    name: Name,
     variant: Variant,
     /// In the order of its endpoints, as everything below.
     keys: Vec<EndpointKey>,
     outliers: Vec<Outlier>,
     samples: Vec<Sample>,
+    patience: Patience,
 }
 
 // === impl Ticker ===
 
 impl Ticker {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, generation: 0, pools: Vec::new() }
+        Self { began, generation: 0, pools: Vec::new(), measured: began }
     }
 
     /// Decides and carries out; what happened comes back.
     pub(super) fn tick(&mut self, routing: &Routing, now: Instant) -> Vec<Note> {
         self.follow(routing);
         let mut notes = Vec::new();
+        let measure = now.saturating_duration_since(self.measured) >= MEASURE;
+        if measure {
+            self.measured = now;
+        }
         for pool in &mut self.pools {
             let (active, live) = routing.service(pool.service);
             let endpoints = live.pool(pool.variant);
             let rules = &active.service.outlier;
+            if measure {
+                pool.measure(endpoints);
+            }
             pool.sample(endpoints);
             let changes = tick(&mut pool.outliers, &pool.samples, rules, now.saturating_duration_since(self.began));
             notes.extend(changes.into_iter().filter_map(|change| carry_out(change, endpoints, now)));
@@ -85,9 +100,14 @@ impl Ticker {
         if self.generation == routing.snapshot.generation {
             return;
         }
-        let mut known: HashMap<EndpointKey, Outlier> =
-            self.pools.drain(..).flat_map(|pool| pool.keys.into_iter().zip(pool.outliers)).collect();
+        let mut known: HashMap<EndpointKey, Outlier> = HashMap::new();
+        let mut patience: HashMap<(Name, Variant), Patience> = HashMap::new();
+        for pool in self.pools.drain(..) {
+            patience.insert((pool.name, pool.variant), pool.patience);
+            known.extend(pool.keys.into_iter().zip(pool.outliers));
+        }
         for (service, live) in routing.live.iter().enumerate() {
+            let name = &routing.snapshot.services[service].service.name;
             for variant in Variant::ALL {
                 let endpoints = live.pool(variant);
                 let keys: Vec<EndpointKey> = endpoints.iter().map(|endpoint| endpoint.key.clone()).collect();
@@ -98,7 +118,9 @@ impl Ticker {
                     })
                 };
                 let outliers = endpoints.iter().map(outlier).collect();
-                self.pools.push(Watched { service, variant, keys, outliers, samples: Vec::new() });
+                let patience = patience.remove(&(name.clone(), variant)).unwrap_or_default();
+                let (name, samples) = (name.clone(), Vec::new());
+                self.pools.push(Watched { service, name, variant, keys, outliers, samples, patience });
             }
         }
         self.generation = routing.snapshot.generation;
@@ -108,6 +130,16 @@ impl Ticker {
 // === impl Watched ===
 
 impl Watched {
+    /// Looks how long answers took lately.
+    fn measure(&mut self, endpoints: &[Arc<EndpointLive>]) {
+        let Some(first) = endpoints.first() else { return };
+        let of_bucket = |bucket: usize| -> u64 {
+            endpoints.iter().map(|e| e.counters.sum(|shard| shard.upstream.buckets[bucket].get())).sum()
+        };
+        let counts: [u64; DURATION_BOUNDS_US.len() + 1] = std::array::from_fn(of_bucket);
+        first.pool.set_patience(self.patience.observe(&counts, &DURATION_BOUNDS_US));
+    }
+
     /// Reads what workers counted.
     fn sample(&mut self, endpoints: &[Arc<EndpointLive>]) {
         self.samples.clear();

@@ -4,6 +4,7 @@
 //! pool that may be ejected is bounded, and the last endpoint that works never is.
 
 pub mod fault;
+pub mod patience;
 
 use std::fmt;
 use std::time::Duration;

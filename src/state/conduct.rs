@@ -203,6 +203,13 @@ impl Conduct {
         }
     }
 
+    /// Takes down that a response has taken at least so long and did not come.
+    pub fn observe_wait(&self, waited: Duration, now: Instant) {
+        if waited.as_secs_f32() * 1e6 > self.latency(now) {
+            self.observe_latency(Some(waited), now);
+        }
+    }
+
     /// Recent latency in microseconds.
     #[must_use]
     pub fn latency(&self, now: Instant) -> f32 {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate::clock;
+use tokio::task::JoinSet;
 
 use crate::harness::client::{Load, Plan};
 use crate::harness::config::Config;
@@ -133,6 +134,63 @@ async fn refused_connections_and_silence_are_failures_like_any_other() {
     let endpoint = proxy.admin.until_outlier(&a.address(), Some("ejected")).await;
     let reason = endpoint["outlier"]["reason"].as_str().expect("words");
     assert!(reason.ends_with("failures in a row, last: no connection"), "{reason}");
+}
+
+/// Its probes are TCP connects, which the kernel answers, and its clients give up long before the response timeout: they close, or reset.
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_ejected_when_patient_clients_give_up() {
+    for reset in [false, true] {
+        let [a, b] = upstreams().await;
+        let proxy = Proxy::start(|c| turns(c, &[&a, &b], "")).await;
+        Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+        a.behave(Behaviour::hang());
+        // From the second round on at the latest it is known how fast the pool answers; until then more patience is asked for.
+        eventually(WAIT_MAX, "the one that hangs to be ejected", || async {
+            let mut clients = JoinSet::new();
+            for _ in 0..10 {
+                let mut client = proxy.client().await;
+                clients.spawn(async move {
+                    client.send(GET).await;
+                    let waited = tokio::time::timeout(Duration::from_millis(1_100), client.response()).await;
+                    if waited.is_err() && reset {
+                        client.reset();
+                    }
+                });
+            }
+            clients.join_all().await;
+            (proxy.admin.count("tidegate_endpoint_ejected").await == 1).then_some(())
+        })
+        .await;
+        let reason = proxy.admin.endpoint(&a.address()).await["outlier"]["reason"].clone();
+        assert!(reason.as_str().is_some_and(|r| r.ends_with("last: no response until its client left")), "{reason}");
+        Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    }
+}
+
+/// Who leaves early says nothing: people leave pages that are in order, too.
+#[tokio::test]
+async fn clients_that_leave_early_eject_nobody() {
+    let [a, b] = upstreams().await;
+    let proxy = Proxy::start(|c| turns(c, &[&a, &b], "")).await;
+    Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    a.behave(Behaviour::hang());
+    let arrived = a.arrived();
+    for n in 1..=10 {
+        let mut client = proxy.client().await;
+        while a.arrived() < arrived + n {
+            client.send(GET).await;
+            let _ = tokio::time::timeout(Duration::from_millis(50), client.response()).await;
+        }
+        client.reset();
+    }
+    let aborted = || async {
+        let count = proxy.admin.metric("tidegate_terminations_total", &["code=\"CA\""]).await;
+        (count > 9.5).then_some(())
+    };
+    eventually(WAIT_MAX, "the clients' leaving to be noticed", aborted).await;
+    a.behave(good());
+    Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    assert_eq!(proxy.admin.count("tidegate_ejections_total").await, 0);
 }
 
 /// envoy#3263, #17504, #26877: ejection in pools of two and three.

@@ -163,6 +163,35 @@ fn ejections_outlive_reloads_and_what_is_new_begins_anew() {
     assert!(Arc::ptr_eq(&user, &world.live().stable[2]) && user.conduct.is_in());
 }
 
+/// The patience of clients that leave is measured by what the pool took lately, whatever is reloaded meanwhile.
+#[test]
+fn patience_follows_the_answers_of_the_pool() {
+    use crate::core::outlier::patience::{PATIENCE_MIN, PATIENCE_UNKNOWN};
+    let mut world = World::new(2, 1);
+    let patience = |world: &World| world.live().stable[0].pool.patience();
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), PATIENCE_UNKNOWN);
+    let answer = |world: &World, endpoint: usize, ms: u64, n: u64| {
+        let shard = world.live().stable[endpoint].counters.of(0);
+        (0..n).for_each(|_| shard.upstream.record(Duration::from_millis(ms)));
+    };
+    answer(&world, 1, 20, 100);
+    world.tick(MEASURE / 2);
+    assert_eq!(patience(&world), PATIENCE_UNKNOWN, "once a second is enough");
+    world.tick(MEASURE);
+    assert_eq!((patience(&world), world.live().candidate[0].pool.patience()), (PATIENCE_MIN, PATIENCE_UNKNOWN));
+    answer(&world, 0, 900, 100);
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), Duration::from_secs(3));
+    world.reload(3, 1);
+    answer(&world, 0, 900, 1);
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), Duration::from_secs(3), "kept");
+    answer(&world, 0, 70_000, 100);
+    world.tick(MEASURE);
+    assert!(patience(&world) > Duration::from_secs(1_000_000), "longer than is measured");
+}
+
 /// envoy#14968, contour#1846: all unhealthy. Stable only, and said so.
 #[test]
 fn panic_begins_below_the_threshold_for_stable_only() {
