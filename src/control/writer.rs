@@ -186,8 +186,11 @@ impl Control {
     }
 
     fn tick(&mut self) {
-        for note in self.ticker.tick(&self.current, clock::now()) {
-            self.shared.journal.note(note);
+        let notes = self.ticker.tick(&self.current, clock::now());
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        notes.into_iter().for_each(|note| self.shared.journal.note(note));
+        if restored {
+            self.release();
         }
     }
 
@@ -275,8 +278,8 @@ impl Control {
         std::mem::replace(&mut self.current, published)
     }
 
-    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
-    fn release(&mut self) {
+    /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
+    pub(super) fn release(&mut self) {
         if !health::keeps_left_ones(&self.current) {
             return;
         }
