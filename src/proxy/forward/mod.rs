@@ -27,6 +27,8 @@ use crate::proxy::timer::Alarm;
 use crate::proxy::upgrade;
 use crate::proxy::worker::Worker;
 
+pub use self::connect::Complaints;
+
 use self::drive::{Drive, Driven};
 
 /// The client's side of one request.
