@@ -26,7 +26,8 @@ pub(super) fn keep_last_ready(
     let Some(before) = before.filter(|_| active.pool(variant).is_some()) else { return 0 };
     let version = active.version(variant);
     let same_release = |endpoint: &EndpointLive| variant == Variant::Stable || version == Some(&endpoint.key.version);
-    let serves = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_drained() && same_release(endpoint);
+    let serves =
+        |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_drained() && same_release(endpoint);
     let serving = pool.iter().filter(|endpoint| takes_requests(endpoint)).count();
     let old = before.pool(variant);
     // Those that were kept before are the last ones. Where there is a replacement already, only they may stay.
