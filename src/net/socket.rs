@@ -4,15 +4,14 @@ use std::fmt;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections the kernel keeps per listening socket until they are accepted; `net.core.somaxconn` (4096 by default) caps it.
 /// Large, because a worker accepts between requests and a client whose connection is not queued waits a second before it tries again.
@@ -100,25 +99,6 @@ pub fn raise_open_files() -> (u64, u64) {
     (before, if raised.is_ok() { limit.maximum.unwrap_or(u64::MAX) } else { before })
 }
 
-/// Sends small writes at once (`TCP_NODELAY`). Does nothing on a unix socket.
-///
-/// # Errors
-/// The system's, for a connection that is gone.
-pub fn nodelay(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
-}
-
-/// Makes closing a TCP connection a reset (`SO_LINGER` 0): the only way to tell an HTTP/1.0 client that a body whose end is the end of the
-/// connection was cut off. What is not sent yet is lost. Does nothing on a unix socket.
-///
-/// # Errors
-/// The system's, for a connection that is gone.
-pub fn reset_on_close(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_linger(Some(Duration::ZERO)) }
-}
-
 fn bind_tcp(address: SocketAddr, exclusive: bool, count: usize) -> io::Result<Bound> {
     if exclusive {
         // An address to share is shared by every process of this user that asks, a second instance started by accident too. So ask
@@ -144,6 +124,8 @@ fn listen_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // What is accepted inherits it (Linux), which saves a system call per connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     if shared {
         socket.listen(BACKLOG)?;

@@ -41,6 +41,8 @@ pub struct Connection {
     until_close: bool,
     /// The answer is incomplete.
     cut: bool,
+    /// The client said that this is its last request.
+    last_words: bool,
     /// Nothing but a part of [`PREFACE`] came so far.
     sniffing: bool,
 }
@@ -80,7 +82,8 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Opt
         served += 1;
         let worn =
             served >= limits.max_requests || connection.arrived.saturating_duration_since(opened) >= limits.max_age;
-        let last = worn || !connection.head.keep_alive;
+        connection.last_words = !connection.head.keep_alive;
+        let last = worn || connection.last_words;
         if !forward(&mut connection, worker, last).await {
             break;
         }
@@ -103,6 +106,7 @@ impl Connection {
             half_closed: false,
             until_close: false,
             cut: false,
+            last_words: false,
             sniffing: !facts.secure && facts.listener.limits.h2.enabled,
             worker: Rc::clone(worker),
             facts,
@@ -238,10 +242,15 @@ impl Connection {
             }
             return;
         }
+        // Nothing follows by which closing could become a reset: all was read, and the client said that there is no more.
+        let over = self.last_words && self.wire.is_drained();
+        if over && !self.wire.io.is_tls() {
+            return;
+        }
         let deadline = Some(clock::now() + LINGER);
         let wire = &mut self.wire;
         let shut = within(&self.alarm, deadline, poll_fn(|cx| wire.io.poll_shutdown(cx))).await;
-        if self.half_closed || !matches!(shut, Some(Ok(()))) {
+        if over || self.half_closed || !matches!(shut, Some(Ok(()))) {
             return;
         }
         let mut thrown_away = 0;
