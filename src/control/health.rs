@@ -115,7 +115,9 @@ mod tests {
     async fn old_endpoints_stay_until_as_many_serve_or_all_new_ones_are_decided() {
         let bench = fake::start(fake::settings(vec![service_at("web", 8_000, 3)])).await;
         let old = stable(&bench);
-        old.iter().for_each(|endpoint| endpoint.health.set_readiness(Readiness::Ready));
+        for endpoint in &old {
+            endpoint.health.set_readiness(Readiness::Ready);
+        }
         bench.write(fake::settings(vec![service_at("web", 8_100, 3)]));
         bench.handle.reload("test").await.expect("applied");
         let new = stable(&bench);

@@ -188,7 +188,9 @@ impl Control {
     fn tick(&mut self) {
         let notes = self.ticker.tick(&self.current, clock::now());
         let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
-        notes.into_iter().for_each(|note| self.shared.journal.note(note));
+        for note in notes {
+            self.shared.journal.note(note);
+        }
         if restored {
             self.release();
         }

@@ -246,7 +246,9 @@ async fn a_default_pool_of_two_loses_one_and_a_lone_endpoint_none() {
 async fn a_pool_of_two_that_fails_is_in_panic_and_recovers_with_the_first_that_works() {
     let pool: [Upstream; 2] = upstreams().await;
     let proxy = Proxy::start(|c| turns(c, &pool.each_ref(), "ejection = \"300ms\"")).await;
-    pool.iter().for_each(|upstream| upstream.behave(bad()));
+    for upstream in &pool {
+        upstream.behave(bad());
+    }
     let tally = Load::run(&proxy.address(), &Plan::of(4, 200)).await;
     assert_eq!((tally.by_status, tally.failed), ([(500, 200)].into(), 0), "nobody is refused");
     let count = async |name: &str| proxy.admin.count(name).await;

@@ -72,6 +72,7 @@ impl Exchange {
 
     /// When the wait for a response head becomes one that speaks against the endpoint, if its client seems to have left; `None`: not at all,
     /// or not any more.
+    #[must_use]
     pub fn doubt(&self) -> Option<Instant> {
         let (sent, endpoint, _) = (self.sent?, self.endpoint()?, self.admission?);
         sent.checked_add(endpoint.pool.patience()).filter(|_| self.head_at.is_none())

@@ -141,7 +141,7 @@ fn one_that_takes_no_requests_replaces_nobody() {
         conduct.drain(crate::clock::now(), Duration::ZERO);
     };
     let eject: fn(&Conduct) = |conduct| {
-        conduct.eject(Ejection { cause: Cause::Trial, fault: None, at: Duration::ZERO, lasting: Duration::MAX })
+        conduct.eject(Ejection { cause: Cause::Trial, fault: None, at: Duration::ZERO, lasting: Duration::MAX });
     };
     for (stop, again) in [
         (drain, (|conduct| assert!(conduct.undrain(crate::clock::now()))) as fn(&Conduct)),
