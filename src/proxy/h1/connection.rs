@@ -312,6 +312,10 @@ impl Downstream for Connection {
         Poll::Pending
     }
 
+    fn is_half_closed(&self) -> bool {
+        self.half_closed
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         if self.head.version != HttpVersion::Http10 {
             write_interim(&mut self.wire.out, head);
