@@ -150,7 +150,7 @@ fn config(base: Config, origins: &[Origin], retries: bool) -> Config {
 }
 
 /// Every fault on another endpoint, one after the other; the last rounds of the long version move them on.
-async fn endure(retries: bool) -> (Vec<Story>, Tally, u64) {
+async fn endure(retries: bool) -> (Vec<Story>, Tally, f64) {
     let mut site = Site::start(retries).await;
     let mut stories = Vec::new();
     for round in 0..if soak() { FAULTS.len() } else { 1 } {
@@ -164,7 +164,11 @@ async fn endure(retries: bool) -> (Vec<Story>, Tally, u64) {
             stories.push(story);
         }
     }
-    let retried = site.proxy.admin.count("tidegate_retries_total").await;
+    let mut retried = 0.0;
+    // A request that nobody has seen goes elsewhere in either case.
+    for reason in ["5xx", "reset", "timeout"] {
+        retried += site.proxy.admin.metric("tidegate_retries_total", &[&format!("reason=\"{reason}\"")]).await;
+    }
     (stories, site.load.stop().await, retried)
 }
 
@@ -202,14 +206,14 @@ fn assert_left_alone_and_slowly_back(stories: &[Story], records: &[Record]) {
 async fn with_retries_nobody_sees_endpoints_die_hang_refuse_or_slow_down() {
     let (stories, tally, retried) = endure(true).await;
     tally.assert_clean();
-    assert!(retried > 0, "nothing had to be tried again");
+    assert!(retried > 0.0, "nothing had to be tried again");
     assert_left_alone_and_slowly_back(&stories, &tally.records);
 }
 
 #[tokio::test]
 async fn without_retries_no_more_is_lost_than_was_in_flight_on_the_endpoint() {
     let (stories, tally, retried) = endure(false).await;
-    assert_eq!(retried, 0);
+    assert!(retried < 0.5, "{retried} were tried again");
     for lost in tally.records.iter().filter(|record| !record.is_good()) {
         // Failures that began before an endpoint failed were in flight on it then; nobody who came later may notice.
         let during = |s: &&Story| s.fault != Slow && lost.began <= s.struck && lost.ended >= s.began;
