@@ -96,7 +96,7 @@ impl Frames {
         self.io.write_all(&frame).await.unwrap();
     }
 
-    /// The next frame but SETTINGS and WINDOW_UPDATE.
+    /// The next frame but SETTINGS and `WINDOW_UPDATE`.
     pub(super) async fn next(&mut self) -> Frame {
         loop {
             let mut head = [0; 9];
