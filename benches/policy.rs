@@ -18,7 +18,7 @@ use tidegate::core::health::Readiness;
 use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
 use tidegate::core::weight::Weight;
-use tidegate::proxy::exchange::{Budgets, Exchange, Next, Policy, Replay, Verdict};
+use tidegate::proxy::exchange::{Budgets, Exchange, Held, Next, Policy, Replay, Verdict};
 use tidegate::proxy::facts::ConnFacts;
 use tidegate::proxy::h1::head::{HeadLimits, ScanState, parse_request, parse_response, scan_head};
 use tidegate::proxy::headers::{RequestHead, ResponseHead};
@@ -83,7 +83,7 @@ const CLIENTS: [&str; 2] = ["Cookie: session=0123456789abcdef0123456789abcdef; t
 struct Bench {
     settings: Settings,
     policy: Rc<Policy>,
-    routing: Rc<Arc<Routing>>,
+    routing: Held,
     facts: ConnFacts,
     requests: Vec<RequestHead>,
     response: ResponseHead,
