@@ -21,6 +21,7 @@ test: tools ## Run every test
 
 bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
+	$(CARGO) bench --bench balance
 	$(CARGO) bench --bench micro
 	$(CARGO) bench --bench policy
 	$(CARGO) build --release

@@ -297,7 +297,9 @@ impl ServiceStatus {
     }
 }
 
-fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
+/// The endpoints of `variant`.
+#[must_use]
+pub fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
     // In the order of the pool, then those that stay although they left it.
     let weights = active.pool(variant).into_iter().flat_map(|pool| &pool.endpoints).map(|e| Some(e.weight));
     let endpoints = live.pool(variant).iter().zip(weights.chain(std::iter::repeat(None)));

@@ -23,6 +23,7 @@ use crate::state::names::Names;
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::discovery::{self, Answers, Resolution};
+use super::endpoint::carry_drains;
 use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
 use super::health;
 use super::journal::{InForce, Journal, Note, What};
@@ -382,6 +383,8 @@ impl Control {
         self.forget(&settings);
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
+        let mut changes = planned.changes;
+        changes.extend(carry_drains(&snapshot, &previous, &live));
         let replaced = self.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
@@ -389,8 +392,7 @@ impl Control {
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
-        journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
-        let changes = planned.changes;
+        journal.reloaded(actor, Outcome::Applied, generation, &changes);
         let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
         Ok(Published { answer, prepared, commit, replaced })
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::core::balance::ewma::Ewma;
+use crate::core::balance::ewma::{Ewma, Latency};
 use crate::core::outlier::Cause;
 use crate::core::outlier::fault::Fault;
 
@@ -40,6 +40,8 @@ pub struct Conduct {
     last_fault: AtomicU32,
     /// Recent latency ([`Ewma::to_bits`]).
     latency: AtomicU64,
+    /// Attempts whose answer is awaited; counted only where latency is ([`Conduct::asked`]).
+    awaited: AtomicU32,
     /// Milliseconds since `began` at which it came into service; zero: it was there from the beginning.
     since: AtomicU64,
     /// Milliseconds since `began`, plus one, at which it was drained; zero while it is not.
@@ -60,7 +62,11 @@ struct Outcomes {
 
 /// Under which decision an attempt began: it counts only while that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission(NonZeroU32);
+pub struct Admission {
+    word: NonZeroU32,
+    /// Whether it is among those whose answer is awaited.
+    awaited: bool,
+}
 
 /// Why and how long an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl Conduct {
             longest: AtomicU32::default(),
             last_fault: AtomicU32::default(),
             latency: AtomicU64::default(),
+            awaited: AtomicU32::default(),
             since: AtomicU64::default(),
             drained_at: AtomicU64::default(),
             drained_since: AtomicU64::default(),
@@ -144,6 +151,7 @@ impl Conduct {
 
     /// The attempt says that the endpoint works.
     pub fn credit(&self, admission: Admission, worker: usize) {
+        let admission = self.answered(admission);
         if self.stands(admission) {
             self.outcomes[worker].ended.add(1);
             if self.streak.load(Ordering::Relaxed) != 0 {
@@ -154,6 +162,7 @@ impl Conduct {
 
     /// The attempt failed and the endpoint is to blame.
     pub fn blame(&self, admission: Admission, worker: usize, fault: Fault) {
+        let admission = self.answered(admission);
         if self.stands(admission) {
             let outcomes = &self.outcomes[worker];
             self.last_fault.store(fault.to_bits(), Ordering::Relaxed);
@@ -167,6 +176,7 @@ impl Conduct {
 
     /// The attempt says nothing about the endpoint: where it was on trial, another one may be.
     pub fn give_back(&self, admission: Admission) {
+        let admission = self.answered(admission);
         if admission.is_trial() {
             let trial = admission.word() & !STATE | TRIAL;
             // If it fails, the trial was decided meanwhile.
@@ -188,10 +198,28 @@ impl Conduct {
         }
     }
 
-    /// Recent latency in microseconds.
+    /// What is known of how long it takes to answer. On trial it is nothing: who is tried is not put off for what others wait for.
     #[must_use]
-    pub fn latency(&self, now: Instant) -> f32 {
-        Ewma::from_bits(self.latency.load(Ordering::Relaxed)).at(self.wrapping_ms(now))
+    pub fn latency(&self, now: Instant) -> Latency {
+        let awaited = self.awaited.load(Ordering::Relaxed) > 0 && self.word.load(Ordering::Relaxed) & STATE == IN;
+        Ewma::from_bits(self.latency.load(Ordering::Relaxed)).at(self.wrapping_ms(now), awaited)
+    }
+
+    /// The attempt is under way and its answer awaited, until [`Conduct::answered`] or what else ends the attempt.
+    #[must_use]
+    pub fn asked(&self, admission: Admission) -> Admission {
+        if !admission.awaited {
+            self.awaited.fetch_add(1, Ordering::Relaxed);
+        }
+        Admission { awaited: true, ..admission }
+    }
+
+    /// The answer to the attempt began.
+    pub fn answered(&self, admission: Admission) -> Admission {
+        if admission.awaited {
+            self.awaited.fetch_sub(1, Ordering::Relaxed);
+        }
+        Admission { awaited: false, ..admission }
     }
 
     /// How long it is in service; `None`: from the beginning.
@@ -365,16 +393,16 @@ impl Admission {
     /// Whether it is the one request of a trial.
     #[must_use]
     pub const fn is_trial(self) -> bool {
-        self.0.get() & STATE == TRYING
+        self.word.get() & STATE == TRYING
     }
 
     /// The era counts from one and passes over zero, so that a word is never zero; if it were, its attempts would not count.
     fn under(word: u32) -> Self {
-        Self(NonZeroU32::new(word).unwrap_or(NonZeroU32::MIN))
+        Self { word: NonZeroU32::new(word).unwrap_or(NonZeroU32::MIN), awaited: false }
     }
 
     const fn word(self) -> u32 {
-        self.0.get()
+        self.word.get()
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Termination {
     NoEndpoint,
     /// No name of the pool was answered yet.
     Unresolved,
-    /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
+    /// No endpoint of the pool can be used: each has not passed its probes yet or does not any more, is ejected, or drained.
     NotReady,
     /// The pool has as many requests in flight as it may have.
     RequestLimit,

@@ -7,6 +7,7 @@ mod breakers;
 mod differential;
 mod discovery;
 mod drain;
+mod explain;
 mod forwarding;
 mod gate;
 mod grpc;

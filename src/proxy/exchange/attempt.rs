@@ -7,12 +7,13 @@ use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::id::Variant;
 use crate::core::retry::Reason;
+use crate::proxy::respond::Reply;
 use crate::state::conduct::Admission;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
 use super::again::narrow;
-use super::choose::is_out;
+use super::choose::{is_out, why_out};
 use super::judge::fault_of;
 use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
 
@@ -96,11 +97,13 @@ impl Exchange {
             live.pool(self.variant)[index].conduct.give_back(admission);
         }
         let Some((index, admission)) = picked else {
-            return Next::Reply(self.reply(match is_out(live, self.variant) {
-                _ if live.pool(self.variant).is_empty() => Termination::Unresolved,
-                true => Termination::NotReady,
-                false => Termination::NoEndpoint,
-            }));
+            let reply = match is_out(live, self.variant) {
+                _ if live.pool(self.variant).is_empty() => Reply::of(Termination::Unresolved),
+                true => Reply::unusable(why_out(live, self.variant)),
+                false => Reply::of(Termination::NoEndpoint),
+            };
+            self.status = reply.status;
+            return Next::Reply(reply);
         };
         let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
@@ -162,6 +165,7 @@ impl Exchange {
             self.admitted(admission);
         }
         self.endpoint = Some(at);
+        self.asked();
         self.attempt_began = now;
         self.connected = None;
         self.queued = Duration::ZERO;

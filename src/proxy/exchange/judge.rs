@@ -16,6 +16,15 @@ impl Exchange {
         self.admission = Some(admission);
     }
 
+    /// The attempt is under way at its endpoint.
+    pub(super) fn asked(&mut self) {
+        if self.is_timed()
+            && let (Some(endpoint), Some(admission)) = (self.endpoint(), self.admission)
+        {
+            self.admission = Some(endpoint.conduct.asked(admission));
+        }
+    }
+
     /// The endpoint is to blame for the attempt.
     pub(super) fn blame(&mut self, fault: Fault, now: Instant) {
         let admission = self.admission.take();
@@ -33,10 +42,11 @@ impl Exchange {
             return self.blame(Fault::Status(status), now);
         }
         if self.is_timed()
-            && let (Some(endpoint), Some(_)) = (self.endpoint(), self.admission)
+            && let (Some(endpoint), Some(admission)) = (self.endpoint(), self.admission)
         {
             let took = now.saturating_duration_since(self.sent.unwrap_or(self.attempt_began));
             endpoint.conduct.observe_latency(Some(took), now);
+            self.admission = Some(endpoint.conduct.answered(admission));
         }
         let on_trial = self.admission.is_some_and(Admission::is_trial);
         if status == 101 || (on_trial && !self.status_due) {

@@ -9,6 +9,7 @@ pub(crate) mod h2;
 pub(crate) mod h2_raw;
 pub(crate) mod pattern;
 pub(crate) mod proxy;
+pub(crate) mod straggler;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::balance::ewma::Latency;
 use crate::core::health::Readiness;
 use crate::core::outlier::Cause;
 use crate::core::outlier::fault::Fault;
@@ -246,10 +247,68 @@ fn peak_ewma_learns_from_heads_and_failures() {
     assert!(failed <= 2, "{failed}");
 }
 
+/// A SIGSTOP: the kernel goes on accepting, nobody answers.
+#[test]
+fn peak_ewma_leaves_alone_what_hangs_and_asks_what_is_new_once() {
+    for known in [true, false] {
+        let mut world = balanced(Balance::PeakEwma, Vec::new(), Duration::ZERO);
+        let stuck_at = world.web().stable[0].key.address.clone();
+        let five = Duration::from_millis(5);
+        if known {
+            for endpoint in &world.web().stable {
+                endpoint.conduct.observe_latency(Some(five), world.now);
+            }
+        }
+        let mut stuck = Vec::new();
+        let minutes = |world: &mut World, stuck: &mut Vec<Exchange>| {
+            for _ in 0..12_000 {
+                world.later(10);
+                let (mut exchange, sent) = world.sent_off(&get(""));
+                exchange.sent(world.now);
+                if *sent.address() == stuck_at {
+                    stuck.push(exchange);
+                    continue;
+                }
+                exchange.response(&response(200, ""), Replay::Truncated, world.now + five, &mut world.random);
+                exchange.end(Termination::Complete, world.now + five);
+            }
+        };
+        minutes(&mut world, &mut stuck);
+        assert_eq!(stuck.len(), 1, "one of them finds out");
+        // Once its client has gone it is tried again.
+        for mut exchange in stuck.drain(..) {
+            exchange.end(Termination::ClientAbort, world.now);
+        }
+        minutes(&mut world, &mut stuck);
+        assert_eq!(stuck.len(), 1);
+    }
+}
+
+#[test]
+fn a_long_answer_does_not_keep_an_old_latency() {
+    let mut world = balanced(Balance::PeakEwma, Vec::new(), Duration::ZERO);
+    let (mut exchange, sent) = world.sent_off(&get(""));
+    let conduct = Arc::clone(&sent.in_flight.endpoint().conduct);
+    assert_eq!(conduct.latency(world.now), Latency::Awaited);
+    let head_at = world.later(50);
+    exchange.response(&response(200, ""), Replay::Truncated, head_at, &mut world.random);
+    let fresh = conduct.latency(world.now);
+    assert!(matches!(fresh, Latency::Recent(us) if us > 49_000.0), "{fresh:?}");
+    let later = world.later(60_000);
+    assert!(matches!(conduct.latency(later), Latency::Recent(us) if us < 1_000.0), "its body is still on the way");
+    // A dead connection is replaced within the attempt, which counts once.
+    let (mut exchange, _sent) = world.sent_off(&get(""));
+    exchange.connected(true, world.now);
+    let again = attempt(world.fail(&mut exchange, CLOSED));
+    let conduct = Arc::clone(&again.in_flight.endpoint().conduct);
+    exchange.end(Termination::ClientAbort, world.now);
+    assert_ne!(conduct.latency(world.now), Latency::Awaited);
+}
+
 #[test]
 fn an_endpoint_new_in_service_grows_into_its_share() {
     let slow_start = Duration::from_secs(10);
-    for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random] {
+    for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::PeakEwma] {
         let mut world = balanced(balance, Vec::new(), slow_start);
         world.web().stable[0].conduct.enter_service(world.now);
         let mut share = |after: u64| {

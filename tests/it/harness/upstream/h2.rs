@@ -61,6 +61,8 @@ struct Shared {
     /// Requests being served, and most of them at once on one connection.
     most: AtomicUsize,
     arrived: AtomicUsize,
+    /// Requests that came and did not end yet.
+    in_flight: AtomicUsize,
     /// Streams still to be refused by `/refuse`.
     refuse: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
@@ -100,6 +102,7 @@ impl H2Server {
             open: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             refuse: AtomicUsize::new(0),
             seen: Mutex::default(),
             next: Mutex::default(),
@@ -128,6 +131,11 @@ impl H2Server {
     /// Request heads ever read.
     pub(crate) fn arrived(&self) -> usize {
         self.shared.arrived.load(Ordering::SeqCst)
+    }
+
+    /// Requests that came and did not end yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
     }
 
     /// Most requests there were at once on a connection.
@@ -193,6 +201,15 @@ struct Open(Arc<Shared>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts a request as in flight until it is dropped, however its stream ends.
+struct InFlight<'a>(&'a Shared);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -277,6 +294,8 @@ async fn answer(
     seen: &mut Seen,
     shared: &Shared,
 ) -> Result<(), h2::Error> {
+    shared.in_flight.fetch_add(1, Ordering::SeqCst);
+    let _in_flight = InFlight(shared);
     let mut words = path.trim_start_matches('/').split('/');
     let verb = words.next().unwrap_or_default();
     let argument = words.next().unwrap_or_default();
