@@ -19,12 +19,13 @@ test: tools ## Run every test
 	@.ci/tools grpc
 	$(CARGO) test
 
-bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
+bench: tools ## Run the micro-benchmarks, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
 	$(CARGO) bench --bench balance
 	$(CARGO) bench --bench micro
 	$(CARGO) bench --bench policy
 	$(CARGO) build --release
+	$(CARGO) bench --bench probing -- --tidegate $(TARGET)/release/tidegate
 	$(CARGO) test --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers --lib --bin peers
 	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
 	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools \

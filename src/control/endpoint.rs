@@ -42,6 +42,8 @@ impl Control {
     pub(super) fn endpoint(&mut self, command: EndpointCommand) {
         let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
         let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
+        // Whoever stayed for want of this one may go, and one that stayed and was drained has gone.
+        self.release();
         // Whoever no longer waits needs no answer.
         let _ = reply.send(answer);
     }

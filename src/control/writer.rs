@@ -187,8 +187,13 @@ impl Control {
     }
 
     fn tick(&mut self) {
-        for note in self.ticker.tick(&self.current, clock::now()) {
+        let notes = self.ticker.tick(&self.current, clock::now());
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        for note in notes {
             self.shared.journal.note(note);
+        }
+        if restored {
+            self.release();
         }
     }
 
@@ -276,8 +281,8 @@ impl Control {
         std::mem::replace(&mut self.current, published)
     }
 
-    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
-    fn release(&mut self) {
+    /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
+    pub(super) fn release(&mut self) {
         if !health::keeps_left_ones(&self.current) {
             return;
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use crate::core::balance::ewma::{Ewma, Latency};
-use crate::core::outlier::Cause;
 use crate::core::outlier::fault::Fault;
+use crate::core::outlier::{Bound, Cause};
 
 use super::counters::Cell;
 
@@ -50,6 +50,7 @@ pub struct Conduct {
     drained_since: AtomicU64,
     outcomes: Box<[Outcomes]>,
     ejection: ArcSwapOption<Ejection>,
+    sparing: ArcSwapOption<Sparing>,
 }
 
 /// What one worker counted.
@@ -79,6 +80,19 @@ pub struct Ejection {
     pub at: Duration,
     /// For how long.
     pub lasting: Duration,
+}
+
+/// Why an endpoint that fails takes requests all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sparing {
+    /// Why it was to be ejected.
+    pub cause: Cause,
+    /// What failed last.
+    pub fault: Option<Fault>,
+    /// Why it was not.
+    pub bound: Bound,
+    /// Since when, since 1970.
+    pub at: Duration,
 }
 
 /// What is decided about an endpoint, for people.
@@ -111,6 +125,7 @@ impl Conduct {
             drained_since: AtomicU64::default(),
             outcomes: (0..workers.max(1)).map(|_| Outcomes::default()).collect(),
             ejection: ArcSwapOption::empty(),
+            sparing: ArcSwapOption::empty(),
         }
     }
 
@@ -195,6 +210,17 @@ impl Conduct {
                 Ok(_) => return,
                 Err(other) => kept = other,
             }
+        }
+    }
+
+    /// Takes down that a response has taken at least so long and did not come.
+    pub fn observe_wait(&self, waited: Duration, now: Instant) {
+        let known = match self.latency(now) {
+            Latency::Recent(us) => us,
+            Latency::Unknown | Latency::Awaited => 0.0,
+        };
+        if waited.as_secs_f32() * 1e6 > known {
+            self.observe_latency(Some(waited), now);
         }
     }
 
@@ -295,8 +321,20 @@ impl Conduct {
         self.ejection.load_full()
     }
 
+    /// Why it is spared, while it is.
+    #[must_use]
+    pub fn sparing(&self) -> Option<Arc<Sparing>> {
+        self.sparing.load_full()
+    }
+
+    /// It fails and takes requests all the same; `None`: not any more.
+    pub fn spare(&self, sparing: Option<Sparing>) {
+        self.sparing.store(sparing.map(Arc::new));
+    }
+
     /// Lets no requests in from now on.
     pub fn eject(&self, ejection: Ejection) {
+        self.spare(None);
         self.ejection.store(Some(Arc::new(ejection)));
         self.next_era(EJECTED);
     }
@@ -354,6 +392,7 @@ impl Conduct {
 
     /// Nothing was decided about it: it is new to whoever decides.
     pub fn reset_standing(&self) {
+        self.spare(None);
         if self.standing() != Stands::In {
             self.next_era(IN);
             self.ejection.store(None);
@@ -384,6 +423,16 @@ impl fmt::Display for Ejection {
             Some(fault) => write!(f, "{}, last: {fault}", self.cause),
             None => self.cause.fmt(f),
         }
+    }
+}
+
+// === impl Sparing ===
+
+/// `failing, kept as the last of its pool: 5 failures in a row, last: status 503`
+impl fmt::Display for Sparing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failing, {}: {}", self.bound, self.cause)?;
+        self.fault.map_or(Ok(()), |fault| write!(f, ", last: {fault}"))
     }
 }
 

@@ -142,17 +142,37 @@ async fn what_goodbye_leaves_out_is_sent_again() {
 }
 
 #[tokio::test]
-async fn refused_streams_are_sent_again_but_not_for_ever() {
+async fn refused_streams_are_sent_again_once() {
     let (server, proxy) = pair(Options::default()).await;
-    server.refuse(2);
+    server.refuse(1);
     let response = proxy.ask(post("/refuse", "once more")).await;
-    assert_eq!((response.status, server.arrived()), (200, 3));
+    assert_eq!((response.status, server.arrived()), (200, 2));
     assert_eq!(proxy.admin.count("tidegate_bad_attempts_total").await, 0);
     server.refuse(usize::MAX);
     let response = proxy.ask(post("/refuse", "and again")).await;
-    assert_eq!((response.status, server.arrived()), (502, 7), "three replays and no more");
+    assert_eq!((response.status, server.arrived()), (502, 4), "one replay and no more");
     assert_eq!(proxy.admin.count("tidegate_bad_attempts_total").await, 1);
     assert_eq!(server.accepted(), 1, "the session lives on");
+}
+
+/// Requests that share a session from its first moment on: when it dies without having answered any of them, it was no stale connection.
+#[tokio::test]
+async fn a_new_session_that_dies_under_many_requests_gives_none_of_them_a_replay() {
+    let server = FrameServer::start().await;
+    let proxy = Proxy::start(|c| http2(c, &server.address())).await;
+    let clients = asking(&proxy, 20, &get("/")).await;
+    let mut first = server.accept().await;
+    assert_eq!(first.requests(20).await.len(), 20);
+    drop(first);
+    for mut client in clients {
+        assert_eq!(client.response().await.status, 502);
+    }
+    let count = async |name| proxy.admin.count(name).await;
+    assert_eq!((count("tidegate_stale_replays_total").await, count("tidegate_bad_attempts_total").await), (0, 20));
+    assert_eq!(
+        (count("tidegate_upstream_connects_total").await, count("tidegate_upstream_reuses_total").await),
+        (1, 19)
+    );
 }
 
 /// A stream the upstream gives up is no stale connection: nothing is sent twice, and it counts.

@@ -1,5 +1,6 @@
 //! Probes against real upstreams: what passes, what does not and why, and that only ready endpoints get requests.
 
+mod cost;
 mod crowd;
 mod grpc;
 mod http2;

@@ -19,6 +19,7 @@ mod memory;
 mod outlier;
 mod pairs;
 mod peers;
+mod processes;
 mod refusals;
 mod reload;
 mod retries;

@@ -170,7 +170,7 @@ pub(super) struct Endpoint {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Outlier {
-    /// `ejected`, `trial`
+    /// `ejected`, `trial`, `spared`
     pub(super) state: String,
     /// Why.
     pub(super) reason: String,

@@ -61,9 +61,36 @@ impl Exchange {
             Termination::UpstreamTruncated => self.blame(Fault::Truncated, now),
             Termination::UpstreamIdle => self.blame(Fault::Stalled, now),
             Termination::Complete | Termination::ClientAbort | Termination::ClientIdle if answered => self.credit(),
+            Termination::ClientAbort if self.head_at.is_none() => self.abandoned(now),
             _ => {}
         }
         self.give_back();
+    }
+
+    /// The client left without a response head. Clients leave for reasons of their own; but who has waited far longer than answers of the
+    /// pool take lately has waited for an endpoint that hangs.
+    fn abandoned(&mut self, now: Instant) {
+        let (Some(sent), Some(endpoint), Some(_)) = (self.sent, self.endpoint(), self.admission) else { return };
+        let waited = now.saturating_duration_since(sent);
+        if self.is_timed() {
+            endpoint.conduct.observe_wait(waited, now);
+        }
+        if waited > endpoint.pool.patience() {
+            self.blame(Fault::Abandoned, now);
+        }
+    }
+
+    /// When the wait for a response head becomes one that speaks against the endpoint, if its client seems to have left; `None`: not at all,
+    /// or not any more.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Instant> {
+        let (sent, endpoint, _) = (self.sent?, self.endpoint()?, self.admission?);
+        sent.checked_add(endpoint.pool.patience()).filter(|_| self.head_at.is_none())
+    }
+
+    /// That time has come.
+    pub fn doubted(&mut self, now: Instant) {
+        self.blame(Fault::Abandoned, now);
     }
 
     fn credit(&mut self) {

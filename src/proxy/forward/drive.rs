@@ -97,7 +97,14 @@ impl Drive<'_, '_> {
         }
         loop {
             let (deadline, outcome) = self.deadline(down.facts());
-            std::task::ready!(down.alarm().poll_until(cx, deadline, now));
+            // Whoever has closed its side may wait for its answer, or not: the request goes on, but what it says of the endpoint is decided.
+            let doubt = if down.is_half_closed() { self.serving.exchange.doubt() } else { None };
+            let soonest = [deadline, doubt].into_iter().flatten().min();
+            std::task::ready!(down.alarm().poll_until(cx, soonest, now));
+            if doubt.is_some_and(|at| at <= now) {
+                self.serving.exchange.doubted(now);
+                continue;
+            }
             if !matches!(outcome, Outcome::Failed(Failure::HeadTimeout)) || self.serving.is_overdue(now) {
                 return over(outcome);
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw, forward, within};
 use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, ResponseHead};
@@ -312,6 +312,10 @@ impl Downstream for Connection {
         Poll::Pending
     }
 
+    fn is_half_closed(&self) -> bool {
+        self.half_closed
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         if self.head.version != HttpVersion::Http10 {
             write_interim(&mut self.wire.out, head);
@@ -333,7 +337,7 @@ impl Downstream for Connection {
             close: last && head.status != 101,
             keep_alive_10: old && !last,
             no_body_head: head.status == 304 || self.head.get(self.head.method) == b"HEAD",
-            date: date.as_deref().map(str::as_bytes),
+            date: date.as_ref().map(HttpDate::as_bytes),
             set_cookie,
             extra: &[],
         };

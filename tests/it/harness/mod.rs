@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod files;
 pub(crate) mod h2;
 pub(crate) mod h2_raw;
+pub(crate) mod origin;
 pub(crate) mod pattern;
 pub(crate) mod proxy;
 pub(crate) mod straggler;

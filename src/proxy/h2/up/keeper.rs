@@ -27,6 +27,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct State {
     pub streams: Cell<usize>,
     pub used: Cell<bool>,
+    /// Part of an answer came, ever.
+    pub proven: Cell<bool>,
     pub idle_since: Cell<Instant>,
     pub idle_max: Cell<Duration>,
     /// When anything was last read.
@@ -75,6 +77,7 @@ impl State {
         Self {
             streams: Cell::new(0),
             used: Cell::new(false),
+            proven: Cell::new(false),
             idle_since: Cell::new(now),
             idle_max: Cell::new(Duration::MAX),
             heard: Cell::new(now),
@@ -91,6 +94,7 @@ impl State {
 
     /// A stream got part of an answer.
     pub(super) fn answered(&self) {
+        self.proven.set(true);
         if self.pings.replace(0) >= PINGS_MAX {
             // It set no alarm.
             self.wake();

@@ -98,6 +98,8 @@ pub enum Trust {
 pub struct Lease {
     session: Rc<Session>,
     worker: Rc<Worker>,
+    /// The session had carried a response before.
+    proven: bool,
     /// Opens the stream.
     pub send: SendRequest<Bytes>,
 }
@@ -242,7 +244,8 @@ impl Session {
         self.state.idle_max.set(idle_max);
         self.state.wake();
         worker.shard().streams.add(1);
-        Lease { session: Rc::clone(self), worker: Rc::clone(worker), send: self.send.clone() }
+        let proven = self.state.proven.get();
+        Lease { session: Rc::clone(self), worker: Rc::clone(worker), proven, send: self.send.clone() }
     }
 }
 
@@ -253,6 +256,12 @@ impl Lease {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.session.secure
+    }
+
+    /// Whether the session had answered any request when the stream was leased. One that has not is no old connection, however many share it.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven
     }
 
     /// Part of an answer came: its server does other things than answer PINGs.

@@ -251,16 +251,18 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send, number: usize, sh
     }
     let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
     let mut streams = JoinSet::new();
+    let closing = Arc::new(Notify::new());
     let mut leaving = false;
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
                 shared.arrived.fetch_add(1, Ordering::SeqCst);
-                streams.spawn(stream(request, respond, number, Arc::clone(shared)));
+                streams.spawn(stream(request, respond, number, Arc::clone(shared), Arc::clone(&closing)));
                 shared.most.fetch_max(streams.len(), Ordering::SeqCst);
             }
             Some(_) = streams.join_next() => {}
+            () = closing.notified() => return,
             () = shared.go_away.notified(), if !leaving => {
                 leaving = true;
                 connection.graceful_shutdown();
@@ -269,7 +271,13 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send, number: usize, sh
     }
 }
 
-async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, number: usize, shared: Arc<Shared>) {
+async fn stream(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    number: usize,
+    shared: Arc<Shared>,
+    closing: Arc<Notify>,
+) {
     let (parts, mut body) = request.into_parts();
     let mut seen = Seen {
         connection: number,
@@ -282,6 +290,10 @@ async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, numb
         let (next, usual) = &mut *shared.next.lock().expect("nobody panics");
         next.pop_front().or_else(|| usual.clone()).unwrap_or_else(|| parts.uri.path().to_owned())
     };
+    if path == "/close" {
+        // With every other stream of the connection.
+        return closing.notify_one();
+    }
     // A failure is the end of the stream, which is what the record says.
     let _ = answer(&path, &mut body, respond, &mut seen, &shared).await;
     shared.seen.lock().expect("nobody panics").push(seen);
