@@ -1,13 +1,21 @@
 //! What is different for a gRPC call: its outcome stands in the trailers, or in a head that is all there is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::outlier::fault::Fault;
 use crate::proxy::grpc;
 use crate::proxy::headers::{Known, ResponseHead, Trailers};
 use crate::proxy::respond::Reply;
+use crate::proxy::timer::TICK;
 
-use super::Exchange;
+use super::judge::fault_of;
+use super::{Exchange, Failure, Outcome};
+
+/// How much sooner than its deadline, as it is known here, a call can be given up for it: the client's time began when it sent the call, ours
+/// when it came, and what it writes is rounded up. So much in any case, this part of the whole time beside, and never more than the other.
+const EARLY: Duration = TICK;
+const EARLY_PART: u32 = 64;
+const EARLY_PART_MAX: u32 = 8;
 
 impl Exchange {
     /// Takes in the head of a response that may be one to a call.
@@ -24,6 +32,23 @@ impl Exchange {
     pub fn trailers(&mut self, trailers: Option<&Trailers>, now: Instant) {
         if self.status_due {
             self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)), now);
+        }
+    }
+
+    /// Whether a client that leaves at `now` does so because the time of its call is over, and an attempt is under way.
+    pub(super) fn is_given_up(&self, now: Instant) -> bool {
+        let Some(until) = self.call_until else { return false };
+        let allowed = until.saturating_duration_since(self.began);
+        let early = (allowed / EARLY_PART_MAX).min(EARLY + allowed / EARLY_PART);
+        self.granted().is_none() && until.saturating_duration_since(now) <= early
+    }
+
+    /// The endpoint let the time of the call run out: as bad as if the end of it had been noticed here and not by the client.
+    pub(super) fn overran(&mut self, failure: Failure, now: Instant) {
+        self.remember(Outcome::Failed(failure));
+        self.mark_bad();
+        if let Some(fault) = fault_of(failure) {
+            self.blame(fault, now);
         }
     }
 

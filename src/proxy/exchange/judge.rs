@@ -70,6 +70,9 @@ impl Exchange {
     /// The client left without a response head. Clients leave for reasons of their own; but who has waited far longer than answers of the
     /// pool take lately has waited for an endpoint that hangs.
     fn abandoned(&mut self, now: Instant) {
+        if self.connected.is_some() && self.is_given_up(now) {
+            return self.overran(Failure::HeadTimeout, now);
+        }
         let (Some(sent), Some(endpoint), Some(_)) = (self.sent, self.endpoint(), self.admission) else { return };
         let waited = now.saturating_duration_since(sent);
         if self.is_timed() {
