@@ -18,6 +18,12 @@ const EARLY_PART: u32 = 64;
 const EARLY_PART_MAX: u32 = 8;
 
 impl Exchange {
+    /// Whether the request is a call.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.grpc
+    }
+
     /// Takes in the head of a response that may be one to a call.
     pub(super) fn answered(&mut self, head: &ResponseHead, now: Instant) {
         if head.known(Known::ContentType).is_some_and(grpc::is_grpc) {

@@ -59,7 +59,8 @@ impl Exchange {
         let answered = self.head_at.is_some() && self.status < 500;
         match termination {
             Termination::UpstreamTruncated => self.blame(Fault::Truncated, now),
-            Termination::UpstreamIdle => self.blame(Fault::Stalled, now),
+            // A call may have nothing to say for hours: its silence speaks against nobody.
+            Termination::UpstreamIdle if !self.is_call() => self.blame(Fault::Stalled, now),
             Termination::Complete | Termination::ClientAbort | Termination::ClientIdle if answered => self.credit(),
             Termination::ClientAbort if self.head_at.is_none() => self.abandoned(now),
             _ => {}

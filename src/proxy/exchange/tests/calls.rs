@@ -142,6 +142,20 @@ fn a_call_takes_no_longer_than_its_client_allows() {
     assert_eq!((reply.status, reply.grpc, reply.termination), (200, Some("4"), Termination::ResponseTimeout));
 }
 
+#[test]
+fn the_silence_of_a_call_speaks_against_nobody() {
+    for (fields, bad) in [(GRPC, 0), ("", 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&get(fields));
+        exchange.connected(true, world.now);
+        exchange.sent(world.now);
+        world.cookie(&mut exchange, &response(200, fields));
+        exchange.end(Termination::UpstreamIdle, world.now);
+        assert_eq!(world.bad(Variant::Candidate), bad, "{fields}");
+        assert_eq!(world.terminations(Termination::UpstreamIdle), 1);
+    }
+}
+
 /// Clients give a call up at its deadline by themselves, mostly before the proxy notices.
 #[test]
 fn a_client_that_leaves_at_its_deadline_was_let_down() {
