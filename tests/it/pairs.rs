@@ -169,6 +169,37 @@ async fn bodies_both_ways_and_trailers() {
 }
 
 #[tokio::test]
+async fn trailers_that_are_too_large_are_431() {
+    for pair in PAIRS {
+        let site = Site::new(pair).await;
+        site.next(Behaviour::script([read_body(), Act::Close]));
+        let fields = usize::from(u8::MAX);
+        let status = match pair.0 {
+            Http1 => {
+                let mut client = site.proxy.client().await;
+                let head = "POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let trailers = "x: y\r\n".repeat(fields);
+                client.send(format!("{head}4\r\nbody\r\n0\r\n{trailers}\r\n")).await;
+                answer_of(client, "POST").await.unwrap_or_else(|e| panic!("{pair:?}: {e}")).status
+            }
+            Http2 => {
+                let client = H2Client::connect(&site.proxy.address()).await;
+                let mut exchange = client.begin(request("POST", "/upload").body(()).expect("a request"), false).await;
+                let mut trailers = HeaderMap::new();
+                for _ in 0..fields {
+                    trailers.append("x", "y".parse().expect("a value"));
+                }
+                exchange.body.send_data("body".into(), false).expect("an open stream");
+                exchange.body.send_trailers(trailers).expect("an open stream");
+                exchange.response().await.unwrap_or_else(|e| panic!("{pair:?}: {e}")).status
+            }
+        };
+        assert_eq!(status, 431, "{pair:?}");
+        assert_eq!(site.proxy.admin.count("tidegate_bad_attempts_total").await, 0, "{pair:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_response_never_looks_whole() {
     for pair in PAIRS {
         let site = Site::new(pair).await;

@@ -174,6 +174,7 @@ impl Drive<'_, '_> {
         match fault {
             Fault::Malformed(cause) => Outcome::BadBody(Reply::refused(400, cause)),
             Fault::TooLarge => Outcome::BadBody(Reply::of(Termination::BodyTooLarge)),
+            Fault::TrailersTooLarge => Outcome::BadBody(Reply::refused(431, "the trailers are too large")),
             Fault::Closed | Fault::Limit | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
         }
     }
@@ -311,7 +312,10 @@ impl Drive<'_, '_> {
                 WaitsFor::Sink => sooner(Some(moved + client_idle), Termination::ClientIdle),
             }
         }
-        sooner(self.serving.worker.leaving_at(self.endpoint).map(|at| at + upstream.drain_timeout), Termination::Drained);
+        sooner(
+            self.serving.worker.leaving_at(self.endpoint).map(|at| at + upstream.drain_timeout),
+            Termination::Drained,
+        );
         let outcome = match soonest.1 {
             why if !waiting => Outcome::Cut(why),
             Termination::ClientIdle => Outcome::BadBody(Reply::of(Termination::ClientIdle)),

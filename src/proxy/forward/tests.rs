@@ -200,7 +200,11 @@ fn a_call_may_be_silent_for_longer_than_a_body() {
         assert_eq!(quiet.resume(FAR / 2, quiet.call(gives), &[], &[]), "waits");
     }
     let call = quiet.call(&[]);
-    assert_eq!(quiet.drive(call, Server::answering(&[], &[])).outcome(), "bad body 408", "before its answer it may not");
+    assert_eq!(
+        quiet.drive(call, Server::answering(&[], &[])).outcome(),
+        "bad body 408",
+        "before its answer it may not"
+    );
     let short = world(Waits { grpc_idle: FAR / 4, ..PATIENT });
     assert_eq!(short.resume(FAR / 2, short.call(&[]), &[], &[]), "cut ClientIdle");
     assert_eq!(short.resume(FAR / 2, short.call(&[Give::End]), &[], &[]), "cut UpstreamIdle");
@@ -236,9 +240,12 @@ fn an_answer_that_comes_before_the_upload_is_over_ends_both_connections() {
 #[test]
 fn a_bad_request_body_is_answered_only_while_nothing_was() {
     let world = world(PATIENT);
-    for (give, early) in
-        [(Give::Malformed, "bad body 400"), (Give::TooLarge, "bad body 413"), (Give::Closed, "cut ClientAbort")]
-    {
+    for (give, early) in [
+        (Give::Malformed, "bad body 400"),
+        (Give::TooLarge, "bad body 413"),
+        (Give::TrailersTooLarge, "bad body 431"),
+        (Give::Closed, "cut ClientAbort"),
+    ] {
         let seen = world.drive(world.upload(&[Give::Data(b"a"), give]), Server::answering(&[], &[]));
         assert_eq!(seen.outcome(), early, "{give:?}");
         // The first poll passes the answer, the second finds the fault.
