@@ -8,7 +8,6 @@ use crate::proxy::headers::{Known, ResponseHead, Trailers};
 use crate::proxy::respond::Reply;
 use crate::proxy::timer::TICK;
 
-use super::judge::fault_of;
 use super::{Exchange, Failure, Outcome};
 
 /// How much sooner than its deadline, as it is known here, a call can be given up for it: the client's time began when it sent the call, ours
@@ -49,13 +48,18 @@ impl Exchange {
         self.granted().is_none() && until.saturating_duration_since(now) <= early
     }
 
-    /// The endpoint let the time of the call run out: as bad as if the end of it had been noticed here and not by the client.
-    pub(super) fn overran(&mut self, failure: Failure, now: Instant) {
-        self.remember(Outcome::Failed(failure));
-        self.mark_bad();
-        if let Some(fault) = fault_of(failure) {
-            self.blame(fault, now);
+    /// The client left while the endpoint did not take a connection.
+    pub fn left_dialling(&mut self, now: Instant) {
+        if self.is_given_up(now) {
+            self.overran(now);
         }
+    }
+
+    /// The endpoint let the time of the call run out: as bad as if the end of it had been noticed here and not by the client.
+    pub(super) fn overran(&mut self, now: Instant) {
+        self.remember(Outcome::Failed(Failure::HeadTimeout));
+        self.mark_bad();
+        self.blame(Fault::HeadTimeout, now);
     }
 
     fn judge_call(&mut self, status: Option<&[u8]>, now: Instant) {

@@ -72,7 +72,7 @@ impl Exchange {
     /// pool take lately has waited for an endpoint that hangs.
     fn abandoned(&mut self, now: Instant) {
         if self.connected.is_some() && self.is_given_up(now) {
-            return self.overran(Failure::HeadTimeout, now);
+            return self.overran(now);
         }
         let (Some(sent), Some(endpoint), Some(_)) = (self.sent, self.endpoint(), self.admission) else { return };
         let waited = now.saturating_duration_since(sent);

@@ -33,6 +33,8 @@ use self::drive::{Drive, Driven};
 
 /// The client's side of one request.
 pub trait Downstream: Source + Sink {
+    /// Whether a client that leaves can be told from one that goes on sending its request.
+    const SAYS_GONE: bool = false;
     /// The head of the request.
     fn head(&self) -> &RequestHead;
     /// When its first byte came.
@@ -41,7 +43,7 @@ pub trait Downstream: Source + Sink {
     fn facts(&self) -> &Rc<ConnFacts>;
     /// The connection's alarm.
     fn alarm(&self) -> &Alarm;
-    /// Ready when the client is gone although nothing of the request is left to read.
+    /// Ready when the client is gone; to be asked when nothing of the request is left to read, and before only with [`Self::SAYS_GONE`].
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Whether the client has closed its side. It may be gone, or have said all it had to say.
     fn is_half_closed(&self) -> bool {
@@ -192,7 +194,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     reusable
 }
 
-/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which can only be seen once it has sent
+/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which HTTP/1.1 only shows once it has sent
 /// everything).
 async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, until: Instant) -> Wake {
     poll_fn(|cx| {
@@ -200,7 +202,7 @@ async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, unt
         if until <= now || exchange.is_shut_out() {
             return Poll::Ready(Wake::Due);
         }
-        if kept.whole && down.poll_gone(cx).is_ready() {
+        if kept.poll_gone(cx, down).is_ready() {
             return Poll::Ready(Wake::Gone);
         }
         down.alarm().poll_until(cx, Some(until), now).map(|()| Wake::Due)
@@ -388,6 +390,11 @@ impl Kept {
         } else {
             self.forget();
         }
+    }
+
+    /// Ready when the client is known to have left.
+    fn poll_gone<D: Downstream>(&self, cx: &mut Context<'_>, down: &mut D) -> Poll<()> {
+        if self.whole || D::SAYS_GONE { down.poll_gone(cx) } else { Poll::Pending }
     }
 
     /// Nothing will be sent again.

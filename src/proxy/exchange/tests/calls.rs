@@ -191,6 +191,15 @@ fn who_leaves_at_the_deadline_blames_nobody_who_answered_or_was_not_asked() {
     exchange.end(Termination::ClientAbort, at);
     assert_eq!(world.bad(Variant::Candidate), 0, "no connection was free");
 
+    for (left_after, bad) in [(200, 0), (400, 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&call());
+        let at = world.later(left_after);
+        exchange.left_dialling(at);
+        exchange.end(Termination::ClientAbort, at);
+        assert_eq!(world.bad(Variant::Candidate), bad, "no connection after {left_after} ms");
+    }
+
     let (mut exchange, _attempt) = world.sent_off(&call());
     exchange.connected(true, world.now);
     exchange.sent(world.now);
