@@ -15,6 +15,8 @@ use super::{Exchange, Failure, Outcome};
 const EARLY: Duration = TICK;
 const EARLY_PART: u32 = 64;
 const EARLY_PART_MAX: u32 = 8;
+/// Time spent on connections, waits and other attempts from which on a call goes out with what is left of its time.
+const SPENT_MIN: Duration = Duration::from_millis(1);
 
 impl Exchange {
     /// Whether the request is a call.
@@ -38,6 +40,13 @@ impl Exchange {
         if self.status_due {
             self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)), now);
         }
+    }
+
+    /// What is left of the time of the call, once so much of it was spent here that its endpoint has to be told.
+    #[must_use]
+    pub fn call_left(&self, now: Instant) -> Option<Duration> {
+        let until = self.call_until?;
+        (now.saturating_duration_since(self.began) >= SPENT_MIN).then(|| until.saturating_duration_since(now))
     }
 
     /// Whether a client that leaves at `now` does so because the time of its call is over, and an attempt is under way.

@@ -254,8 +254,9 @@ impl Serving<'_> {
     ) -> (Outcome, bool) {
         let endpoint = attempt.in_flight.endpoint();
         self.kept.allow(self.exchange.replay_max(U::MAY_REFUSE), down.head().body);
-        up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let mut drive = Drive::new(self, endpoint, self.worker.now());
+        let now = self.worker.now();
+        up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint, now));
+        let mut drive = Drive::new(self, endpoint, now);
         match poll_fn(|cx| drive.poll(cx, down, up)).await {
             Driven::Upgraded => {
                 self.exchange.upgraded();
@@ -350,6 +351,7 @@ fn edits<'a>(
     head: &'a RequestHead,
     facts: &'a ConnFacts,
     endpoint: &'a EndpointLive,
+    now: Instant,
 ) -> RequestEdits<'a> {
     let authority = head.get(head.authority);
     let address = endpoint.address_text.as_bytes();
@@ -369,6 +371,7 @@ fn edits<'a>(
         strip_header: strip_header.map(str::as_bytes),
         strip_cookie: strip_cookie.map(str::as_bytes),
         body: head.body,
+        call_left: exchange.call_left(now),
         // There is no handshake to pass on in HTTP/2: the request goes without it, as to any server that does not know the upgrade.
         websocket: head.websocket && exchange.settings().is_none_or(|s| s.upstream.protocol == Protocol::Http1),
     }

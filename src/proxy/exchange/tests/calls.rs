@@ -143,6 +143,18 @@ fn a_call_takes_no_longer_than_its_client_allows() {
 }
 
 #[test]
+fn time_that_was_spent_here_is_not_left_to_the_endpoint() {
+    let mut world = Setup::default().build();
+    let (exchange, _attempt) = world.sent_off(&get(&format!("{GRPC}grpc-timeout: 100m\r\n")));
+    let began = world.now;
+    let at = |micros: u64| exchange.call_left(began + Duration::from_micros(micros)).map(|left| left.as_micros());
+    assert_eq!([at(0), at(999), at(1_000), at(60_000)], [None, None, Some(99_000), Some(40_000)]);
+    assert_eq!(at(200_000), Some(0));
+    let (exchange, _attempt) = world.sent_off(&get(GRPC));
+    assert_eq!(exchange.call_left(began + Duration::from_secs(1)), None, "it has all the time there is");
+}
+
+#[test]
 fn the_silence_of_a_call_speaks_against_nobody() {
     for (fields, bad) in [(GRPC, 0), ("", 1)] {
         let mut world = Setup::default().build();
