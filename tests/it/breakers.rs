@@ -1,5 +1,6 @@
 //! Circuit breakers on real sockets: limits hold exactly over two workers, what is beyond them is refused at once, and it recovers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate::clock;

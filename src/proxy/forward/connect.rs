@@ -86,7 +86,7 @@ impl Serving<'_> {
         let dialling = limited.at.get().is_none();
         let leased = leased.inspect_err(|_| {
             if dialling {
-                self.left_dialling()
+                self.left_dialling();
             }
         })?;
         match (leased, limited.at.get()) {

@@ -288,9 +288,10 @@ impl Drive<'_, '_> {
         let waiting = self.download.is_none();
         // Once the response has begun both directions are one conversation: whoever only listens is no less there.
         let moved = if waiting { self.upload_moved } else { self.upload_moved.max(self.download_moved) };
-        let (client_idle, upstream_idle) = match exchange.is_call() {
-            true if !waiting => (limits.grpc_idle, limits.grpc_idle),
-            _ => (limits.body_idle, upstream.body_idle),
+        let (client_idle, upstream_idle) = if exchange.is_call() && !waiting {
+            (limits.grpc_idle, limits.grpc_idle)
+        } else {
+            (limits.body_idle, upstream.body_idle)
         };
         let mut soonest = (exchange.deadline(), Termination::ResponseTimeout);
         let mut sooner = |at: Option<Instant>, why| {

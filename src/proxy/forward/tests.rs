@@ -87,7 +87,8 @@ impl World {
             volume: &mut volume,
             last: false,
         };
-        let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), clock::now() - ago);
+        let began = clock::now().checked_sub(ago).expect("a clock that goes back so far");
+        let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), began);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending());
         client.half.gives.extend(from_client);
