@@ -2,6 +2,7 @@
 
 mod changes;
 mod faults;
+mod floods;
 mod refused;
 mod windows;
 
