@@ -194,7 +194,7 @@ impl Driver {
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
-            if self.served >= self.limits.max_requests.into() && self.closing.is_none() {
+            if self.served >= self.limits.h2.max_requests.into() && self.closing.is_none() {
                 self.close(now);
             }
         }
