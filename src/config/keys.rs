@@ -53,6 +53,7 @@ pub(super) static LIMITS: Section = section(
         "max_line",
         "max_body",
         "websocket_idle",
+        "grpc_idle",
         "h2",
     ],
     &["max_connections_per_client"],

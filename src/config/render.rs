@@ -108,6 +108,7 @@ fn limits(out: &mut Out, limits: &Limits) {
         out.text("max_body", show_size(bytes));
     }
     out.duration("websocket_idle", limits.websocket_idle);
+    out.duration("grpc_idle", limits.grpc_idle);
     let Http2 { enabled, max_streams, max_fields, max_pending_resets, max_error_resets, .. } = limits.h2;
     out.header("[listeners.limits.h2]");
     out.raw("enabled", enabled);

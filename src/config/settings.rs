@@ -201,6 +201,8 @@ pub struct Limits {
     pub max_body: Option<u64>,
     /// Longest silence on an upgraded stream, both directions together.
     pub websocket_idle: Duration,
+    /// Longest silence of a gRPC call whose response has begun, both directions together.
+    pub grpc_idle: Duration,
     /// `[listeners.limits.h2]`
     pub h2: Http2,
 }
@@ -246,6 +248,7 @@ impl Default for Limits {
             max_line: 8 * 1024,
             max_body: None,
             websocket_idle: Duration::from_secs(600),
+            grpc_idle: Duration::from_secs(3_600),
             h2: Http2::default(),
         }
     }

@@ -139,6 +139,7 @@ fn read_limits(table: &Table<'_>) -> Limits {
         max_line: size("max_line", LINE, default.max_line),
         max_body: table.size("max_body", BODY),
         websocket_idle: table.duration("websocket_idle", SILENCE, default.websocket_idle),
+        grpc_idle: table.duration("grpc_idle", SILENCE, default.grpc_idle),
         h2: table.table("h2", &keys::HTTP2).map_or(default.h2, |h2| read_http2(&h2)),
     };
     if limits.max_line > limits.max_head {

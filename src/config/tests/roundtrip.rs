@@ -73,7 +73,7 @@ fn listen() -> impl Strategy<Value = ListenAddress> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let times = (wait(), wait(), wait(), wait(), wait(), wait());
+    let times = (wait(), wait(), wait(), wait(), wait(), wait(), wait());
     let counts = (1_u32..=1_000_000, 1_u32..=1_000_000, 1_usize..=1_000);
     let sizes = (65_536_usize..=1 << 20, 256_usize..=65_536, option::of(0_u64..=1 << 40));
     (times, counts, sizes, http2()).prop_map(|(t, c, s, h2)| Limits {
@@ -89,6 +89,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         max_line: s.1,
         max_body: s.2,
         websocket_idle: t.5,
+        grpc_idle: t.6,
         h2,
     })
 }

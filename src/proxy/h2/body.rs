@@ -263,14 +263,14 @@ pub(super) fn is_our_limit(error: &h2::Error) -> bool {
 /// All trailer fields, in order.
 fn read_trailers(map: &HeaderMap, bounds: Bounds) -> Result<Trailers, Fault> {
     if map.len() > bounds.fields {
-        return Err(Fault::Malformed("too many trailer fields"));
+        return Err(Fault::TrailersTooLarge);
     }
     let (mut trailers, mut size) = (Trailers::default(), 0);
     for (name, value) in map {
         let name = name.as_str().as_bytes();
         size += name.len() + value.len() + FIELD_COST;
         if size > bounds.size {
-            return Err(Fault::Malformed("the trailers are too large"));
+            return Err(Fault::TrailersTooLarge);
         }
         // The `http` crate takes `"` for part of a token.
         if !is_token(name) {

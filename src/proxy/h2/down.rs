@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{self, Connection, SendResponse};
 use h2::{Reason, RecvStream};
+use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 
 use crate::clock;
 use crate::config::settings::{Http2, Limits};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{forward, within};
+use crate::proxy::grpc::is_grpc;
 use crate::proxy::h1::head::{HeadLimits, Refusal};
-use crate::proxy::headers::RequestHead;
+use crate::proxy::headers::{HttpVersion, RequestHead};
 use crate::proxy::io::{Buf, Stream as Socket};
 use crate::proxy::observe::Refused;
 use crate::proxy::respond::Reply;
@@ -226,7 +228,15 @@ impl Driver {
     /// Answers what is no request we take. The rest of the stream is thrown away.
     fn refuse(&self, request: &Request<RecvStream>, mut respond: SendResponse<Bytes>, refusal: Refusal) {
         let reply = Reply::refused(refusal.status, refusal.cause);
-        self.shared.worker.observe_refusal(&Refused { reply, facts: &self.shared.facts });
+        let is_call = request.headers().get(CONTENT_TYPE).is_some_and(|name| is_grpc(name.as_bytes()));
+        let reply = if is_call { reply.for_grpc() } else { reply };
+        self.shared.worker.observe_refusal(&Refused {
+            method: request.method().as_str().as_bytes(),
+            host: request.uri().authority().map_or(b"", |authority| authority.as_str().as_bytes()),
+            path: request.uri().path().as_bytes(),
+            protocol: HttpVersion::Http2.as_str(),
+            ..Refused::unread(reply, &self.shared.facts)
+        });
         let date = self.shared.worker.http_date();
         Stream::answer(&mut respond, &reply, &date, request.method() == Method::HEAD);
     }
