@@ -67,6 +67,7 @@ pub(super) static HTTP2: Section = section(
         "connection_window",
         "max_header_list",
         "max_fields",
+        "max_requests",
         "max_pending_resets",
         "max_error_resets",
     ],

@@ -117,6 +117,7 @@ fn limits(out: &mut Out, limits: &Limits) {
     out.text("connection_window", show_size(limits.h2.connection_window.into()));
     out.text("max_header_list", show_size(limits.h2.max_header_list.into()));
     out.raw("max_fields", max_fields);
+    out.raw("max_requests", limits.h2.max_requests);
     out.raw("max_pending_resets", max_pending_resets);
     out.raw("max_error_resets", max_error_resets);
 }

@@ -181,7 +181,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest silence between requests.
     pub keepalive_idle: Duration,
-    /// Requests served on one connection.
+    /// Requests served on one HTTP/1.1 connection.
     pub max_requests: u32,
     /// Longest life of a connection that is between requests.
     pub max_age: Duration,
@@ -223,6 +223,8 @@ pub struct Http2 {
     pub max_header_list: u32,
     /// Most fields in a request head or in trailers.
     pub max_fields: u32,
+    /// Requests on one connection before it is ended with GOAWAY.
+    pub max_requests: u32,
     /// Streams a client may have reset before they were looked at; one more ends the connection.
     pub max_pending_resets: u32,
     /// Streams that may have been reset for a client's mistakes; one more ends the connection.
@@ -263,6 +265,7 @@ impl Default for Http2 {
             connection_window: 100 * 64 * 1024,
             max_header_list: 64 * 1024,
             max_fields: 128,
+            max_requests: 1_000_000,
             max_pending_resets: 20,
             max_error_resets: 128,
         }

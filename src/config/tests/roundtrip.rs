@@ -95,7 +95,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 fn http2() -> impl Strategy<Value = Http2> {
-    let counts = (1_u32..=10_000, 1_u32..=1_000, 1_u32..=100_000, 1_u32..=100_000);
+    let counts = (1_u32..=10_000, 1_u32..=1_000, 1_u32..=100_000, 1_u32..=100_000, 1_u32..=1_000_000_000);
     let sizes = (1_024_u32..=65_535, 65_535_u32..=64 << 20, 1_024_u32..=1 << 20);
     (any::<bool>(), counts, sizes).prop_map(|(enabled, c, s)| Http2 {
         enabled,
@@ -104,6 +104,7 @@ fn http2() -> impl Strategy<Value = Http2> {
         connection_window: s.1,
         max_header_list: s.2,
         max_fields: c.1,
+        max_requests: c.4,
         max_pending_resets: c.2,
         max_error_resets: c.3,
     })

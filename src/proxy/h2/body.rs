@@ -17,8 +17,9 @@ use crate::proxy::h1::head::FIELD_COST;
 use crate::proxy::headers::{BodyLength, Field, Known, Span, Trailers};
 
 /// Most payload bytes one stream hands to the connection before the socket took them: what both builders' `max_send_buffer_size` is
-/// set to, and the most asked of the peer's windows at once.
-pub const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// set to, and the most asked of the peer's windows at once. One full frame: more would only wait, in up to a hundred streams of each
+/// connection whose peer does not read.
+pub const SEND_BUFFER_MAX: usize = 16 * 1024;
 
 /// Bounds of a body on its way in.
 #[derive(Clone, Copy, Debug)]
