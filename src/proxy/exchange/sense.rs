@@ -78,7 +78,8 @@ impl Exchange {
 
     /// The request is over.
     pub(super) fn count_end(&mut self, termination: Termination, now: Instant) {
-        let broken = matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle);
+        let idle = termination == Termination::UpstreamIdle && !self.grpc;
+        let broken = termination == Termination::UpstreamTruncated || idle;
         if broken || (termination == Termination::ClientAbort && self.was_left_hanging(now)) {
             self.mark_bad(now);
         }
