@@ -23,7 +23,7 @@ pub struct Refused<'a> {
     pub host: &'a [u8],
     /// The path.
     pub path: &'a [u8],
-    /// As in [`HttpVersion::as_str`].
+    /// As in `HttpVersion::as_str`.
     pub protocol: &'static str,
 }
 

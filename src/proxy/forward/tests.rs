@@ -76,7 +76,12 @@ impl World {
     }
 
     /// An attempt that was answered `ago`, and what becomes of it when each side has this to say now.
-    fn resume(&self, ago: Duration, mut client: Client, from_client: &[Give], from_server: &[Give]) -> String {
+    fn resume(&self, ago: Duration, client: Client, from_client: &[Give], from_server: &[Give]) -> String {
+        self.answered(ago, client, &[(from_client, from_server)]).outcome()
+    }
+
+    /// An attempt that was answered `ago`, polled after each of the steps: what client and server have to say then. It waits before each.
+    fn answered(&self, ago: Duration, mut client: Client, steps: &[(&[Give], &[Give])]) -> Seen {
         let (mut exchange, next) = self.worker.begin(&client.head, &self.facts, clock::now());
         let Next::Send(attempt) = next else { panic!("not sent") };
         let (mut kept, mut volume, mut server) = (Kept::default(), Volume::default(), Server::answering(&[200], &[]));
@@ -90,14 +95,18 @@ impl World {
         let began = clock::now().checked_sub(ago).expect("a clock that goes back so far");
         let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), began);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending());
-        client.half.gives.extend(from_client);
-        server.half.gives.extend(from_server);
-        let driven = match drive.poll(&mut cx, &mut client, &mut server) {
+        let mut polled = drive.poll(&mut cx, &mut client, &mut server);
+        for (from_client, from_server) in steps {
+            assert!(polled.is_pending(), "the answer goes on");
+            client.half.gives.extend(*from_client);
+            server.half.gives.extend(*from_server);
+            polled = drive.poll(&mut cx, &mut client, &mut server);
+        }
+        let driven = match polled {
             Poll::Ready(driven) => Some(driven),
             Poll::Pending => None,
         };
-        Seen { driven, client, server, volume, kept }.outcome()
+        Seen { driven, client, server, volume, kept }
     }
 
     /// Polls one attempt twice: the second time finds what the first has set off.
@@ -252,24 +261,7 @@ fn a_bad_request_body_is_answered_only_while_nothing_was() {
         // The first poll passes the answer, the second finds the fault.
         let mut client = world.upload(&[]);
         client.half.gives.clear();
-        let (mut exchange, next) = world.worker.begin(&client.head, &world.facts, clock::now());
-        let Next::Send(attempt) = next else { panic!("not sent") };
-        let (mut kept, mut volume, mut server) = (Kept::default(), Volume::default(), Server::answering(&[200], &[]));
-        let mut serving = Serving {
-            worker: &world.worker,
-            exchange: &mut exchange,
-            kept: &mut kept,
-            volume: &mut volume,
-            last: false,
-        };
-        let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), clock::now());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending());
-        client.half.gives.push_back(give);
-        assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending(), "the answer goes on");
-        server.half.gives.push_back(Give::End);
-        let Poll::Ready(driven) = drive.poll(&mut cx, &mut client, &mut server) else { panic!("waits") };
-        let seen = Seen { driven: Some(driven), client, server, volume, kept };
+        let seen = world.answered(Duration::ZERO, client, &[(&[give], &[]), (&[], &[Give::End])]);
         assert_eq!(seen.outcome(), "complete reusable=false", "{give:?}");
     }
 }
