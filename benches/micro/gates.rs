@@ -74,7 +74,7 @@ fn traffic(live: &ServiceLive, random: &mut fastrand::Rng, now: Instant) {
 
 fn one(place: Place<'_>, session: u64, took: Duration, answered: bool, now: Instant) -> Sense {
     let mut sense = Sense::default();
-    sense.identify(session);
+    sense.identify(session, false);
     sense.begin(place, now);
     sense.write(place, now);
     if answered {

@@ -44,23 +44,32 @@ pub(super) fn watch(gates: &mut Gates, before: &Routing, next: &Routing, now: In
 // === impl Control ===
 
 impl Control {
-    /// Looks at what was counted, and does what follows.
-    pub(super) fn watch_candidates(&mut self, now: Instant) {
-        for (index, seen) in self.gates.tick(&self.current, now) {
-            if let Some(note) = seen.eject.as_ref().and_then(|key| self.ticker.eject(&self.current, key, now)) {
-                self.note(note);
-            }
-            self.obey(index, &seen);
+    /// What workers counted becomes decisions. Candidates that do harm lose their traffic before anything else is looked at.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let seen = self.gates.tick(&self.current, now);
+        let is_harmful = |seen: &&(usize, Seen)| seen.1.metric.is_some();
+        // All switches before the first publication.
+        seen.iter().filter(is_harmful).for_each(|(index, _)| self.current.live[*index].close_candidate());
+        seen.iter().filter(is_harmful).for_each(|(index, seen)| self.take_back(*index, seen));
+        let mut notes = self.ticker.tick(&self.current, now);
+        let blamed = seen.iter().filter_map(|(_, seen)| seen.eject.as_ref());
+        notes.extend(blamed.filter_map(|key| self.ticker.eject(&self.current, key, now)));
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        notes.into_iter().for_each(|note| self.note(note));
+        if restored {
+            self.release();
         }
     }
 
-    /// Takes the traffic back if the candidate does harm. The switch first, words later.
-    fn obey(&mut self, index: usize, seen: &Seen) {
+    /// Takes the traffic back from a candidate that does harm, whose switch is thrown.
+    fn take_back(&mut self, index: usize, seen: &Seen) {
         let (Outcome::Harmful(reason), Some(metric)) = (&seen.verdict.outcome, &seen.metric) else { return };
-        self.current.live[index].close_candidate();
         let active = &self.current.snapshot.services[index];
         let decided = decide::abort(active);
         let evidence = self.gates.report(&active.service.name).map(|known| words(&known.report, reason, metric));
         self.put(index, decided, What::Abort, format!("gate/{metric}"), evidence);
     }
 }
+
+#[cfg(test)]
+mod tests;

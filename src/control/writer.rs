@@ -187,26 +187,13 @@ impl Control {
             tokio::select! {
                 biased;
                 Some(abort) = self.aborts.recv() => self.abort(abort),
-                _ = ticks.tick(), if held => self.tick(),
+                _ = ticks.tick(), if held => self.tick(clock::now()),
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(reload) = self.reloads.recv(), if !busy => work = Some(self.look(reload)),
                 else => return,
             }
         }
-    }
-
-    fn tick(&mut self) {
-        let now = clock::now();
-        let notes = self.ticker.tick(&self.current, now);
-        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
-        for note in notes {
-            self.shared.journal.note(note);
-        }
-        if restored {
-            self.release();
-        }
-        self.watch_candidates(now);
     }
 
     fn abort(&mut self, abort: Abort) {

@@ -54,8 +54,8 @@ pub struct EndpointLive {
     removed_at: AtomicU64,
 }
 
-/// Live state of one service.
-#[derive(Debug)]
+/// Live state of one service. A copy shares everything with it, the switch of the candidate included.
+#[derive(Clone, Debug)]
 pub struct ServiceLive {
     /// The rollout `candidate_open` belongs to.
     pub rollout: u64,
@@ -176,31 +176,13 @@ impl ServiceLive {
     /// The same endpoints with an open switch, for `rollout`.
     #[must_use]
     pub fn reopened(&self, rollout: u64) -> Self {
-        let candidate_open = Arc::new(AtomicBool::new(true));
-        let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
-        let (number, stable, candidate) = (self.number, self.stable.clone(), self.candidate.clone());
-        let (watch, kept, candidate_version) = (self.watch.clone(), self.kept, self.candidate_version.clone());
-        Self {
-            rollout,
-            candidate_open,
-            number,
-            turns,
-            panic,
-            layouts,
-            watch,
-            stable,
-            candidate,
-            kept,
-            candidate_version,
-        }
+        Self { rollout, candidate_open: Arc::new(AtomicBool::new(true)), ..self.clone() }
     }
 
     /// The same, counted by `watch`.
     #[must_use]
     pub fn watched(&self, watch: &Watch) -> Self {
-        let candidate_open = Arc::clone(&self.candidate_open);
-        let watch = Some(Arc::new(watch.over(&self.candidate)));
-        Self { candidate_open, watch, ..self.reopened(self.rollout) }
+        Self { watch: Some(Arc::new(watch.over(&self.candidate))), ..self.clone() }
     }
 
     /// The place of an endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be

@@ -77,7 +77,7 @@ impl World {
             let Some(counts) = watch.counts(variant, index) else { continue };
             let shard = counts.of((self.requests / 3) as usize % WORKERS);
             let (place, mut sense) = (Place { watch, shard, variant }, Sense::default());
-            sense.identify(self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            sense.identify(self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15), true);
             sense.begin(place, self.now);
             sense.write(place, self.now);
             if faults.hangs && variant == Variant::Candidate {

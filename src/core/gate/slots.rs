@@ -11,16 +11,19 @@ use super::input::{TICKS_PER_SECOND, Tick};
 pub const FINE_TICKS: u64 = 60;
 /// Ticks by which a worker's clock may run ahead of the reader's.
 const AHEAD_TICKS: u64 = 3;
-/// Slots for single ticks: a few more than are kept apart, so that a worker whose clock runs ahead of the reader's hits no old one.
-const FINE_SLOTS: u64 = 96;
-const _: () = assert!(FINE_SLOTS > FINE_TICKS + TICKS_PER_SECOND + 2 * AHEAD_TICKS);
+/// Ticks a reader may be late.
+const LATE_TICKS: u64 = 40;
+/// Slots for single ticks: some more than are kept apart, so that neither a worker whose clock runs ahead of the reader's nor a reader that
+/// is late takes one tick for another.
+const FINE_SLOTS: u64 = 128;
+const _: () = assert!(FINE_SLOTS > FINE_TICKS + TICKS_PER_SECOND + 2 * AHEAD_TICKS + LATE_TICKS);
 /// Slots for seconds; bounds how late an event may come.
 const COARSE_SLOTS: u64 = 128;
 /// Slots altogether.
-pub const SLOTS: usize = 224;
+pub const SLOTS: usize = 256;
 const _: () = assert!(SLOTS as u64 == FINE_SLOTS + COARSE_SLOTS);
-/// The latest an event can be attributed, in ticks after its request began: 126 s.
-pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND;
+/// The latest an event can be attributed, in ticks after its request began: 124 s.
+pub const LATE_MAX: u64 = (COARSE_SLOTS - 2) * TICKS_PER_SECOND - LATE_TICKS;
 
 /// The slot of something that began in `began`, counted in `now`; `None` if it comes too late.
 #[must_use]
@@ -36,13 +39,18 @@ pub fn slot(began: Tick, now: Tick) -> Option<usize> {
     usize::try_from(slot).ok()
 }
 
+/// The slot of the youngest tick a worker can be in when the reader is in `now`.
+#[must_use]
+pub fn newest(now: Tick) -> usize {
+    usize::try_from((now + AHEAD_TICKS - 1) % FINE_SLOTS).unwrap_or(0)
+}
+
 /// The tick whose events `slot` holds at `now`; of a second its first tick.
 #[must_use]
 pub fn tick_of(slot: usize, now: Tick) -> Option<Tick> {
     let slot = u64::try_from(slot).ok()?;
     if slot < FINE_SLOTS {
-        // Two ticks ahead of the reader is the youngest a worker can be.
-        let newest = now + 2;
+        let newest = now + AHEAD_TICKS - 1;
         return newest.checked_sub((newest - slot % FINE_SLOTS) % FINE_SLOTS);
     }
     let second = now / TICKS_PER_SECOND;
@@ -57,14 +65,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reader_finds_the_tick_a_worker_meant(began in 0..100_000_u64, age in 0..LATE_MAX, lag in 0..2_u64) {
+        fn a_reader_finds_the_tick_a_worker_meant(began in 0..100_000_u64, age in 0..LATE_MAX, lag in 0..=LATE_TICKS) {
             let counted = began + age;
             let slot = slot(began, counted).expect("in time");
             prop_assert!(slot < SLOTS);
-            // The reader comes at the end of that tick or one later, or its clock is up to two ticks behind.
-            for reader in [counted + lag, counted.saturating_sub(lag)] {
+            // The reader comes at the end of that tick or a while later, or its clock is up to two ticks behind.
+            for reader in [counted + lag, counted.saturating_sub(lag.min(AHEAD_TICKS - 1))] {
                 let found = tick_of(slot, reader);
-                let (first, apart) = (began / TICKS_PER_SECOND * TICKS_PER_SECOND, slot < 96);
+                let (first, apart) = (began / TICKS_PER_SECOND * TICKS_PER_SECOND, (slot as u64) < FINE_SLOTS);
                 prop_assert_eq!(found, Some(if apart { began } else { first }), "reader {}", reader);
                 // Single ticks for at least three seconds; and never one slot for what the gate still keeps apart.
                 prop_assert!(apart || (age > FINE_TICKS && first + TICKS_PER_SECOND - 1 + FINE_TICKS <= reader));

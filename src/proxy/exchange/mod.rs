@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::core::assign::{Assignment, assign};
 use crate::core::balance::Balance;
 use crate::core::endpoint::Address;
@@ -241,7 +242,7 @@ impl Exchange {
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         exchange.strip_header = reading.strip_header;
         exchange.strip_cookie = reading.strip_cookie;
-        exchange.drawn(service, openness, reading.session);
+        exchange.drawn(service, openness, reading.session, !reading.keyed);
         if active.service.upstream.balance == Balance::RingHash {
             exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
         }
@@ -475,7 +476,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(Termination::Dropped, self.attempt_began);
+            self.end(Termination::Dropped, clock::now());
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::telemetry::termination::Termination;
 use super::Exchange;
 
 impl Exchange {
-    /// The request belongs to `session` (zero: to none) and was assigned.
-    pub(super) fn drawn(&mut self, service: usize, openness: Openness, session: u64) {
-        self.sense.identify(session);
+    /// The request belongs to a session (zero: to none), which `begins` with it, and was assigned.
+    pub(super) fn drawn(&mut self, service: usize, openness: Openness, session: u64, begins: bool) {
+        self.sense.identify(session, begins);
         let open = openness.exists && openness.open;
         let split = open && openness.weight > Weight::ZERO && openness.weight < Weight::FULL;
         if split
@@ -41,6 +41,9 @@ impl Exchange {
 
     /// The response head came (`answered`), or is not waited for any more.
     pub(super) fn left(&mut self, answered: bool, now: Instant) {
+        if !self.sense.waits() {
+            return;
+        }
         let took = self.sent.map_or(Duration::ZERO, |sent| now.saturating_duration_since(sent)) + self.queued;
         self.sensed(|sense, place| sense.leave(place, took, answered, now));
     }

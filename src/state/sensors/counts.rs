@@ -40,13 +40,20 @@ pub struct Shard {
     pub(super) events: Box<[Ring]>,
     /// Those that were the first of their session.
     pub(super) firsts: Box<[Ring]>,
-    /// Requests whose response head was waited for, by the tick they were fully written in: all, then per latency series those that count
-    /// for their session.
-    pub(super) started: Box<[Ring]>,
+    /// Requests whose response head was waited for, by the tick they were fully written in.
+    pub(super) started: Waits,
     /// Those of them that wait no longer.
-    pub(super) ended: Box<[Ring]>,
+    pub(super) ended: Waits,
     /// Latencies by bucket of a sketch; empty where nobody asks for them.
     pub(super) latencies: Ring,
+}
+
+/// Requests that began or ceased to wait; nothing is kept where no latency is compared.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) all: Ring,
+    /// Per latency series those that do not count for their session: few, and most requests touch none of these.
+    pub(super) left_out: Box<[Ring]>,
 }
 
 /// Counts by slot ([`crate::core::gate::slots`], or the bucket of a latency), and how many there are: while that stays the same, no slot has changed.
@@ -80,15 +87,15 @@ impl Shard {
     fn new(what: &What, depth: Depth, latencies: bool) -> Self {
         let slots = if depth == Depth::Ticks { SLOTS } else { 0 };
         let rings = |count: usize| (0..count).map(|_| Ring::new(slots)).collect::<Box<[_]>>();
-        let (series, waiting) = (what.layout().series().len(), what.waiting_rings());
+        let series = what.layout().series().len();
         Self {
             begun: Cell::default(),
             written: Cell::default(),
             succeeded: Cell::default(),
             events: rings(series),
             firsts: rings(series),
-            started: rings(if slots > 0 { waiting } else { 0 }),
-            ended: rings(if slots > 0 { waiting } else { 0 }),
+            started: Waits::new(what, slots),
+            ended: Waits::new(what, slots),
             latencies: Ring::new(if latencies { BUCKETS } else { 0 }),
         }
     }
@@ -96,6 +103,29 @@ impl Shard {
     /// Counts a latency, in microseconds.
     pub(super) fn latency(&self, us: u64) {
         self.latencies.add(Some(usize::from(bucket_of(us))));
+    }
+}
+
+// === impl Waits ===
+
+impl Waits {
+    fn new(what: &What, slots: usize) -> Self {
+        let slots = if what.slow.is_empty() { 0 } else { slots };
+        Self { all: Ring::new(slots), left_out: what.slow.iter().map(|_| Ring::new(slots)).collect() }
+    }
+
+    /// Whether anything is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.all.slots.is_empty()
+    }
+
+    /// Counts one of those the series in `mask` do not count for their session.
+    pub(super) fn leave_out(&self, mask: u16, what: &What, slot: Option<usize>) {
+        for (ring, series) in self.left_out.iter().zip(&what.slow) {
+            if mask & 1 << series != 0 {
+                ring.add(slot);
+            }
+        }
     }
 }
 

@@ -140,6 +140,12 @@ impl Watch {
 
     // --- for workers ---
 
+    /// Whether a candidate is watched; otherwise only sums are kept.
+    #[must_use]
+    pub fn is_compared(&self) -> bool {
+        self.rollout.is_some()
+    }
+
     /// Where requests to the endpoint at `index` of the pool of `variant` are counted; `None`: nobody asks.
     #[must_use]
     pub fn counts(&self, variant: Variant, index: usize) -> Option<&Counts> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::core::gate::layout::SERIES_MAX;
-use crate::core::gate::slots::{FINE_TICKS, LATE_MAX, SLOTS, tick_of};
+use crate::core::gate::slots::{FINE_TICKS, LATE_MAX, SLOTS, newest, tick_of};
 use crate::core::gate::{Cell, Channel, Draws, Events, Exposures, InFlight, Tick, TickInput};
 
-use super::counts::{Counts, Ring, Shard};
+use super::counts::{Counts, Ring, Shard, Waits};
 use super::{Watch, What};
 
 /// Ticks in a second.
@@ -61,18 +61,26 @@ struct LastShard {
     succeeded: u64,
     events: Vec<LastRing>,
     firsts: Vec<LastRing>,
-    started: Vec<LastRing>,
-    ended: Vec<LastRing>,
+    started: LastWaits,
+    ended: LastWaits,
     latencies: LastRing,
+}
+
+#[derive(Debug)]
+struct LastWaits {
+    all: LastRing,
+    left_out: Vec<LastRing>,
 }
 
 #[derive(Debug)]
 struct LastRing {
     total: u32,
+    /// Increments that are in the sum and were in no slot yet; below zero if it is the other way around.
+    owed: i32,
     slots: Box<[u32]>,
 }
 
-/// Rings of requests that wait: all, then one per latency series.
+/// Numbers of requests that wait: all, then those each latency series leaves out.
 const RINGS_MAX: usize = 1 + SERIES_MAX;
 
 /// Requests that wait for a response head, by the tick they were fully written in: single ones, and the first of a second.
@@ -80,6 +88,8 @@ const RINGS_MAX: usize = 1 + SERIES_MAX;
 struct Waiting {
     fine: BTreeMap<Tick, [i32; RINGS_MAX]>,
     coarse: BTreeMap<Tick, [i32; RINGS_MAX]>,
+    /// Those that ceased to, and of which that they waited has not been seen: which number, slot, how many.
+    ended: Vec<(usize, usize, i32)>,
 }
 
 #[derive(Debug)]
@@ -163,13 +173,13 @@ struct Look<'a> {
 impl Look<'_> {
     /// Events first: then nothing that has ended is still seen in flight.
     fn events(&mut self, last: &mut Last, counts: &Counts) {
-        let stable = self.cell == Cell::STABLE;
+        let (stable, near) = (self.cell == Cell::STABLE, newest(self.now));
         for series in 0..self.what.layout().series().len() {
             let mut requests = 0;
             for (shard, last) in counts.shards().iter().zip(&mut last.shards) {
                 let sum = &mut *self.sum;
-                last.firsts[series].take(&shard.firsts[series], |slot, more| sum.add(slot, 1, more));
-                requests += last.events[series].take(&shard.events[series], |slot, more| sum.add(slot, 0, more));
+                last.firsts[series].take(&shard.firsts[series], near, |slot, more| sum.add(slot, 1, more));
+                requests += last.events[series].take(&shard.events[series], near, |slot, more| sum.add(slot, 0, more));
             }
             if stable {
                 self.taken.of_stable[series] += u64::from(requests);
@@ -187,8 +197,8 @@ impl Look<'_> {
     /// What is in flight, and exposures: whatever an event that was seen belongs to is seen as well.
     fn rest(&mut self, last: &mut Last, counts: &Counts) {
         let (mut exposed, mut succeeded) = ([0_u64; 2], 0_u64);
+        last.waiting.follow(counts.shards(), &mut last.shards, self.now);
         for (shard, seen) in counts.shards().iter().zip(&mut last.shards) {
-            last.waiting.follow(shard, seen, self.now);
             let [begun, written, well] = [shard.begun.get(), shard.written.get(), shard.succeeded.get()];
             exposed[0] += begun.wrapping_sub(seen.begun);
             exposed[1] += written.wrapping_sub(seen.written);
@@ -205,14 +215,13 @@ impl Look<'_> {
                 self.taken.exposures.push(Exposures { channel, cell: self.cell, count: narrow(count) });
             }
         }
-        last.waiting.age(self.now);
         last.waiting.tell(self.what, self.cell, &mut self.taken.in_flight);
     }
 
     fn latencies(&mut self, last: &mut Last, counts: &Counts) {
         let into = &mut self.taken.latencies[usize::from(self.cell != Cell::STABLE)];
         for (shard, seen) in counts.shards().iter().zip(&mut last.shards) {
-            seen.latencies.take(&shard.latencies, |bucket, more| {
+            seen.latencies.take(&shard.latencies, 0, |bucket, more| {
                 into.push((u16::try_from(bucket).unwrap_or(u16::MAX), more));
             });
         }
@@ -238,10 +247,18 @@ impl LastShard {
             succeeded: 0,
             events: rings(&shard.events),
             firsts: rings(&shard.firsts),
-            started: rings(&shard.started),
-            ended: rings(&shard.ended),
+            started: LastWaits::new(&shard.started),
+            ended: LastWaits::new(&shard.ended),
             latencies: LastRing::new(&shard.latencies),
         }
+    }
+}
+
+// === impl LastWaits ===
+
+impl LastWaits {
+    fn new(waits: &Waits) -> Self {
+        Self { all: LastRing::new(&waits.all), left_out: waits.left_out.iter().map(LastRing::new).collect() }
     }
 }
 
@@ -249,22 +266,32 @@ impl LastShard {
 
 impl LastRing {
     fn new(ring: &Ring) -> Self {
-        Self { total: 0, slots: vec![0; ring.slots.len()].into_boxed_slice() }
+        Self { total: 0, owed: 0, slots: vec![0; ring.slots.len()].into_boxed_slice() }
     }
 
-    /// Gives `each` slot that changed its increment; returns that of the sum.
-    fn take(&mut self, ring: &Ring, mut each: impl FnMut(usize, u32)) -> u32 {
+    /// Gives `each` slot that changed its increment; returns that of the sum. It is looked from the slot `near` downwards and no further than
+    /// there is something to find: most changes are a few ticks old.
+    fn take(&mut self, ring: &Ring, near: usize, mut each: impl FnMut(usize, u32)) -> u32 {
         let total = ring.total.load(Ordering::Acquire);
         let more = total.wrapping_sub(std::mem::replace(&mut self.total, total));
         if more == 0 {
             return 0;
         }
-        for (slot, (count, seen)) in ring.slots.iter().zip(&mut self.slots).enumerate() {
-            let count = count.load(Ordering::Relaxed);
+        self.owed = self.owed.saturating_add(signed(more));
+        let middle = (near + 1).min(self.slots.len());
+        for slot in (0..middle).rev().chain((middle..self.slots.len()).rev()) {
+            if self.owed <= 0 {
+                return more;
+            }
+            let (count, seen) = (ring.slots[slot].load(Ordering::Relaxed), &mut self.slots[slot]);
             if count != *seen {
-                each(slot, count.wrapping_sub(std::mem::replace(seen, count)));
+                let found = count.wrapping_sub(std::mem::replace(seen, count));
+                self.owed = self.owed.saturating_sub(signed(found));
+                each(slot, found);
             }
         }
+        // What is in no slot came too late for any.
+        self.owed = self.owed.min(0);
         more
     }
 }
@@ -272,28 +299,49 @@ impl LastRing {
 // === impl Waiting ===
 
 impl Waiting {
-    /// Takes in who began and who ceased to wait. Whoever ceased is read first, so that nobody is seen to cease who was not seen to begin.
-    fn follow(&mut self, shard: &Shard, last: &mut LastShard, now: Tick) {
-        let mut ended: Vec<(usize, usize, u32)> = Vec::new();
-        for (ring, (counts, seen)) in shard.ended.iter().zip(&mut last.ended).enumerate() {
-            seen.take(counts, |slot, more| ended.push((ring, slot, more)));
+    /// Takes in who began and who ceased to wait. Whoever ceased is read first, so that nobody is seen to cease who was not seen to begin; and
+    /// what is left out is always seen with those it is left out of.
+    fn follow(&mut self, shards: &[Shard], last: &mut [LastShard], now: Tick) {
+        self.age(now);
+        let (near, unmatched) = (newest(now), self.ended.len());
+        let ended = &mut self.ended;
+        for (shard, seen) in shards.iter().zip(&mut *last) {
+            for (at, (ring, seen)) in shard.ended.left_out.iter().zip(&mut seen.ended.left_out).enumerate() {
+                seen.take(ring, near, |slot, more| ended.push((1 + at, slot, signed(more))));
+            }
+            seen.ended.all.take(&shard.ended.all, near, |slot, more| ended.push((0, slot, signed(more))));
         }
         fence(Ordering::Acquire);
-        for (ring, (counts, seen)) in shard.started.iter().zip(&mut last.started).enumerate() {
-            seen.take(counts, |slot, more| {
-                if let Some(tick) = tick_of(slot, now) {
-                    self.fine.entry(tick).or_default()[ring] += signed(more);
-                }
-            });
+        let fine = &mut self.fine;
+        let mut begin = |number: usize, slot: usize, more: u32| {
+            if let Some(tick) = tick_of(slot, now) {
+                fine.entry(tick).or_default()[number] += signed(more);
+            }
+        };
+        for (shard, seen) in shards.iter().zip(last) {
+            seen.started.all.take(&shard.started.all, near, |slot, more| begin(0, slot, more));
+            for (at, (ring, seen)) in shard.started.left_out.iter().zip(&mut seen.started.left_out).enumerate() {
+                seen.take(ring, near, |slot, more| begin(1 + at, slot, more));
+            }
         }
-        for (ring, slot, less) in ended {
-            let Some(tick) = tick_of(slot, now) else { continue };
-            let fine = self.fine.get_mut(&tick).filter(|counts| counts[ring] != 0);
-            let counts = match fine {
-                Some(counts) => counts,
-                None => self.coarse.entry(tick / SECOND * SECOND).or_default(),
-            };
-            counts[ring] -= signed(less);
+        let mut ended = std::mem::take(&mut self.ended);
+        let mut old = 0..unmatched;
+        ended.retain_mut(|(number, slot, left)| {
+            self.end(*number, *slot, left, now);
+            // A machine may show an end before its beginning, but not for long.
+            old.next().is_none() && *left > 0
+        });
+        self.ended = ended;
+    }
+
+    /// Takes as many of `left` as are there out of those that wait.
+    fn end(&mut self, number: usize, slot: usize, left: &mut i32, now: Tick) {
+        let Some(tick) = tick_of(slot, now) else { return };
+        let places = [self.fine.get_mut(&tick), self.coarse.get_mut(&(tick / SECOND * SECOND))];
+        for counts in places.into_iter().flatten() {
+            let gone = counts[number].min(*left);
+            counts[number] -= gone;
+            *left -= gone;
         }
     }
 
@@ -313,7 +361,8 @@ impl Waiting {
     fn tell(&self, what: &What, cell: Cell, into: &mut Vec<InFlight>) {
         for (began, counts) in self.fine.iter().chain(&self.coarse) {
             for (place, series) in what.slow.iter().enumerate() {
-                let [requests, sessions] = [counts[0], counts[1 + place]].map(|n| u32::try_from(n).unwrap_or(0));
+                let waiting = [counts[0], counts[0] - counts[1 + place]];
+                let [requests, sessions] = waiting.map(|n| u32::try_from(n).unwrap_or(0));
                 if requests > 0 || sessions > 0 {
                     into.push(InFlight { series: *series, cell, began: *began, requests, sessions });
                 }

@@ -25,12 +25,16 @@ pub struct Sense {
     limits: u32,
     /// What it is counted in flight for.
     waiting: Waiting,
+    /// The series it has an event of.
+    said: u16,
+    /// No other request can be of its session yet.
+    is_first: bool,
+    /// Its last exposure was fully written once.
+    was_written: bool,
     /// A response head is waited for.
     waits: bool,
     /// It is counted among those in flight.
     in_flight: bool,
-    /// The series it has an event of.
-    said: u16,
 }
 
 /// Where a request counts: what is watched, and the shard of its worker for whoever it went to.
@@ -47,14 +51,18 @@ pub struct Place<'a> {
 // === impl Sense ===
 
 impl Sense {
-    /// The request belongs to this session.
-    pub fn identify(&mut self, session: u64) {
-        self.session = session;
+    /// The request belongs to this session; `is_first` if that begins with it.
+    pub fn identify(&mut self, session: u64, is_first: bool) {
+        (self.session, self.is_first) = (session, is_first);
     }
 
     /// An attempt begins: an exposure.
     pub fn begin(&mut self, place: Place<'_>, now: Instant) {
         place.shard.begun.add(1);
+        self.was_written = false;
+        if !place.watch.is_compared() {
+            return;
+        }
         self.begun = place.watch.tick(now);
         if self.session != 0
             && let Some(sessions) = place.watch.sessions(place.variant)
@@ -63,28 +71,43 @@ impl Sense {
         }
     }
 
-    /// The attempt is fully written: its latency is being taken.
+    /// The attempt is fully written: its latency is being taken. One that goes on over another connection is written again, and is still the
+    /// same exposure.
     pub fn write(&mut self, place: Place<'_>, now: Instant) {
         let Place { watch, shard, variant } = place;
-        shard.written.add(1);
-        self.written = watch.tick(now);
+        if !std::mem::replace(&mut self.was_written, true) {
+            shard.written.add(1);
+        }
         self.waits = true;
+        if !shard.started.is_kept() {
+            return;
+        }
+        self.written = watch.tick(now);
         self.limits = watch.limits.newest();
         // An attempt that repeats a slow one has been counted for what it may become.
-        self.in_flight = watch.what.slow_mask & self.said == 0 && !shard.started.is_empty();
+        self.in_flight = watch.what.slow_mask & self.said == 0;
         if !self.in_flight {
             return;
         }
-        self.waiting = match watch.sessions(variant) {
-            Some(sessions) if self.session != 0 => sessions.wait(self.session, watch.what.slow_mask),
-            _ => {
-                let mut alone = Waiting::default();
-                alone.series = watch.what.slow_mask;
-                alone
-            }
+        // The first of its session waits alone.
+        let shared = self.session != 0 && !self.is_first;
+        self.waiting = match watch.sessions(variant).filter(|_| shared) {
+            Some(sessions) => sessions.wait(self.session, watch.what.slow_mask),
+            None => Waiting::alone(watch.what.slow_mask),
         };
         let at = slot(self.written, self.written);
-        count_waiting(place, &shard.started, self.waiting.series, at);
+        let left_out = watch.what.slow_mask & !self.waiting.series;
+        // Left out first: what waits is seen late at worst, never too often.
+        if left_out != 0 {
+            shard.started.leave_out(left_out, &watch.what, at);
+        }
+        shard.started.all.add(at);
+    }
+
+    /// Whether a response head is waited for.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
     /// The response head is not waited for any more, after so long (in a queue and since it was written). `answered`: because it came.
@@ -97,22 +120,33 @@ impl Sense {
         if answered {
             shard.latency(took);
         }
-        if shard.started.is_empty() {
+        if !shard.started.is_kept() {
             return;
         }
         if std::mem::take(&mut self.in_flight) {
-            count_waiting(place, &shard.ended, self.waiting.series, slot(self.written, watch.tick(now)));
-            if let Some(sessions) = watch.sessions(variant) {
-                sessions.done(self.session, std::mem::take(&mut self.waiting));
-            }
-            // Seen late at worst, never twice: no longer in flight first, an event then.
-            fence(Ordering::Release);
+            self.cease(place, now);
         }
         for (at, series) in watch.what.slow.iter().enumerate() {
             if took > watch.limits.of(self.limits, at, variant) {
                 self.event(place, 1 << series, self.written, now);
             }
         }
+    }
+
+    fn cease(&mut self, place: Place<'_>, now: Instant) {
+        let Place { watch, shard, variant } = place;
+        let waiting = std::mem::take(&mut self.waiting);
+        let at = slot(self.written, watch.tick(now));
+        let left_out = watch.what.slow_mask & !waiting.series;
+        shard.ended.all.add(at);
+        if left_out != 0 {
+            shard.ended.leave_out(left_out, &watch.what, at);
+        }
+        if let Some(sessions) = watch.sessions(variant) {
+            sessions.done(self.session, waiting);
+        }
+        // Seen late at worst, never twice: no longer in flight first, an event then.
+        fence(Ordering::Release);
     }
 
     /// The upstream did something wrong.
@@ -149,17 +183,6 @@ impl Sense {
             let number = u8::try_from(series).unwrap_or(u8::MAX);
             if sessions.is_none_or(|sessions| sessions.is_first(self.session, number)) {
                 shard.firsts[series].add(at);
-            }
-        }
-    }
-}
-
-fn count_waiting(place: Place<'_>, rings: &[super::counts::Ring], by_session: u16, at: Option<usize>) {
-    if let Some((all, per_series)) = rings.split_first() {
-        all.add(at);
-        for (ring, series) in per_series.iter().zip(&place.watch.what.slow) {
-            if by_session & 1 << series != 0 {
-                ring.add(at);
             }
         }
     }

@@ -119,7 +119,7 @@ fn play(watch: &Watch, requests: &[Request], skipped: &[u64], mut looked: impl F
             let place = place(watch, request.worker, request.target);
             match step {
                 Step::Begun => {
-                    senses[i].identify(request.session);
+                    senses[i].identify(request.session, false);
                     senses[i].begin(place, now);
                 }
                 Step::Written => senses[i].write(place, now),

@@ -62,9 +62,4 @@ impl What {
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
-
-    /// Rings of requests that wait: all, and one per latency series; none where no latency is compared.
-    pub(super) fn waiting_rings(&self) -> usize {
-        if self.slow.is_empty() { 0 } else { 1 + self.slow.len() }
-    }
 }

@@ -235,7 +235,36 @@ fn a_kept_connection_that_had_died_is_neutral() {
     watched.world.cookie(&mut exchange, &response(200, ""));
     exchange.end(Termination::Complete, watched.world.now);
     let sums = watched.sums();
-    assert_eq!((sums.begun, sums.bad, sums.good, sums.waiting), ([0, 1], [0, 0], [0, 1], [0, 0]));
+    assert_eq!((sums.begun, sums.written), ([0, 1], [0, 1]), "the replay is the same exposure");
+    assert_eq!((sums.bad, sums.good, sums.waiting), ([0, 0], [0, 1], [0, 0]));
+}
+
+#[test]
+fn what_an_abort_sends_to_stable_counts_for_nobody() {
+    let on = RetryOn { connect: true, stale: true, server_error: true, reset: true, timeout: true };
+    let retry = RetryRules { attempts: 1, on, budget: Weight::FULL, ..RetryRules::default() };
+    let mut watched = Watched::new(Setup { retry, ..Setup::default() });
+    let (mut exchange, _attempt) = watched.written(&get(""));
+    let next = watched.world.answer(&mut exchange, 503, Replay::Nothing).expect("again");
+    watched.world.web().close_candidate();
+    let second = attempt(watched.world.waited(&mut exchange, next));
+    assert!(!is_candidate(&second));
+    exchange.connected(false, watched.world.now);
+    exchange.sent(watched.world.now);
+    watched.world.cookie(&mut exchange, &response(404, ""));
+    exchange.end(Termination::UpstreamTruncated, watched.world.now);
+    let bad = Sums { begun: [0, 1], written: [0, 1], bad: [0, 1], ..Sums::default() };
+    assert_eq!(watched.sums(), Sums { draws: watched.sums().draws, ..bad });
+}
+
+#[test]
+fn what_is_dropped_waits_no_longer() {
+    let mut watched = Watched::new(Setup::default());
+    let (exchange, attempt) = watched.written(&get(""));
+    assert_eq!(watched.sums().waiting, [0, 1]);
+    drop((exchange, attempt));
+    let sums = watched.sums();
+    assert_eq!((sums.begun, sums.bad, sums.waiting), ([0, 1], [0, 0], [0, 0]));
 }
 
 #[test]
