@@ -177,8 +177,8 @@ async fn a_session_that_fails_again_and_again_is_one_event() {
         assert_eq!(unlucky.get("/").await.status, 500);
     }
     assert_eq!(world.abort().await, None);
-    // Others fail as well: then it is the candidate.
-    for n in 0..64 {
+    // Others fail as well: then it is the candidate. How many of them are its users is chance.
+    for n in 0..256 {
         user(&format!("u{n}")).get("/").await;
     }
     assert_eq!(world.aborted().await["actor"].as_str(), Some("gate/error-rate"));

@@ -43,6 +43,8 @@ pub(super) struct Watched {
 /// A rollout that is watched.
 struct Running {
     rollout: u64,
+    /// Its first tick: nothing is known of it before that is over.
+    first: Tick,
     step: u32,
     /// In ticks.
     hold: u32,
@@ -122,7 +124,7 @@ impl Watched {
         config.check()?;
         self.renew(config.clone());
         let gate = Gate::new(config.clone(), &self.history, first)?;
-        self.watch_by(Running::new(rollout, gate), config, &[]);
+        self.watch_by(Running::new(rollout, gate, first), config, &[]);
         Ok(())
     }
 
@@ -198,7 +200,7 @@ impl Watched {
         last: Tick,
         second: bool,
     ) -> Option<Seen> {
-        let running = self.running.as_mut()?;
+        let running = self.running.as_mut().filter(|running| running.first <= last)?;
         let watch = live.watch.as_deref().filter(|watch| watch.is_like(&self.watch))?;
         let taken = self.reader.take(watch, last, second);
         self.second.add(taken);
@@ -270,7 +272,7 @@ impl Watched {
         let Stored { rollout, step, hold, config, gate, history, counts: [requests, bad, good], ejected, .. } = stored;
         let gate = Gate::restore(config.clone(), gate, next).map_err(NotWatched::State)?;
         let counts = Counts { requests, bad, good };
-        let running = Running { step, hold, counts, ejected, ..Running::new(rollout, gate) };
+        let running = Running { step, hold, counts, ejected, ..Running::new(rollout, gate, next) };
         self.config = config.clone();
         self.of = self.settings.stable.version.clone();
         (self.history, self.second) = (history, Sum::default());
@@ -282,10 +284,11 @@ impl Watched {
 // === impl Running ===
 
 impl Running {
-    fn new(rollout: u64, gate: Gate) -> Self {
+    fn new(rollout: u64, gate: Gate, first: Tick) -> Self {
         let (published, counts) = (gate.thresholds(), Counts::default());
         let probed = Vec::new();
-        Self { rollout, step: 0, hold: ticks(HOLD), gate, published, counts, probed, ejected: None, over: false }
+        let (step, hold, ejected, over) = (0, ticks(HOLD), None, false);
+        Self { rollout, first, step, hold, gate, published, counts, probed, ejected, over }
     }
 
     fn publish(&mut self, watch: &Watch) {

@@ -128,6 +128,20 @@ fn a_broken_candidate_is_condemned_within_some_ticks_and_with_its_numbers() {
     assert!(!last.running && world.gates.watched(&web()).is_none());
 }
 
+/// Ticks of control do not begin where ticks of the gate do.
+#[test]
+fn a_tick_that_was_over_before_the_rollout_began_says_nothing_of_it() {
+    let mut world = World::new(1);
+    world.run(3, 20, HEALTHY);
+    world.now += TICK + TICK / 5;
+    world.begin();
+    world.now += TICK / 5;
+    assert_eq!(world.gates.tick(&world.routing, world.now), []);
+    world.now += TICK;
+    let seen = world.gates.tick(&world.routing, world.now);
+    assert_eq!(seen.iter().map(|(_, seen)| seen.rollout).collect::<Vec<_>>(), [7]);
+}
+
 #[test]
 fn what_both_share_condemns_nobody() {
     let mut world = World::new(1);
