@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::clock;
 use tidegate::config;
+use tidegate::control::gate::default_config;
 use tidegate::core::health::Readiness;
 use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
@@ -26,6 +27,7 @@ use tidegate::proxy::routing::RouteScratch;
 use tidegate::state::counters::ProcessCounters;
 use tidegate::state::current::Routing;
 use tidegate::state::live::Registry;
+use tidegate::state::sensors::Watch;
 use tidegate::telemetry::termination::Termination;
 
 /// Most instructions one request may cost.
@@ -99,7 +101,12 @@ impl Bench {
         });
         let snapshot = Snapshot::build(1, &settings.routes, services.collect()).expect("known services");
         let registry = Registry::new(1, now);
-        let live = registry.resolve(&snapshot, &HashMap::new());
+        let mut live = registry.resolve(&snapshot, &HashMap::new());
+        for (active, live) in snapshot.services.iter().zip(&mut live) {
+            // The gate watches the candidate.
+            let watch = Watch::rollout(&default_config(&active.service.upstream), &[], 1, now);
+            *live = Arc::new(live.watched(&watch));
+        }
         for endpoint in live.iter().flat_map(|live| Variant::ALL.into_iter().flat_map(|variant| live.pool(variant))) {
             endpoint.health.set_readiness(Readiness::Ready);
         }

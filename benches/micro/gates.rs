@@ -68,13 +68,13 @@ fn traffic(live: &ServiceLive, random: &mut fastrand::Rng, now: Instant) {
         let variant = if candidate { Variant::Candidate } else { Variant::Stable };
         let Some(counts) = watch.counts(variant, random.usize(..live.pool(variant).len())) else { continue };
         let place = Place { watch, shard: counts.of(random.usize(..WORKERS)), variant };
-        one(place, random.u64(..), Duration::from_micros(random.u64(500..2_000)), random.u8(..20) > 0, now);
+        one(place, (random.u64(..), false), Duration::from_micros(random.u64(500..2_000)), random.u8(..20) > 0, now);
     }
 }
 
-fn one(place: Place<'_>, session: u64, took: Duration, answered: bool, now: Instant) -> Sense {
+fn one(place: Place<'_>, (session, is_first): (u64, bool), took: Duration, answered: bool, now: Instant) -> Sense {
     let mut sense = Sense::default();
-    sense.identify(session, false);
+    sense.identify(session, is_first);
     sense.begin(place, now);
     sense.write(place, now);
     if answered {
@@ -106,14 +106,20 @@ fn ticks(criterion: &mut Criterion) {
 fn request(criterion: &mut Criterion) {
     let began = clock::now();
     let (routing, _gates) = proxy(began);
-    for (name, index) in [("gate_request_watched", 0), ("gate_request_idle", 1)] {
+    let cases = [
+        ("gate_request_watched", 0, false),
+        ("gate_request_watched_first_of_its_session", 0, true),
+        ("gate_request_idle", 1, false),
+    ];
+    for (name, index, is_first) in cases {
         let watch = routing.live[index].watch.as_ref().expect("counted");
         let shard = watch.counts(Variant::Stable, 0).expect("counted").of(0);
         let (place, mut session) = (Place { watch, shard, variant: Variant::Stable }, 0_u64);
         criterion.bench_function(name, |bench| {
             bench.iter(|| {
                 session = session.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                one(black_box(place), session, Duration::from_micros(900), true, began + Duration::from_secs(1))
+                let took = Duration::from_micros(900);
+                one(black_box(place), (session, is_first), took, true, began + Duration::from_secs(1))
             });
         });
     }

@@ -55,7 +55,9 @@ impl Control {
         let blamed = seen.iter().filter_map(|(_, seen)| seen.eject.as_ref());
         notes.extend(blamed.filter_map(|key| self.ticker.eject(&self.current, key, now)));
         let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
-        notes.into_iter().for_each(|note| self.note(note));
+        for note in notes {
+            self.note(note);
+        }
         if restored {
             self.release();
         }
