@@ -1,4 +1,5 @@
-//! The gates of all services: what workers counted goes into [`Gate`]s and into the histories of stable, and verdicts come out.
+//! The gates of all services: what workers counted goes into gates ([`crate::core::gate`]) and into the histories of stable, and verdicts come
+//! out.
 //!
 //! Nothing is decided about a rollout here. [`Gates::begin`], [`Gates::step`], [`Gates::rest`] and [`Gates::end`] say what is to be watched;
 //! it is counted from the next publication on, for which [`Gates::install`] prepares the live state.
