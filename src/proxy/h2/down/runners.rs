@@ -65,12 +65,12 @@ impl<J> Runner<J> {
         J: 'static,
     {
         loop {
-            let job = poll_fn(|cx| match self.job.take() {
-                Some(job) => Poll::Ready(job),
-                None => {
+            let job = poll_fn(|cx| {
+                let Some(job) = self.job.take() else {
                     self.waker.set(Some(cx.waker().clone()));
-                    Poll::Pending
-                }
+                    return Poll::Pending;
+                };
+                Poll::Ready(job)
             });
             work(job.await).await;
             if !runners.keep(&self) {
