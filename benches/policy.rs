@@ -27,7 +27,7 @@ use tidegate::proxy::routing::RouteScratch;
 use tidegate::state::counters::ProcessCounters;
 use tidegate::state::current::Routing;
 use tidegate::state::live::Registry;
-use tidegate::state::sensors::Watch;
+use tidegate::state::sensors::{Ticks, Watch};
 use tidegate::telemetry::termination::Termination;
 
 /// Most instructions one request may cost.
@@ -115,6 +115,7 @@ impl Bench {
             process: Arc::new(ProcessCounters::new(1)),
             session_secret: [7; 32],
             budgets: Budgets::new(now),
+            ticks: Ticks::default(),
             spare: std::cell::RefCell::default(),
         };
         let listener = Arc::new(settings.listeners[0].clone());

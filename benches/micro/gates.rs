@@ -14,7 +14,7 @@ use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
 use tidegate::core::weight::Weight;
 use tidegate::state::current::Routing;
 use tidegate::state::live::{Registry, ServiceLive};
-use tidegate::state::sensors::{Place, Sense};
+use tidegate::state::sensors::{Place, Sense, Ticks};
 use tidegate::{clock, config};
 
 const SERVICES: usize = 1_000;
@@ -33,7 +33,8 @@ pub(crate) fn benches(criterion: &mut Criterion) {
 
 /// A proxy with so many services, a tenth of them with a candidate of three endpoints.
 fn proxy(began: Instant) -> (Routing, Gates) {
-    let mut text = "[[listeners]]\nname = \"public\"\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let mut text =
+        "[[listeners]]\nname = \"public\"\nlisten = \"127.0.0.1:0\"\n[[routes]]\nservice = \"s0000\"\n".to_owned();
     for service in 0..SERVICES {
         let stable = "version = \"v1\"\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]";
         write!(text, "[services.s{service:04}.stable]\n{stable}\n").expect("a string");
@@ -62,21 +63,28 @@ fn proxy(began: Instant) -> (Routing, Gates) {
 
 /// A tick of traffic to one service; every request takes about a millisecond, and some have not been answered yet.
 fn traffic(live: &ServiceLive, random: &mut fastrand::Rng, now: Instant) {
-    let watch = live.watch.as_ref().expect("counted");
+    let (watch, ticks) = (live.watch.as_ref().expect("counted"), Ticks::default());
     for _ in 0..REQUESTS {
         let candidate = random.u8(..10) == 0 && !live.candidate.is_empty();
         let variant = if candidate { Variant::Candidate } else { Variant::Stable };
         let Some(counts) = watch.counts(variant, random.usize(..live.pool(variant).len())) else { continue };
         let place = Place { watch, shard: counts.of(random.usize(..WORKERS)), variant };
-        one(place, (random.u64(..), false), Duration::from_micros(random.u64(500..2_000)), random.u8(..20) > 0, now);
+        let answer = (Duration::from_micros(random.u64(500..2_000)), random.u8(..20) > 0);
+        one(place, &ticks, (random.u64(..), false), answer, now);
     }
 }
 
-fn one(place: Place<'_>, (session, is_first): (u64, bool), took: Duration, answered: bool, now: Instant) -> Sense {
+fn one(
+    place: Place<'_>,
+    ticks: &Ticks,
+    (session, is_first): (u64, bool),
+    (took, answered): (Duration, bool),
+    now: Instant,
+) -> Sense {
     let mut sense = Sense::default();
     sense.identify(session, is_first);
-    sense.begin(place, now);
-    sense.write(place, now);
+    sense.begin(place, ticks.at(place.watch, now));
+    sense.write(place, ticks.at(place.watch, now));
     if answered {
         sense.leave(place, took, true, now);
         sense.succeed(place, now);
@@ -105,7 +113,7 @@ fn ticks(criterion: &mut Criterion) {
 
 fn request(criterion: &mut Criterion) {
     let began = clock::now();
-    let (routing, _gates) = proxy(began);
+    let ((routing, _gates), ticks, now) = (proxy(began), Ticks::default(), began + Duration::from_secs(1));
     let cases = [
         ("gate_request_watched", 0, false),
         ("gate_request_watched_first_of_its_session", 0, true),
@@ -118,8 +126,8 @@ fn request(criterion: &mut Criterion) {
         criterion.bench_function(name, |bench| {
             bench.iter(|| {
                 session = session.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let took = Duration::from_micros(900);
-                one(black_box(place), (session, is_first), took, true, began + Duration::from_secs(1))
+                let answer = (Duration::from_micros(900), true);
+                one(black_box(place), &ticks, (session, is_first), answer, black_box(now))
             });
         });
     }

@@ -78,8 +78,8 @@ impl World {
             let shard = counts.of((self.requests / 3) as usize % WORKERS);
             let (place, mut sense) = (Place { watch, shard, variant }, Sense::default());
             sense.identify(self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15), true);
-            sense.begin(place, self.now);
-            sense.write(place, self.now);
+            sense.begin(place, watch.tick(self.now));
+            sense.write(place, watch.tick(self.now));
             if faults.hangs && variant == Variant::Candidate {
                 continue;
             }
@@ -186,7 +186,7 @@ fn one_bad_endpoint_of_three_is_to_be_ejected_once_and_the_version_is_not_condem
         let watch = live.watch.as_ref().expect("counted");
         let shard = watch.counts(Variant::Candidate, 1).expect("counted").of(0);
         let (place, mut sense) = (Place { watch, shard, variant: Variant::Candidate }, Sense::default());
-        sense.begin(place, world.now);
+        sense.begin(place, watch.tick(world.now));
         sense.bad(place, world.now);
         let seen = world.tick(24, HEALTHY).expect("watched");
         assert_eq!(seen.metric, None);

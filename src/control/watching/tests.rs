@@ -54,7 +54,7 @@ impl World {
                     self.session = self.session.wrapping_add(0x9e37_79b9_7f4a_7c15);
                     let mut sense = Sense::default();
                     sense.identify(self.session, true);
-                    sense.begin(place, self.now);
+                    sense.begin(place, watch.tick(self.now));
                     match variant {
                         Variant::Stable => sense.succeed(place, self.now),
                         Variant::Candidate => sense.bad(place, self.now),

@@ -22,7 +22,7 @@ impl Exchange {
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
         let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
         self.remember(Outcome::Failed(failure));
-        self.left(false, now);
+        self.left(now);
         if self.can_repeat(replay) && self.is_free(failure, now) {
             return self.replay(now, random);
         }

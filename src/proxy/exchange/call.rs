@@ -67,7 +67,7 @@ impl Exchange {
     /// The endpoint let the time of the call run out: as bad as if the end of it had been noticed here and not by the client.
     pub(super) fn overran(&mut self, now: Instant) {
         self.remember(Outcome::Failed(Failure::HeadTimeout));
-        self.left(false, now);
+        self.left(now);
         self.mark_bad(now);
         self.blame(Fault::HeadTimeout, now);
     }

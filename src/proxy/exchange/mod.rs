@@ -33,7 +33,7 @@ use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::InFlight;
-use crate::state::sensors::Sense;
+use crate::state::sensors::{Sense, Ticks};
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -67,6 +67,8 @@ pub struct Policy {
     pub session_secret: [u8; 32],
     /// What may be retried.
     pub budgets: Budgets,
+    /// What tick it is for the gate.
+    pub ticks: Ticks,
     /// Memory for the cookie of one response.
     pub spare: RefCell<Vec<u8>>,
 }
@@ -342,10 +344,11 @@ impl Exchange {
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Verdict {
-        if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
-            shard.upstream.record(now.saturating_duration_since(sent) + self.queued);
+        let took = self.waited(now);
+        if let Some(shard) = self.shard().filter(|_| self.sent.is_some()) {
+            shard.upstream.record(took);
         }
-        self.left(true, now);
+        self.headed(took, now);
         if head.status >= 500 {
             self.mark_bad(now);
             self.blame(Fault::Status(head.status), now);

@@ -7,7 +7,7 @@ use crate::core::assign::{Assignment, Openness};
 use crate::core::id::Variant;
 use crate::core::weight::Weight;
 use crate::state::current::Routing;
-use crate::state::sensors::{Place, Sense};
+use crate::state::sensors::{Place, Sense, Ticks};
 use crate::telemetry::termination::Termination;
 
 use super::Exchange;
@@ -28,24 +28,34 @@ impl Exchange {
 
     /// An attempt begins at the endpoint: an exposure.
     pub(super) fn exposed(&mut self, now: Instant) {
-        self.sensed(|sense, place| sense.begin(place, now));
+        self.sensed(|sense, place, ticks| sense.begin(place, ticks.at(place.watch, now)));
     }
 
     /// The request is fully written.
     pub(super) fn written(&mut self, now: Instant) {
         // A response that came before the end of its request says nothing of how long one has to wait.
         if self.head_at.is_none() {
-            self.sensed(|sense, place| sense.write(place, now));
+            self.sensed(|sense, place, ticks| sense.write(place, ticks.at(place.watch, now)));
         }
     }
 
-    /// The response head came (`answered`), or is not waited for any more.
-    pub(super) fn left(&mut self, answered: bool, now: Instant) {
+    /// How long the attempt has been waited for: in a queue, and since it was fully written.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        self.sent.map_or(Duration::ZERO, |sent| now.saturating_duration_since(sent)) + self.queued
+    }
+
+    /// The response head came after so long.
+    pub(super) fn headed(&mut self, took: Duration, now: Instant) {
+        self.sensed(|sense, place, _| sense.leave(place, took, true, now));
+    }
+
+    /// The response head is not waited for any more.
+    pub(super) fn left(&mut self, now: Instant) {
         if !self.sense.waits() {
             return;
         }
-        let took = self.sent.map_or(Duration::ZERO, |sent| now.saturating_duration_since(sent)) + self.queued;
-        self.sensed(|sense, place| sense.leave(place, took, answered, now));
+        let took = self.waited(now);
+        self.sensed(|sense, place, _| sense.leave(place, took, false, now));
     }
 
     /// Counts the attempt's endpoint as having failed this request; at most once per request.
@@ -56,7 +66,7 @@ impl Exchange {
         {
             shard.bad.add(1);
             self.bad = true;
-            self.sensed(|sense, place| sense.bad(place, now));
+            self.sensed(|sense, place, _| sense.bad(place, now));
         }
     }
 
@@ -66,8 +76,8 @@ impl Exchange {
         shard.attempts.add(1);
         shard.bad.add(1);
         self.bad = true;
-        self.sensed_at(Some((Variant::Candidate, index)), |sense, place| {
-            sense.begin(place, now);
+        self.sensed_at(Some((Variant::Candidate, index)), |sense, place, ticks| {
+            sense.begin(place, ticks.at(place.watch, now));
             sense.bad(place, now);
         });
     }
@@ -75,7 +85,7 @@ impl Exchange {
     /// A response head is passed on.
     pub(super) fn judge_status(&mut self, status: u16, now: Instant) {
         if (400..500).contains(&status) && !matches!(status, 429 | 499) {
-            self.sensed(|sense, place| sense.refused(place, now));
+            self.sensed(|sense, place, _| sense.refused(place, now));
         }
     }
 
@@ -86,10 +96,10 @@ impl Exchange {
         if broken || (termination == Termination::ClientAbort && self.was_left_hanging(now)) {
             self.mark_bad(now);
         }
-        self.left(false, now);
+        self.left(now);
         let delivered = termination == Termination::Complete && self.status < 400;
         if self.head_at.is_some() && !self.bad && (delivered || self.status == 101) {
-            self.sensed(|sense, place| sense.succeed(place, now));
+            self.sensed(|sense, place, _| sense.succeed(place, now));
         }
     }
 
@@ -106,15 +116,15 @@ impl Exchange {
         self.head_at.is_none() && self.status == 0 && watch.is_some_and(|watch| watch.limits().is_patient(waited))
     }
 
-    fn sensed(&mut self, tell: impl FnOnce(&mut Sense, Place<'_>)) {
+    fn sensed(&mut self, tell: impl FnOnce(&mut Sense, Place<'_>, &Ticks)) {
         self.sensed_at(self.endpoint, tell);
     }
 
-    fn sensed_at(&mut self, at: Option<(Variant, usize)>, tell: impl FnOnce(&mut Sense, Place<'_>)) {
+    fn sensed_at(&mut self, at: Option<(Variant, usize)>, tell: impl FnOnce(&mut Sense, Place<'_>, &Ticks)) {
         if is_counted(self.assignment)
             && let Some(place) = place(&self.routing, self.service, at, self.policy.worker)
         {
-            tell(&mut self.sense, place);
+            tell(&mut self.sense, place, &self.policy.ticks);
         }
     }
 }

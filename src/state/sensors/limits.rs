@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::core::gate::Thresholds;
-use crate::core::id::Variant;
 
 use super::what::What;
 
@@ -55,9 +54,10 @@ impl Limits {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// The threshold at `place` of the slow series in the set of this number, in microseconds.
-    pub(super) fn of(&self, set: u32, place: usize, variant: Variant) -> u64 {
-        self.sets.get(self.at(set, place)).map_or(u64::MAX, |pair| pair[variant as usize].load(Ordering::Relaxed))
+    /// The thresholds in the set of this number, in the order of [`What::slow`]: of stable, of the candidate, in microseconds.
+    pub(super) fn of(&self, set: u32) -> &[[AtomicU64; 2]] {
+        let at = self.at(set, 0);
+        self.sets.get(at..at + self.slow).unwrap_or_default()
     }
 
     /// Whether a client that leaves after waiting so long for a response head has waited long enough to blame the upstream.

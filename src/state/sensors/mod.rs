@@ -10,6 +10,7 @@ mod counts;
 mod limits;
 mod read;
 mod sense;
+mod ticks;
 mod what;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use counts::{Counts, Shard};
 pub use limits::Limits;
 pub use read::{Reader, Taken};
 pub use sense::{Place, Sense};
+pub use ticks::Ticks;
 pub use what::What;
 
 use counts::Depth;
@@ -139,12 +141,6 @@ impl Watch {
     }
 
     // --- for workers ---
-
-    /// Whether a candidate is watched; otherwise only sums are kept.
-    #[must_use]
-    pub fn is_compared(&self) -> bool {
-        self.rollout.is_some()
-    }
 
     /// Where requests to the endpoint at `index` of the pool of `variant` are counted; `None`: nobody asks.
     #[must_use]

@@ -3,14 +3,17 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use crate::core::gate::Tick;
 use crate::core::gate::sessions::Waiting;
-use crate::core::gate::slots::slot;
+use crate::core::gate::slots::{FINE_TICKS, slot};
+use crate::core::gate::{TICK_US, Tick};
 use crate::core::id::Variant;
 
 use super::Watch;
 use super::counts::Shard;
 use super::limits::micros;
+
+/// Whatever took less is kept apart from other ticks, in microseconds.
+const APART_US: u64 = FINE_TICKS * TICK_US;
 
 /// What is remembered of one request, for the gate alone.
 #[derive(Debug, Default)]
@@ -56,14 +59,11 @@ impl Sense {
         (self.session, self.is_first) = (session, is_first);
     }
 
-    /// An attempt begins: an exposure.
-    pub fn begin(&mut self, place: Place<'_>, now: Instant) {
+    /// An attempt begins in `tick`: an exposure.
+    pub fn begin(&mut self, place: Place<'_>, tick: Tick) {
         place.shard.begun.add(1);
         self.was_written = false;
-        if !place.watch.is_compared() {
-            return;
-        }
-        self.begun = place.watch.tick(now);
+        self.begun = tick;
         if self.session != 0
             && let Some(sessions) = place.watch.sessions(place.variant)
         {
@@ -71,9 +71,9 @@ impl Sense {
         }
     }
 
-    /// The attempt is fully written: its latency is being taken. One that goes on over another connection is written again, and is still the
+    /// The attempt is fully written in `tick`: its latency is being taken. One that goes on over another connection is written again, and is still the
     /// same exposure.
-    pub fn write(&mut self, place: Place<'_>, now: Instant) {
+    pub fn write(&mut self, place: Place<'_>, tick: Tick) {
         let Place { watch, shard, variant } = place;
         if !std::mem::replace(&mut self.was_written, true) {
             shard.written.add(1);
@@ -82,7 +82,7 @@ impl Sense {
         if !shard.started.is_kept() {
             return;
         }
-        self.written = watch.tick(now);
+        self.written = tick;
         self.limits = watch.limits.newest();
         // An attempt that repeats a slow one has been counted for what it may become.
         self.in_flight = watch.what.slow_mask & self.said == 0;
@@ -123,20 +123,21 @@ impl Sense {
         if !shard.started.is_kept() {
             return;
         }
+        // Nobody has to ask what time it is for what is kept apart anyway.
+        let at = if took < APART_US { slot(self.written, self.written) } else { slot(self.written, watch.tick(now)) };
         if std::mem::take(&mut self.in_flight) {
-            self.cease(place, now);
+            self.cease(place, at);
         }
-        for (at, series) in watch.what.slow.iter().enumerate() {
-            if took > watch.limits.of(self.limits, at, variant) {
-                self.event(place, 1 << series, self.written, now);
+        for (series, limit) in watch.what.slow.iter().zip(watch.limits.of(self.limits)) {
+            if took > limit[variant as usize].load(Ordering::Relaxed) {
+                self.event(place, 1 << series, at);
             }
         }
     }
 
-    fn cease(&mut self, place: Place<'_>, now: Instant) {
+    fn cease(&mut self, place: Place<'_>, at: Option<usize>) {
         let Place { watch, shard, variant } = place;
         let waiting = std::mem::take(&mut self.waiting);
-        let at = slot(self.written, watch.tick(now));
         let left_out = watch.what.slow_mask & !waiting.series;
         shard.ended.all.add(at);
         if left_out != 0 {
@@ -151,29 +152,32 @@ impl Sense {
 
     /// The upstream did something wrong.
     pub fn bad(&mut self, place: Place<'_>, now: Instant) {
-        self.event(place, place.watch.what.bad, self.begun, now);
+        self.begun_event(place, place.watch.what.bad, now);
     }
 
     /// The upstream refused the request, with a status of the 4xx class.
     pub fn refused(&mut self, place: Place<'_>, now: Instant) {
-        self.event(place, place.watch.what.refused, self.begun, now);
+        self.begun_event(place, place.watch.what.refused, now);
     }
 
     /// The request ended well.
     pub fn succeed(&mut self, place: Place<'_>, now: Instant) {
         place.shard.succeeded.add(1);
-        self.event(place, place.watch.what.good, self.begun, now);
+        self.begun_event(place, place.watch.what.good, now);
+    }
+
+    /// Counts an event where the attempt began.
+    fn begun_event(&mut self, place: Place<'_>, mask: u16, now: Instant) {
+        if mask & !self.said != 0 {
+            self.event(place, mask, slot(self.begun, place.watch.tick(now)));
+        }
     }
 
     /// Counts an event of every series in `mask` it has none of yet.
-    fn event(&mut self, place: Place<'_>, mask: u16, began: Tick, now: Instant) {
+    fn event(&mut self, place: Place<'_>, mask: u16, at: Option<usize>) {
         let mut left = mask & !self.said;
-        if left == 0 {
-            return;
-        }
         self.said |= left;
         let Place { watch, shard, variant } = place;
-        let at = slot(began, watch.tick(now));
         let sessions = watch.sessions(variant).filter(|_| self.session != 0);
         while left != 0 {
             let series = left.trailing_zeros() as usize;

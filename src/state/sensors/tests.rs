@@ -120,9 +120,9 @@ fn play(watch: &Watch, requests: &[Request], skipped: &[u64], mut looked: impl F
             match step {
                 Step::Begun => {
                     senses[i].identify(request.session, false);
-                    senses[i].begin(place, now);
+                    senses[i].begin(place, watch.tick(now));
                 }
-                Step::Written => senses[i].write(place, now),
+                Step::Written => senses[i].write(place, watch.tick(now)),
                 Step::Over => {
                     senses[i].leave(place, Duration::from_millis(request.head), request.answered, now);
                     for _ in 0..2 {
