@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AdminState;
 use super::problem::Problem;
@@ -39,7 +40,7 @@ pub struct Question {
 }
 
 /// What would happen to the request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Explained {
     /// The generation it is true of.
     pub generation: u64,
@@ -67,10 +68,11 @@ pub struct Explained {
 }
 
 /// An endpoint the request could go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ExplainedEndpoint {
     /// Where it is.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub address: Address,
     /// Requests in flight.
     pub in_flight: u32,
@@ -78,6 +80,13 @@ pub struct ExplainedEndpoint {
     pub health: &'static str,
 }
 
+/// What would happen to a request, and why
+#[utoipa::path(get, path = "/v1/explain", tag = "read",
+    params(("url" = String, Query, description = "http://host/path, https://host/path or /path"),
+        ("method" = Option<String>, Query, description = "GET if left out"),
+        ("header" = Option<Vec<String>>, Query, description = "A field, `Name: value`; may be given several times"),
+        ("client_ip" = Option<String>, Query, description = "Who asks")),
+    responses((status = 200, description = "Each decision with its reason", body = Explained)))]
 pub(super) async fn explain(
     State(state): State<AdminState>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,

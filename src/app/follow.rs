@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, TokenSource};
 use crate::control::reload::{Loader, Source};
 use crate::core::health::wanted::ProbeTls;
 use crate::watch::{Digest, FileWatch, Watched};
@@ -105,8 +105,12 @@ fn referred(settings: &Settings) -> Vec<Watched> {
     }
     // A secret is not kept as it was read.
     let secrets = settings.services.iter().filter_map(|service| service.affinity.secret.as_ref());
-    for secret in secrets {
-        files.entry(PathBuf::from(&*secret.1)).or_insert(None);
+    let tokens = settings.admin.tokens.iter().filter_map(|token| match &token.source {
+        TokenSource::File(path) => Some(path.clone()),
+        TokenSource::Env(_) => None,
+    });
+    for path in secrets.map(|secret| PathBuf::from(&*secret.1)).chain(tokens) {
+        files.entry(path).or_insert(None);
     }
     files.into_iter().map(|(path, read)| Watched { path, read }).collect()
 }

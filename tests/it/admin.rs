@@ -99,7 +99,7 @@ async fn other_hosts_origins_and_content_types_are_refused() {
 }
 
 #[tokio::test]
-async fn only_loopback_and_unix_sockets_are_bound() {
+async fn without_tokens_only_loopback_and_unix_sockets_are_bound() {
     let upstream = Upstream::start(Behaviour::version("v1")).await;
     let (_v1, _v2, proxy) = site().await;
     let open = proxy.base.clone().admin("0.0.0.0:0").web(&[&upstream.address()], &[]).text();

@@ -1,6 +1,8 @@
 //! The integration tests.
 
 mod admin;
+mod admin_commands;
+mod admin_tokens;
 mod balance;
 mod bodies;
 mod breakers;

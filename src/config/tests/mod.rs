@@ -188,6 +188,10 @@ fn what_needs_a_restart_is_told() {
     let changed = |head: &str| needs_restart(&old, &compile(&format!("{head}\n{MINIMAL}")).expect("valid"));
     assert_eq!(changed("[log]\nlevel = \"debug\""), [""; 0]);
     assert_eq!(changed("[admin]\nlisten = \"[::1]:1\""), ["[admin]"]);
+    // Tokens are looked up in the settings in force.
+    let token = "{ name = \"a\", role = \"viewer\", env = \"GOOD_SECRET\" }";
+    assert_eq!(changed(&format!("[admin]\nrequire_reason = true\ntokens = [{token}]")), [""; 0]);
+    assert_eq!(changed("[admin]\nprobe_listen = \"127.0.0.1:9901\""), ["[admin]"]);
     assert_eq!(changed("[state]\ndir = \"x\"\n[runtime]\ndrain_timeout = \"9s\""), ["[state]", "[runtime]"]);
 }
 
