@@ -3,7 +3,6 @@
 //! Without tokens whoever reaches the API on this machine may do everything. With any, every request over TCP needs one, on loopback too:
 //! other users of this machine, and programs made to fetch an address, reach loopback as well. A network never gets in without.
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -175,7 +174,7 @@ impl Refusals {
     pub(super) fn note(&self, now: Instant, peer: Peer, why: &str) {
         let Some(unsaid) = self.0.lock().unwrap_or_else(PoisonError::into_inner).refused(now) else { return };
         let from = match peer {
-            Peer::Tcp(address) => SocketAddr::to_string(&address),
+            Peer::Tcp(address) => address.to_string(),
             Peer::Unix => "unix".to_owned(),
         };
         tracing::warn!(from, why, unsaid, "admin: refused");

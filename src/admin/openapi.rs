@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the API as OpenAPI 3.1, gathered from the handlers themselves.
+//! `GET /openapi.json`: the API as `OpenAPI` 3.1, gathered from the handlers themselves.
 
 use std::sync::{Arc, LazyLock};
 
