@@ -7,7 +7,7 @@ use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::Variant;
-use crate::core::outlier::Cause;
+use crate::core::outlier::{Bound, Cause};
 use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
@@ -145,6 +145,9 @@ fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
     families.gauge(catalog::ENDPOINT_DRAINED, labels, u64::from(live.conduct.is_drained()));
     for (cause, count) in Cause::WORDS.into_iter().zip(&live.ejections) {
         families.counter(catalog::EJECTIONS, [service, version, variant, address, cause], count.get());
+    }
+    for (bound, count) in Bound::WORDS.into_iter().zip(&live.spared) {
+        families.counter(catalog::EJECTIONS_SPARED, [service, version, variant, address, bound], count.get());
     }
     for probe in Probe::ALL {
         let (passed, failed) = live.probes.results(probe);

@@ -262,7 +262,8 @@ pub struct Http2 {
     pub max_streams: u32,
     /// Bytes of a request body a client may send ahead on one stream.
     pub stream_window: u32,
-    /// The same for all streams of a connection together.
+    /// The same for all streams of a connection together. Less than `max_streams` times `stream_window`: uploads that nobody reads can hold
+    /// the others of their connection up.
     pub connection_window: u32,
     /// Largest request head or trailers, in bytes, with 32 for each field (RFC 9113 section 10.5.1).
     pub max_header_list: u32,
@@ -351,7 +352,7 @@ impl Default for Http2 {
             enabled: true,
             max_streams: 100,
             stream_window: 64 * 1024,
-            connection_window: 1024 * 1024,
+            connection_window: 100 * 64 * 1024,
             max_header_list: 64 * 1024,
             max_fields: 128,
             max_pending_resets: 20,

@@ -1,9 +1,14 @@
-//! Draining one endpoint by hand: it gets no new attempts, what is in flight finishes.
+//! Draining one endpoint by hand: it gets no new attempts; what is in flight may finish within the drain timeout.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::core::id::Name;
+use crate::core::id::{Name, Variant};
+use crate::core::snapshot::{ActiveService, Snapshot};
 use crate::state::live::{EndpointLive, ServiceLive};
 
 use super::answer::{Drained, Refused};
@@ -37,6 +42,8 @@ impl Control {
     pub(super) fn endpoint(&mut self, command: EndpointCommand) {
         let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
         let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
+        // Whoever stayed for want of this one may go, and one that stayed and was drained has gone.
+        self.release();
         // Whoever no longer waits needs no answer.
         let _ = reply.send(answer);
     }
@@ -77,6 +84,61 @@ impl Control {
             settled: false,
         })
     }
+}
+
+/// An endpoint of another version at an address that is drained.
+struct Carried<'a> {
+    endpoint: &'a EndpointLive,
+    /// Since when, in milliseconds since 1970.
+    since_ms: u64,
+    /// Whether it is drained, too. If not, nobody would be left.
+    stays: bool,
+}
+
+/// Drains what serves from now on, as another version, where somebody was drained: the command was about the place. To be called before
+/// anything is published; what was done, a sentence each.
+pub(super) fn carry_drains(
+    snapshot: &Snapshot,
+    previous: &HashMap<Name, Arc<ServiceLive>>,
+    live: &[Arc<ServiceLive>],
+) -> Vec<String> {
+    let now = clock::now();
+    let mut changes = Vec::new();
+    for (active, live) in snapshot.services.iter().zip(live) {
+        let Some(before) = previous.get(&active.service.name) else { continue };
+        for Carried { endpoint, since_ms, stays } in carried(active, before, live) {
+            let (version, address) = (&endpoint.key.version, &endpoint.key.address);
+            let then = if stays {
+                endpoint.conduct.drain(now, Duration::from_millis(since_ms));
+                format!("{address} stays drained, as version {version}")
+            } else {
+                format!("{address} is drained no more, version {version} would have nobody else")
+            };
+            changes.push(format!("services.{}: {then}", active.service.name));
+        }
+    }
+    changes
+}
+
+/// Where drains go on. Stable keeps at least one endpoint that is not drained: without force no drain takes the last one either.
+fn carried<'a>(active: &ActiveService, before: &ServiceLive, after: &'a ServiceLive) -> Vec<Carried<'a>> {
+    let was = || before.stable.iter().chain(&before.candidate);
+    let drained: HashMap<_, _> =
+        was().filter_map(|old| Some((&old.key.address, old.conduct.drained_since_ms()?))).collect();
+    if drained.is_empty() {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for variant in Variant::ALL {
+        // Those that stay although they left the pool come last.
+        let own = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
+        let pool = || after.pool(variant).iter().take(own);
+        let new = |endpoint: &EndpointLive| was().all(|old| old.key != endpoint.key);
+        let since = |endpoint: &EndpointLive| drained.get(&endpoint.key.address).copied().filter(|_| new(endpoint));
+        let stays = variant == Variant::Candidate || pool().any(|e| !e.conduct.is_drained() && since(e).is_none());
+        all.extend(pool().filter_map(|endpoint| Some(Carried { endpoint, since_ms: since(endpoint)?, stays })));
+    }
+    all
 }
 
 /// The endpoints that are meant, at least one; refuses what would leave stable without any.

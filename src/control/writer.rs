@@ -23,6 +23,7 @@ use crate::state::names::Names;
 use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::discovery::{self, Answers, Resolution};
+use super::endpoint::carry_drains;
 use super::handle::{
     ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared, WeightCommand,
 };
@@ -188,8 +189,13 @@ impl Control {
     }
 
     fn tick(&mut self) {
-        for note in self.ticker.tick(&self.current, clock::now()) {
+        let notes = self.ticker.tick(&self.current, clock::now());
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        for note in notes {
             self.shared.journal.note(note);
+        }
+        if restored {
+            self.release();
         }
     }
 
@@ -290,8 +296,8 @@ impl Control {
         std::mem::replace(&mut self.current, published)
     }
 
-    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
-    fn release(&mut self) {
+    /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
+    pub(super) fn release(&mut self) {
         if !health::keeps_left_ones(&self.current) {
             return;
         }
@@ -397,6 +403,8 @@ impl Control {
         self.forget(&settings);
         let previous = self.live_by_name();
         let live = self.registry.resolve(&snapshot, &previous);
+        let mut changes = planned.changes;
+        changes.extend(carry_drains(&snapshot, &previous, &live));
         let replaced = self.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.registry.sweep(&self.current.live, clock::now());
@@ -404,8 +412,7 @@ impl Control {
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
-        journal.reloaded(actor, Outcome::Applied, generation, &planned.changes);
-        let changes = planned.changes;
+        journal.reloaded(actor, Outcome::Applied, generation, &changes);
         let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
         Ok(Published { answer, prepared, commit, replaced })
     }

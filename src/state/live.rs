@@ -1,5 +1,7 @@
 //! What changes with every request and is shared by all workers: in flight, openness, removal.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +43,8 @@ pub struct EndpointLive {
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
     pub ejections: [Cell; 3],
+    /// Ejections it was spared while it served this variant, by [`crate::core::outlier::Bound`]; written by control only.
+    pub spared: [Cell; 2],
     /// The pool it is in, shared with every endpoint of the same service and variant.
     pub pool: Arc<PoolLive>,
     in_flight: AtomicU32,
@@ -68,6 +72,8 @@ pub struct ServiceLive {
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
+    /// How many of the last endpoints of each variant left its pool and stay for now.
+    kept: [usize; 2],
     /// The version of the candidate, also while nobody knows where it runs.
     candidate_version: Option<Version>,
 }
@@ -169,8 +175,8 @@ impl ServiceLive {
         let candidate_open = Arc::new(AtomicBool::new(true));
         let (turns, panic, layouts) = (Arc::clone(&self.turns), Arc::clone(&self.panic), self.layouts.clone());
         let (number, stable, candidate) = (self.number, self.stable.clone(), self.candidate.clone());
-        let candidate_version = self.candidate_version.clone();
-        Self { rollout, candidate_open, number, turns, panic, layouts, stable, candidate, candidate_version }
+        let (kept, candidate_version) = (self.kept, self.candidate_version.clone());
+        Self { rollout, candidate_open, number, turns, panic, layouts, stable, candidate, kept, candidate_version }
     }
 
     /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
@@ -180,6 +186,12 @@ impl ServiceLive {
         let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
         let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
         self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+    }
+
+    /// How many endpoints of `variant`, the last ones, left its pool and stay until others take requests.
+    #[must_use]
+    pub fn kept(&self, variant: Variant) -> usize {
+        self.kept[variant as usize]
     }
 
     /// Weights and ring of the pool of `variant`.
@@ -259,11 +271,9 @@ impl Registry {
                     pools[variant as usize].push(inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
                 }
                 let before = previous.get(&active.service.name);
-                for variant in Variant::ALL {
-                    keep_last_ready(active, variant, &mut pools[variant as usize], before);
-                }
+                let kept = Variant::ALL.map(|v| kept::keep_last_ready(active, v, &mut pools[v as usize], before));
                 let number = inner.number(&active.service.name);
-                live_of(active, number, pools, before)
+                live_of(active, number, pools, kept, before)
             })
             .collect()
     }
@@ -301,32 +311,12 @@ impl Registry {
     }
 }
 
-/// Keeps ready endpoints that left the pool of `variant` as long as none of those in it is ready: whoever replaces all endpoints at
-/// once wants to be served meanwhile, also until the names of the new ones are resolved. A candidate keeps only those of its own version; for another one stable serves. Not bounded in
-/// time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
-fn keep_last_ready(
-    active: &ActiveService,
-    variant: Variant,
-    pool: &mut Vec<Arc<EndpointLive>>,
-    before: Option<&Arc<ServiceLive>>,
-) {
-    let Some(before) =
-        before.filter(|_| active.pool(variant).is_some() && !pool.iter().any(|endpoint| endpoint.is_ready()))
-    else {
-        return;
-    };
-    let version = active.version(variant);
-    let same_release = |endpoint: &EndpointLive| variant == Variant::Stable || version == Some(&endpoint.key.version);
-    let left = before.pool(variant).iter().filter(|endpoint| endpoint.is_ready() && same_release(endpoint));
-    let kept: Vec<_> = left.filter(|endpoint| pool.iter().all(|new| new.key != endpoint.key)).cloned().collect();
-    pool.extend(kept);
-}
-
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
 fn live_of(
     active: &ActiveService,
     number: usize,
     pools: [Vec<Arc<EndpointLive>>; 2],
+    kept: [usize; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
     let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
@@ -341,7 +331,8 @@ fn live_of(
                 previous.close_candidate();
             }
             let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
-            if same_layouts && same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
+            let same_pools = same(&previous.stable, &stable) && same(&previous.candidate, &candidate);
+            if same_layouts && same_pools && previous.kept == kept {
                 return Arc::clone(previous);
             }
             (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
@@ -358,6 +349,7 @@ fn live_of(
         layouts,
         stable,
         candidate,
+        kept,
         candidate_version,
     })
 }
@@ -437,6 +429,7 @@ impl Inner {
                 probes: ProbeCounters::default(),
                 conduct,
                 ejections: Default::default(),
+                spared: Default::default(),
                 pool: Arc::clone(pool),
                 in_flight: AtomicU32::new(0),
                 removed_at: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 mod changes;
 mod faults;
 mod refused;
+mod windows;
 
 use std::process::Command;
 use std::time::Duration;

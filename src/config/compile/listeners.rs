@@ -156,11 +156,15 @@ fn read_http2(table: &Table<'_>) -> Http2 {
     let size = |key: &str, range, default: u32| {
         table.size(key, range).and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
     };
+    let max_streams = table.integer("max_streams", STREAMS, default.max_streams);
+    let stream_window = size("stream_window", STREAM_WINDOW, default.stream_window);
+    let all_streams = u64::from(max_streams) * u64::from(stream_window);
+    let all_streams = all_streams.clamp(*CONNECTION_WINDOW.start(), *CONNECTION_WINDOW.end());
     let h2 = Http2 {
         enabled: table.boolean("enabled", default.enabled),
-        max_streams: table.integer("max_streams", STREAMS, default.max_streams),
-        stream_window: size("stream_window", STREAM_WINDOW, default.stream_window),
-        connection_window: size("connection_window", CONNECTION_WINDOW, default.connection_window),
+        max_streams,
+        stream_window,
+        connection_window: size("connection_window", CONNECTION_WINDOW, u32::try_from(all_streams).unwrap_or(u32::MAX)),
         max_header_list: size("max_header_list", HEAD, default.max_header_list),
         max_fields: table.integer("max_fields", FIELDS, default.max_fields),
         max_pending_resets: table.integer("max_pending_resets", RESETS, default.max_pending_resets),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::control::fake;
+use crate::core::endpoint::Pool;
 use crate::core::health::Readiness;
+use crate::core::id::Version;
+use crate::core::service::Service;
 use crate::state::fixture::{all_ready, service};
 
 const STABLE: [&str; 2] = ["127.0.0.1:8000", "127.0.0.1:8001"];
@@ -53,6 +56,57 @@ async fn a_drain_outlives_reloads() {
     bench.write(fake::settings(vec![service("web", 3, Some(("v2", 1)))]));
     bench.handle.reload("test").await.expect("applied");
     assert!(live(&bench).stable[0].conduct.is_drained() && live(&bench).stable.len() == 3);
+}
+
+/// `web` with so many endpoints of stable at the same places, released as `version`.
+fn released(version: &str, count: u16) -> Arc<Service> {
+    let service = Service::clone(&service("web", count, None));
+    let stable = Pool { version: Version::new(version).expect("a version"), ..Pool::clone(&service.stable) };
+    Arc::new(Service { stable: Arc::new(stable), ..service })
+}
+
+#[tokio::test]
+async fn a_drain_outlives_a_release_at_the_same_place_unless_nobody_was_left() {
+    let bench = fake::start(fake::settings(vec![service("web", 2, None)])).await;
+    all_ready(&bench.current.load().live);
+    let drained = ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
+    let reload = async |service: Arc<Service>| {
+        bench.write(fake::settings(vec![service]));
+        bench.handle.reload("test").await.expect("applied").changes
+    };
+    let told = reload(released("v2", 2)).await;
+    assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v2"], "{told:?}");
+    let pool = live(&bench);
+    assert_eq!(pool.stable[0].key.version.as_str(), "v2");
+    assert_eq!(
+        (pool.stable[0].conduct.drained_since_ms(), pool.stable[1].conduct.is_drained()),
+        (drained.since_ms, false)
+    );
+    // What is taken back is not done again by the next reload.
+    all_ready(&bench.current.load().live);
+    ask(&bench, Verb::Undrain, STABLE[0], false, None).await.expect("undrained");
+    reload(released("v2", 3)).await;
+    assert!(!live(&bench).stable[0].conduct.is_drained());
+    ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
+    let told = reload(released("v3", 1)).await;
+    let expected = "services.web: 127.0.0.1:8000 is drained no more, version v3 would have nobody else";
+    assert_eq!(told[1..], [expected], "{told:?}");
+    assert!(!live(&bench).stable[0].conduct.is_drained());
+}
+
+#[tokio::test]
+async fn a_candidate_at_a_drained_place_is_drained_too() {
+    let bench = fake::start(fake::settings(vec![service("web", 2, None)])).await;
+    all_ready(&bench.current.load().live);
+    ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
+    let candidate = Arc::clone(&released("v2", 1).stable);
+    let with = Service { candidate: Some(candidate), ..Service::clone(&service("web", 2, None)) };
+    bench.write(fake::settings(vec![Arc::new(with)]));
+    let told = bench.handle.reload("test").await.expect("applied").changes;
+    assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v2"], "{told:?}");
+    assert!(live(&bench).candidate[0].conduct.is_drained());
+    let events = bench.handle.events(1);
+    assert!(events[0].detail.as_deref().is_some_and(|detail| detail.contains("stays drained")), "{events:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! How an attempt gets its connection or stream: one that is idle, a new one, or after a wait where the pool has as many as it may have.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -20,6 +21,16 @@ use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
 use super::{Downstream, Outcome, Serving, within};
+
+/// Shortest time between two lines about the same shortage.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a worker has said in the log what goes wrong with every request there is.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    last: Cell<Option<Instant>>,
+    held_back: Cell<u64>,
+}
 
 impl Serving<'_> {
     /// An idle connection, or a new one within the connect timeout.
@@ -53,7 +64,7 @@ impl Serving<'_> {
                 let opened = self.connected(false)?;
                 Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
             }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error).into()),
+            Some(Err(error)) => Err(self.connect_failure(endpoint, &error).into()),
             None => Err(Failure::ConnectTimeout.into()),
         }
     }
@@ -75,14 +86,18 @@ impl Serving<'_> {
             (Some(Ok((lease, reused))), _) => {
                 self.exchange.queued(limited.waited.get());
                 // A stream may have taken a while to become free, and that of a replay comes after a failure.
-                self.connected(reused).map(|_| H2Upstream::new(lease))
+                self.connected(reused)?;
+                if !lease.is_proven() {
+                    self.exchange.unproven();
+                }
+                Ok(H2Upstream::new(lease))
             }
             (None, Some(limit)) => {
                 endpoint.pool.overflowed(limit);
                 Err(Failure::Full(limit).into())
             }
             (Some(Err(_)), Some(limit)) => Err(Failure::Full(limit).into()),
-            (Some(Err(error)), None) => Err(connect_failure(endpoint, &error).into()),
+            (Some(Err(error)), None) => Err(self.connect_failure(endpoint, &error).into()),
             (None, None) => Err(Failure::ConnectTimeout.into()),
         }
     }
@@ -134,19 +149,48 @@ impl Serving<'_> {
         self.exchange.queued(clock::now().saturating_duration_since(began));
         granted
     }
+
+    fn connect_failure(&self, endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
+        if is_ours(error) {
+            if let Some(more) = self.worker.complaints().due(clock::now()) {
+                tracing::error!(endpoint = %endpoint.key, %error, more, "no connection can be made");
+            }
+            return Failure::OutOfResources;
+        }
+        tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
+        if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
+    }
 }
 
-fn connect_failure(endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
-    if is_ours(error) {
-        tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
-        return Failure::OutOfResources;
+// === impl Complaints ===
+
+impl Complaints {
+    /// Whether it is time for a line, and then how many were held back since the one before.
+    fn due(&self, now: Instant) -> Option<u64> {
+        if self.last.get().is_some_and(|last| now.saturating_duration_since(last) < COMPLAINT_EVERY) {
+            self.held_back.set(self.held_back.get() + 1);
+            return None;
+        }
+        self.last.set(Some(now));
+        Some(self.held_back.replace(0))
     }
-    tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
-    if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
 }
 
 /// Whether a dial failed for want of something this process or machine has run out of.
 fn is_ours(error: &std::io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_once_a_second_with_what_was_held_back() {
+        let (complaints, began) = (Complaints::default(), clock::now());
+        let at = |ms: u64| complaints.due(began + Duration::from_millis(ms));
+        assert_eq!([at(0), at(1), at(2), at(999)], [Some(0), None, None, None]);
+        assert_eq!([at(1_000), at(1_001), at(5_000)], [Some(3), None, Some(1)]);
+    }
 }

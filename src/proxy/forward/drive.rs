@@ -97,7 +97,14 @@ impl Drive<'_, '_> {
         }
         loop {
             let (deadline, outcome) = self.deadline(down.facts());
-            std::task::ready!(down.alarm().poll_until(cx, deadline, now));
+            // Whoever has closed its side may wait for its answer, or not: the request goes on, but what it says of the endpoint is decided.
+            let doubt = if down.is_half_closed() { self.serving.exchange.doubt() } else { None };
+            let soonest = [deadline, doubt].into_iter().flatten().min();
+            std::task::ready!(down.alarm().poll_until(cx, soonest, now));
+            if doubt.is_some_and(|at| at <= now) {
+                self.serving.exchange.doubted(now);
+                continue;
+            }
             if !matches!(outcome, Outcome::Failed(Failure::HeadTimeout)) || self.serving.is_overdue(now) {
                 return over(outcome);
             }
@@ -167,7 +174,7 @@ impl Drive<'_, '_> {
         match fault {
             Fault::Malformed(cause) => Outcome::BadBody(Reply::refused(400, cause)),
             Fault::TooLarge => Outcome::BadBody(Reply::of(Termination::BodyTooLarge)),
-            Fault::Closed | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
+            Fault::Closed | Fault::Limit | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
         }
     }
 
@@ -187,6 +194,7 @@ impl Drive<'_, '_> {
             let failure = match std::task::ready!(up.poll_head(cx)) {
                 Err(HeadFault::Refused) => Failure::Refused,
                 Err(HeadFault::Reset) => Failure::Reset,
+                Err(HeadFault::Limit) => Failure::SessionLimit,
                 Err(HeadFault::Unsendable) => {
                     let reply = Reply::refused(414, "the target is too long for the protocol of the upstream");
                     return over(Outcome::BadBody(reply));
@@ -254,6 +262,7 @@ impl Drive<'_, '_> {
         let Some(pump) = &mut self.download else { return Poll::Pending };
         let turn = match pump.turn(cx, up, down, &mut |_| ()) {
             Ok(turn) => turn,
+            Err(Broken::Source(Fault::Limit)) => return over(Outcome::Cut(Termination::SessionLimit)),
             Err(Broken::Source(_)) => return over(Outcome::Cut(Termination::UpstreamTruncated)),
             Err(Broken::Sink(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
         };

@@ -27,6 +27,8 @@ use crate::proxy::timer::Alarm;
 use crate::proxy::upgrade;
 use crate::proxy::worker::Worker;
 
+pub use self::connect::Complaints;
+
 use self::drive::{Drive, Driven};
 
 /// The client's side of one request.
@@ -41,6 +43,10 @@ pub trait Downstream: Source + Sink {
     fn alarm(&self) -> &Alarm;
     /// Ready when the client is gone although nothing of the request is left to read.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether the client has closed its side. It may be gone, or have said all it had to say.
+    fn is_half_closed(&self) -> bool {
+        false
+    }
     /// Buffers an interim head (RFC 9110 section 15.2), if the client's protocol has them.
     fn interim(&mut self, head: &ResponseHead);
     /// Buffers a response head. `last` says that the connection must not serve another request; returns whether it cannot. While the
@@ -83,6 +89,8 @@ pub enum HeadFault {
     Refused,
     /// The upstream gave this one request up.
     Reset,
+    /// The connection was ended here, over a limit that whatever was on it had reached.
+    Limit,
     /// The upstream's protocol has no way to say this request.
     Unsendable,
 }

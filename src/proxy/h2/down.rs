@@ -29,6 +29,7 @@ use crate::proxy::worker::Worker;
 
 use super::body::{Bounds, Inbound, SEND_BUFFER_MAX};
 use super::io::{Gathered, Io, gather};
+use super::limits::{HEADER_LIST_FACTOR, RESET_FACTOR, RESET_REMEMBERED, small_frames_max};
 
 use self::head::read_request;
 use self::stream::Stream;
@@ -40,8 +41,6 @@ const ENDING_FACTOR: usize = 2;
 /// Request heads kept for reuse per connection, and the most bytes of text each keeps.
 const HEADS_KEPT_MAX: usize = 8;
 const HEAD_KEPT_BYTES_MAX: usize = 4 * 1024;
-/// Streams that were reset and still remember it, so that late frames are no error.
-const RESET_STREAMS_MAX: usize = 64;
 
 /// What the streams of one connection share.
 struct Shared {
@@ -108,9 +107,11 @@ fn builder(h2: &Http2) -> server::Builder {
         .max_concurrent_streams(h2.max_streams)
         .initial_window_size(h2.stream_window)
         .initial_connection_window_size(h2.connection_window)
-        .max_header_list_size(h2.max_header_list)
+        .data_frame_budget(small_frames_max(h2.stream_window, h2.connection_window))
+        .max_header_list_size(HEADER_LIST_FACTOR * h2.max_header_list)
         .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        .max_concurrent_reset_streams(RESET_FACTOR * h2.max_streams as usize)
+        .reset_stream_duration(RESET_REMEMBERED)
         .max_pending_accept_reset_streams(h2.max_pending_resets as usize)
         .max_local_error_reset_streams(Some(h2.max_error_resets as usize));
     builder
@@ -174,6 +175,7 @@ impl Driver {
         let bounds = Bounds {
             payload: self.limits.max_body,
             fields: self.head_limits.max_fields,
+            size: self.head_limits.max_head,
             underscores: self.head_limits.underscores,
         };
         let inbound = Inbound::new(request.into_body(), head.body, bounds);

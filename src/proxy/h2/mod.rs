@@ -3,4 +3,5 @@
 pub mod body;
 pub mod down;
 pub mod io;
+pub mod limits;
 pub mod up;

@@ -7,23 +7,73 @@ use crate::proxy::headers::{Field, Span, Trailers};
 const GRPC: &str = "Content-Type: application/grpc+proto\r\n";
 
 #[test]
-fn what_nobody_looked_at_is_sent_again_whatever_it_is_but_not_for_ever() {
+fn what_nobody_looked_at_is_sent_again_once_whatever_it_is() {
     for reused in [false, true] {
-        let mut world = Setup { candidate: 0, weight: Weight::ZERO, ..Setup::default() }.build();
-        let (mut exchange, mut last) = world.sent_off(&request("POST", "/", ""));
-        for _ in 0..REFUSALS_MAX {
+        for attempts in [0, 1] {
+            let retry = RetryRules { attempts, ..RetryRules::default() };
+            let mut world = Setup { candidate: 0, weight: Weight::ZERO, retry, ..Setup::default() }.build();
+            let (mut exchange, first) = world.sent_off(&request("POST", "/", ""));
             exchange.connected(reused, world.now);
-            let next = exchange.failed(Failure::Refused, Replay::Kept, world.now, &mut world.random);
-            last = attempt(next);
+            let again = attempt(exchange.failed(Failure::Refused, Replay::Kept, world.now, &mut world.random));
+            assert_eq!((again.number, again.address()), (1, first.address()));
+            assert_eq!((world.bad(Variant::Stable), world.attempts(Variant::Stable)), (0, 1), "the same exposure");
+            exchange.connected(reused, world.now);
+            let reply = reply(exchange.failed(Failure::Refused, Replay::Kept, world.now, &mut world.random));
+            assert_eq!(
+                (reply.status, world.bad(Variant::Stable)),
+                (502, 1),
+                "with `reset` among `on` it goes elsewhere"
+            );
         }
-        assert_eq!((last.number, world.bad(Variant::Stable), world.attempts(Variant::Stable)), (1, 0, 1));
-        let reply = reply(exchange.failed(Failure::Refused, Replay::Kept, world.now, &mut world.random));
-        assert_eq!((reply.status, world.bad(Variant::Stable)), (502, 1));
     }
+    let on = RetryOn { reset: true, ..RetryOn::default() };
+    let mut world =
+        Setup { candidate: 3, retry: RetryRules { on, ..RetryRules::default() }, ..Setup::default() }.build();
+    let (mut exchange, first) = world.sent_off(&request("POST", "/", ""));
+    let _again = attempt(world.fail_with(&mut exchange, Failure::Refused, Replay::Kept));
+    let second = attempt(world.fail_with(&mut exchange, Failure::Refused, Replay::Kept));
+    assert!(second.number == 2 && second.address() != first.address());
     let mut world = Setup::default().build();
     let (mut exchange, _) = world.sent_off(&request("POST", "/", ""));
     let next = exchange.failed(Failure::Refused, Replay::Truncated, world.now, &mut world.random);
     assert_eq!(reply(next).status, 502, "what is not kept cannot be sent again");
+}
+
+/// An upstream that refuses everything is not sent everything twice.
+#[test]
+fn free_replays_of_refusals_stay_within_the_budget() {
+    for attempts in [0, 1] {
+        let retry = RetryRules { attempts, ..RetryRules::default() };
+        let mut world = Setup { weight: Weight::ZERO, stable: 4, retry, ..Setup::default() }.build();
+        let requests = 2_000_u64;
+        for _ in 0..requests {
+            world.later(1);
+            let (mut exchange, _first) = world.sent_off(&request("POST", "/", ""));
+            exchange.connected(true, world.now);
+            let mut next = world.fail(&mut exchange, Failure::Refused);
+            while let Next::Send(_again) = next {
+                next = world.fail(&mut exchange, Failure::Refused);
+            }
+            exchange.end(reply(next).termination, world.now);
+        }
+        let replays = world.sum(Variant::Stable, |shard| &shard.stale_replays);
+        assert!((100..=requests / 5 + 15).contains(&replays), "{replays}");
+        assert_eq!(world.attempts(Variant::Stable), requests);
+        assert_eq!(world.sum(Variant::Stable, |shard| &shard.retries_denied), requests - replays);
+        assert_eq!(world.bad(Variant::Stable), requests, "no failure is hidden");
+    }
+}
+
+/// A connection that has never answered did not die while it was idle.
+#[test]
+fn a_shared_session_that_has_not_answered_yet_is_no_stale_connection() {
+    let mut world = Setup::default().build();
+    let (mut exchange, _) = world.sent_off(&get(""));
+    exchange.connected(true, world.now);
+    exchange.unproven();
+    assert_eq!(reply(world.fail(&mut exchange, CLOSED)).termination, Termination::UpstreamReset);
+    assert_eq!(world.bad(Variant::Candidate), 1);
+    assert_eq!(world.sum(Variant::Candidate, |shard| &shard.reused), 1, "although it was open already");
 }
 
 #[test]
