@@ -19,7 +19,7 @@ test: tools ## Run every test
 	@.ci/tools grpc
 	$(CARGO) test
 
-bench: tools ## Run the micro-benchmarks, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
+bench: tools ## Run the micro-benchmarks, the tails of the balances, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
 	$(CARGO) bench --bench balance
 	$(CARGO) bench --bench micro

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate::clock;
-use tidegate::config::{self, settings::Settings};
+use tidegate::config;
 use tidegate::core::health::Readiness;
 use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
@@ -81,7 +81,6 @@ const CLIENTS: [&str; 2] = ["Cookie: session=0123456789abcdef0123456789abcdef; t
 
 /// What requests need.
 struct Bench {
-    settings: Settings,
     policy: Rc<Policy>,
     routing: Held,
     facts: ConnFacts,
@@ -120,7 +119,6 @@ impl Bench {
             facts: ConnFacts::new(listener, Some(peer), false),
             requests: CLIENTS.map(|client| request(client, &limits)).into(),
             response: response(),
-            settings,
         }
     }
 
@@ -164,7 +162,6 @@ fn response() -> ResponseHead {
 fn serve(requests: usize) {
     let now = clock::now();
     let bench = Bench::new(now);
-    assert_eq!(bench.settings.services.len(), 2);
     let (mut scratch, mut random) = (RouteScratch::default(), fastrand::Rng::with_seed(1));
     for number in 0..requests {
         assert_eq!(black_box(bench.serve(number, &mut scratch, &mut random, now)), 200);

@@ -10,7 +10,9 @@ use crate::core::id::Variant;
 use crate::core::outlier::{Bound, Cause};
 use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
-use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
+use crate::state::counters::{
+    DURATION_BOUNDS_US, EndpointShard, HTTP2_CODES, Histogram, ProcessCounters, STATUS_CLASSES,
+};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
 use crate::state::names::NameCounts;
@@ -205,6 +207,10 @@ fn workers(families: &mut Families, process: &ProcessCounters, facts: &Facts) {
     }
     for (metric, read) in WORKER_GAUGES {
         families.gauge(metric, [], process.sum(read));
+    }
+    for (code, name) in (0..).zip(HTTP2_CODES) {
+        families.counter(catalog::HTTP2_RESETS, [name], process.sum(|shard| shard.http2_resets.of(code).get()));
+        families.counter(catalog::HTTP2_GOAWAYS, [name], process.sum(|shard| shard.http2_goaways.of(code).get()));
     }
     for (index, cause) in Termination::ALL.into_iter().enumerate() {
         let count = process.sum(|shard| shard.terminations[index].get());

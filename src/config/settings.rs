@@ -229,7 +229,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest silence between requests.
     pub keepalive_idle: Duration,
-    /// Requests served on one connection.
+    /// Requests served on one HTTP/1.1 connection.
     pub max_requests: u32,
     /// Longest life of a connection that is between requests.
     pub max_age: Duration,
@@ -249,6 +249,8 @@ pub struct Limits {
     pub max_body: Option<u64>,
     /// Longest silence on an upgraded stream, both directions together.
     pub websocket_idle: Duration,
+    /// Longest silence of a gRPC call whose response has begun, both directions together.
+    pub grpc_idle: Duration,
     /// `[listeners.limits.h2]`
     pub h2: Http2,
 }
@@ -269,6 +271,8 @@ pub struct Http2 {
     pub max_header_list: u32,
     /// Most fields in a request head or in trailers.
     pub max_fields: u32,
+    /// Requests on one connection before it is ended with GOAWAY.
+    pub max_requests: u32,
     /// Streams a client may have reset before they were looked at; one more ends the connection.
     pub max_pending_resets: u32,
     /// Streams that may have been reset for a client's mistakes; one more ends the connection.
@@ -339,6 +343,7 @@ impl Default for Limits {
             max_line: 8 * 1024,
             max_body: None,
             websocket_idle: Duration::from_secs(600),
+            grpc_idle: Duration::from_secs(3_600),
             h2: Http2::default(),
         }
     }
@@ -355,6 +360,7 @@ impl Default for Http2 {
             connection_window: 100 * 64 * 1024,
             max_header_list: 64 * 1024,
             max_fields: 128,
+            max_requests: 1_000_000,
             max_pending_resets: 20,
             max_error_resets: 128,
         }

@@ -117,7 +117,7 @@ impl Asker {
             Ok(Ok(stream)) if self.is_http2(check) && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) => {
                 failed("TLS without HTTP/2: the endpoint did not choose it (ALPN)".to_owned())
             }
-            Ok(Ok(stream)) => self.over(stream, address, check, probe, deadline).await,
+            Ok(Ok(stream)) => Box::pin(self.over(stream, address, check, probe, deadline)).await,
             Ok(Err(error)) => failed(format!("the TLS handshake failed: {error}")),
             Err(_) => failed(late("no TLS handshake")),
         }
@@ -140,14 +140,15 @@ impl Asker {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // Each on the heap: a probe is moved several times before it runs, and only one of them is needed.
         let asked = async {
             match check {
                 Check::Tcp => (None, None, Ok(())),
-                Check::Http(path) if self.is_http2(check) => self.http2(stream, address, path, probe).await,
-                Check::Http(path) => self.http(stream, address, path, probe).await,
+                Check::Http(path) if self.is_http2(check) => Box::pin(self.http2(stream, address, path, probe)).await,
+                Check::Http(path) => Box::pin(self.http(stream, address, path, probe)).await,
                 Check::Grpc(service) => {
                     let (status, verdict) = match self.uri(address, grpc::PATH) {
-                        Ok(uri) => grpc::check(stream, uri, self.headers.clone(), service).await,
+                        Ok(uri) => Box::pin(grpc::check(stream, uri, self.headers.clone(), service)).await,
                         Err(why) => (None, Err(why)),
                     };
                     (status, None, verdict)

@@ -86,6 +86,17 @@ fn a_second_process_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn a_child_that_inherited_the_lock_does_not_keep_it() {
+    let dir = Dir::new();
+    fs::create_dir_all(&dir.0).unwrap();
+    let held = lock(&dir.0).unwrap();
+    let inherited = held.0.try_clone().unwrap();
+    drop(held);
+    Store::open(&dir.0).unwrap();
+    drop(inherited);
+}
+
+#[test]
 fn foreign_and_damaged_files_are_refused_and_left_as_they_are() {
     let dir = Dir::new();
     fs::create_dir_all(&dir.0).unwrap();

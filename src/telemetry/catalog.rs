@@ -135,6 +135,10 @@ catalog! {
         "Client connections closed at once because a listener was at its limit.";
     Counter CONNECTIONS_HTTP2 "tidegate_connections_http2_total" []
         "Client connections that speak HTTP/2.";
+    Counter HTTP2_RESETS "tidegate_http2_resets_sent_total" ["code"]
+        "Streams of clients the proxy reset, by error code of HTTP/2.";
+    Counter HTTP2_GOAWAYS "tidegate_http2_goaways_sent_total" ["code"]
+        "Client connections the proxy ended with GOAWAY, by error code of HTTP/2.";
     Counter TLS_FAILURES "tidegate_tls_handshake_failures_total" []
         "TLS handshakes with clients that failed.";
     Gauge TUNNELS_OPEN "tidegate_tunnels_open" []

@@ -11,6 +11,7 @@ use crate::origin::Origin;
 use crate::peer::{Instance, Peer, Places};
 use crate::process::{interrupted, pause};
 use crate::results::{LoadResult, PeerResult, Run};
+use crate::stats::Median;
 use crate::strace;
 use crate::tool::{Extra, Running};
 
@@ -139,8 +140,7 @@ impl Bench<'_> {
             }
             peaks.push(run.requests as f64 / run.seconds / run.busy);
         }
-        peaks.sort_by(f64::total_cmp);
-        Ok(peaks[peaks.len() / 2])
+        Median::of(&peaks).map(|peak| peak.median).ok_or_else(|| Failure("no run".into()))
     }
 
     /// Every proxy once. The order is that of the last round, reversed and turned by one, so that nobody always follows the same.

@@ -190,10 +190,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         // A program that ends by itself also writes what it keeps until its end: the profile of `make pgo`.
         if self.signal(Signal::TERM).is_ok() {
-            let begun = Instant::now();
-            while begun.elapsed() < ENDING && matches!(self.process.try_wait(), Ok(None)) {
-                std::thread::sleep(LOOK);
-            }
+            let _ = self.wait(ENDING);
         }
         // Both fail only when it has ended already.
         let _ = self.process.kill();

@@ -103,11 +103,7 @@ pub fn markdown(results: &Results) -> String {
         let _ = writeln!(out, "- Failed: {}, {}: {}", load.title, peer.peer.title(), one_line(reason));
     }
     let versions: Vec<String> = results.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let _ = writeln!(
-        out,
-        "\nEvery run: [results.json](benches/peers/results.json). {}.",
-        versions.join(", ")
-    );
+    let _ = writeln!(out, "\nEvery run: [results.json](benches/peers/results.json). {}.", versions.join(", "));
     out
 }
 
@@ -118,7 +114,8 @@ fn details(results: &Results) -> String {
     let timed = results.loads.iter().filter(|load| load.measure != Measure::BytesPerConnection);
     for (load, peer) in timed.flat_map(|load| load.peers.iter().map(move |peer| (load, peer))) {
         let (Some(rate), Some(p50), Some(p99)) = (peer.rate, peer.p50, peer.p99) else { continue };
-        let memory = peer.resident.map_or("–".into(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+        let memory =
+            peer.resident.map_or("–".into(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
         let calls = peer.calls.map_or("–".into(), |calls| format!("{calls:.1}"));
         let (title, name) = (load.title, peer.peer.title());
         let (rate, p50, p99) = (rate.median, p50.median, p99.median);

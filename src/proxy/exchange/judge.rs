@@ -59,7 +59,8 @@ impl Exchange {
         let answered = self.head_at.is_some() && self.status < 500;
         match termination {
             Termination::UpstreamTruncated => self.blame(Fault::Truncated, now),
-            Termination::UpstreamIdle => self.blame(Fault::Stalled, now),
+            // A call may have nothing to say for hours: its silence speaks against nobody.
+            Termination::UpstreamIdle if !self.is_call() => self.blame(Fault::Stalled, now),
             Termination::Complete | Termination::ClientAbort | Termination::ClientIdle if answered => self.credit(),
             Termination::ClientAbort if self.head_at.is_none() => self.abandoned(now),
             _ => {}
@@ -70,6 +71,9 @@ impl Exchange {
     /// The client left without a response head. Clients leave for reasons of their own; but who has waited far longer than answers of the
     /// pool take lately has waited for an endpoint that hangs.
     fn abandoned(&mut self, now: Instant) {
+        if self.connected.is_some() && self.is_given_up(now) {
+            return self.overran(now);
+        }
         let (Some(sent), Some(endpoint), Some(_)) = (self.sent, self.endpoint(), self.admission) else { return };
         let waited = now.saturating_duration_since(sent);
         if self.is_timed() {

@@ -360,7 +360,7 @@ impl Exchange {
     /// The request is over. Counts it; call it once.
     pub fn end(&mut self, termination: Termination, now: Instant) -> Observation {
         self.ended = true;
-        if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
+        if termination == Termination::UpstreamTruncated || (termination == Termination::UpstreamIdle && !self.grpc) {
             self.mark_bad();
         }
         self.judge_end(termination, now);

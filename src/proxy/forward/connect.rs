@@ -20,7 +20,7 @@ use crate::proxy::rooms::{Grant, Rooms};
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
-use super::{Downstream, Outcome, Serving, within};
+use super::{Downstream, Outcome, Serving};
 
 /// Shortest time between two lines about the same shortage.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
@@ -59,7 +59,8 @@ impl Serving<'_> {
         };
         let deadline = self.connect_deadline(&service);
         let dial = self.worker.dialer().dial(&service, attempt.address());
-        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
+        let dialled = self.unless_gone(down, deadline, Box::pin(dial)).await;
+        match dialled.inspect_err(|_| self.left_dialling())? {
             Some(Ok(io)) => {
                 let opened = self.connected(false)?;
                 Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
@@ -81,7 +82,13 @@ impl Serving<'_> {
         let deadline = self.connect_deadline(&service);
         let limited = Limited::default();
         let wanted = Wanted { service: &service, endpoint, dial_tag, limited: &limited };
-        let leased = within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await;
+        let leased = self.unless_gone(down, deadline, lease(self.worker, wanted)).await;
+        let dialling = limited.at.get().is_none();
+        let leased = leased.inspect_err(|_| {
+            if dialling {
+                self.left_dialling();
+            }
+        })?;
         match (leased, limited.at.get()) {
             (Some(Ok((lease, reused))), _) => {
                 self.exchange.queued(limited.waited.get());
@@ -100,6 +107,35 @@ impl Serving<'_> {
             (Some(Err(error)), None) => Err(self.connect_failure(endpoint, &error).into()),
             (None, None) => Err(Failure::ConnectTimeout.into()),
         }
+    }
+
+    /// The future's output, or `None` when `deadline` passes first.
+    ///
+    /// # Errors
+    /// The client left.
+    async fn unless_gone<D: Downstream, T>(
+        &self,
+        down: &mut D,
+        deadline: Instant,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Outcome> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(output)));
+            }
+            if self.kept.poll_gone(cx, down).is_ready() {
+                return Poll::Ready(Err(Outcome::Cut(Termination::ClientAbort)));
+            }
+            down.alarm().poll_until(cx, Some(deadline), clock::now()).map(|()| Ok(None))
+        })
+        .await
+    }
+
+    /// The client left while a connection was made.
+    fn left_dialling(&mut self) {
+        let now = self.worker.tick();
+        self.exchange.left_dialling(now);
     }
 
     fn connect_deadline(&self, service: &Service) -> Instant {
@@ -130,7 +166,7 @@ impl Serving<'_> {
         let (began, deadline) = (clock::now(), self.connect_deadline(service));
         let place = self.worker.rooms().queue(self.worker.index(), endpoint, limits, Some(dial_tag));
         let place = place.ok_or(Failure::Full(Limit::Pending))?;
-        let (exchange, whole) = (&*self.exchange, self.kept.whole);
+        let (exchange, kept) = (&*self.exchange, &*self.kept);
         let granted = poll_fn(|cx| {
             if let Poll::Ready(grant) = place.poll(cx) {
                 return Poll::Ready(Ok(grant));
@@ -138,7 +174,7 @@ impl Serving<'_> {
             if exchange.is_shut_out() {
                 return Poll::Ready(Err(Failure::Withdrawn.into()));
             }
-            if whole && down.poll_gone(cx).is_ready() {
+            if kept.poll_gone(cx, down).is_ready() {
                 return Poll::Ready(Err(Outcome::Cut(Termination::ClientAbort)));
             }
             std::task::ready!(down.alarm().poll_until(cx, Some(deadline), clock::now()));

@@ -139,7 +139,10 @@ impl Connection {
             Ok(0) => Incoming::Preface,
             Ok(len) => self.parse(len),
             Err(None) => Incoming::Gone,
-            Err(Some(refusal)) => Incoming::Refused(refusal),
+            Err(Some(refusal)) => {
+                self.head.forget();
+                Incoming::Refused(refusal)
+            }
         }
     }
 
@@ -204,7 +207,7 @@ impl Connection {
     /// Answers something that is not a request we take.
     async fn refuse(&mut self, refusal: Refusal) {
         let reply = Reply::refused(refusal.status, refusal.cause);
-        self.worker.observe_refusal(&Refused { reply, facts: &self.facts });
+        self.worker.observe_refusal(&Refused::of_head(reply, &self.facts, &self.head));
         self.wire.out.clear();
         self.write_reply(&reply, true, false);
         let deadline = clock::now() + LINGER;

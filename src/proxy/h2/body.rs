@@ -17,8 +17,9 @@ use crate::proxy::h1::head::FIELD_COST;
 use crate::proxy::headers::{BodyLength, Field, Known, Span, Trailers};
 
 /// Most payload bytes one stream hands to the connection before the socket took them: what both builders' `max_send_buffer_size` is
-/// set to, and the most asked of the peer's windows at once.
-pub const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// set to, and the most asked of the peer's windows at once. One full frame: more would only wait, in up to a hundred streams of each
+/// connection whose peer does not read.
+pub const SEND_BUFFER_MAX: usize = 16 * 1024;
 
 /// Bounds of a body on its way in.
 #[derive(Clone, Copy, Debug)]
@@ -262,14 +263,14 @@ pub(super) fn is_our_limit(error: &h2::Error) -> bool {
 /// All trailer fields, in order.
 fn read_trailers(map: &HeaderMap, bounds: Bounds) -> Result<Trailers, Fault> {
     if map.len() > bounds.fields {
-        return Err(Fault::Malformed("too many trailer fields"));
+        return Err(Fault::TrailersTooLarge);
     }
     let (mut trailers, mut size) = (Trailers::default(), 0);
     for (name, value) in map {
         let name = name.as_str().as_bytes();
         size += name.len() + value.len() + FIELD_COST;
         if size > bounds.size {
-            return Err(Fault::Malformed("the trailers are too large"));
+            return Err(Fault::TrailersTooLarge);
         }
         // The `http` crate takes `"` for part of a token.
         if !is_token(name) {

@@ -13,7 +13,7 @@ const SMALL: usize = 256;
 /// Largest stream window that frames of a single byte may fill, in bytes: that costs 64 MiB.
 const WINDOW_OF_BYTES_MAX: usize = 256 * 1024;
 
-/// What small DATA frames nobody has read yet may cost on a connection before the crate ends it, in bytes: [`SMALL`] minus the length of
+/// What small DATA frames nobody has read yet may cost on a connection before the crate ends it, in bytes: `SMALL` minus the length of
 /// each. By itself the crate ends it at half the window of the connection, with every stream on it, where a reader that is slow should only
 /// stop its own writer. So the windows come first here: the window of one stream whatever its frames, and those of all streams together
 /// with frames of 64 bytes on average. This is also the memory that such frames can take.

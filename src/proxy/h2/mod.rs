@@ -4,4 +4,5 @@ pub mod body;
 pub mod down;
 pub mod io;
 pub mod limits;
+pub mod tally;
 pub mod up;

@@ -143,6 +143,92 @@ fn a_call_takes_no_longer_than_its_client_allows() {
 }
 
 #[test]
+fn time_that_was_spent_here_is_not_left_to_the_endpoint() {
+    let mut world = Setup::default().build();
+    let (exchange, _attempt) = world.sent_off(&get(&format!("{GRPC}grpc-timeout: 100m\r\n")));
+    let began = world.now;
+    let at = |micros: u64| exchange.call_left(began + Duration::from_micros(micros)).map(|left| left.as_micros());
+    assert_eq!([at(0), at(999), at(1_000), at(60_000)], [None, None, Some(99_000), Some(40_000)]);
+    assert_eq!(at(200_000), Some(0));
+    let (exchange, _attempt) = world.sent_off(&get(GRPC));
+    assert_eq!(exchange.call_left(began + Duration::from_secs(1)), None, "it has all the time there is");
+}
+
+#[test]
+fn the_silence_of_a_call_speaks_against_nobody() {
+    for (fields, bad) in [(GRPC, 0), ("", 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&get(fields));
+        exchange.connected(true, world.now);
+        exchange.sent(world.now);
+        world.cookie(&mut exchange, &response(200, fields));
+        exchange.end(Termination::UpstreamIdle, world.now);
+        assert_eq!(world.bad(Variant::Candidate), bad, "{fields}");
+        assert_eq!(world.terminations(Termination::UpstreamIdle), 1);
+    }
+}
+
+/// Clients give a call up at its deadline by themselves, mostly before the proxy notices.
+#[test]
+fn a_client_that_leaves_at_its_deadline_was_let_down() {
+    let call = || get(&format!("{GRPC}grpc-timeout: 400m\r\n"));
+    for (left_after, bad) in [(0, 0), (200, 0), (370, 0), (376, 1), (400, 1), (450, 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&call());
+        exchange.connected(true, world.now);
+        exchange.sent(world.now);
+        let at = world.later(left_after);
+        exchange.end(Termination::ClientAbort, at);
+        assert_eq!(world.bad(Variant::Candidate), bad, "after {left_after} ms of 400");
+        let how: Vec<How> = exchange.failed_attempts().map(|failed| failed.how).collect();
+        assert_eq!(how, vec![How::Word("timeout"); usize::try_from(bad).unwrap()], "after {left_after} ms of 400");
+    }
+    // A long time is rounded more coarsely, a short one is not all slack.
+    for (timeout, left_after, bad) in [("100S", 98_000, 0), ("100S", 98_500, 1), ("16m", 13, 0), ("16m", 14, 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&get(&format!("{GRPC}grpc-timeout: {timeout}\r\n")));
+        exchange.connected(true, world.now);
+        let at = world.later(left_after);
+        exchange.end(Termination::ClientAbort, at);
+        assert_eq!(world.bad(Variant::Candidate), bad, "{left_after} ms of {timeout}");
+    }
+}
+
+#[test]
+fn who_leaves_at_the_deadline_blames_nobody_who_answered_or_was_not_asked() {
+    let call = || get(&format!("{GRPC}grpc-timeout: 400m\r\n"));
+    let mut world = Setup::default().build();
+    let (mut exchange, _attempt) = world.sent_off(&call());
+    let at = world.later(400);
+    exchange.end(Termination::ClientAbort, at);
+    assert_eq!(world.bad(Variant::Candidate), 0, "no connection was free");
+
+    for (left_after, bad) in [(200, 0), (400, 1)] {
+        let mut world = Setup::default().build();
+        let (mut exchange, _attempt) = world.sent_off(&call());
+        let at = world.later(left_after);
+        exchange.left_dialling(at);
+        exchange.end(Termination::ClientAbort, at);
+        assert_eq!(world.bad(Variant::Candidate), bad, "no connection after {left_after} ms");
+    }
+
+    let (mut exchange, _attempt) = world.sent_off(&call());
+    exchange.connected(true, world.now);
+    exchange.sent(world.now);
+    world.cookie(&mut exchange, &response(200, GRPC));
+    let at = world.later(400);
+    exchange.end(Termination::ClientAbort, at);
+    assert_eq!(world.bad(Variant::Candidate), 0, "the call was on its way");
+
+    let (mut exchange, _attempt) = world.sent_off(&get("grpc-timeout: 400m\r\n"));
+    exchange.connected(true, world.now);
+    exchange.sent(world.now);
+    let at = world.later(400);
+    exchange.end(Termination::ClientAbort, at);
+    assert_eq!(world.bad(Variant::Candidate), 0, "no call");
+}
+
+#[test]
 fn only_calls_are_answered_as_calls() {
     let world = Setup { routes: vec![route("/a", "web")], ..Setup::default() };
     let mut world = world.build();

@@ -70,6 +70,8 @@ impl Drop for Stream {
 }
 
 impl Downstream for Stream {
+    const SAYS_GONE: bool = true;
+
     fn head(&self) -> &RequestHead {
         &self.head
     }

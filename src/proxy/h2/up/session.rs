@@ -123,7 +123,7 @@ pub async fn open(
         keep_alive(tcp)?;
     }
     let state = Rc::new(State::new(clock::now(), signals));
-    let (io, out) = gather(stream, Buf::default());
+    let (io, out) = gather(stream, Buf::default(), None);
     let watched = Watched::new(io, &state);
     let (send, connection) = builder().handshake(watched).await.map_err(io::Error::other)?;
     let session = Session { send, state, endpoint: Arc::clone(endpoint), dial_tag, opened: clock::now(), secure };

@@ -15,7 +15,8 @@ const REQUESTS_MAX: usize = 16;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -96,7 +97,7 @@ impl Frames {
         self.io.write_all(&frame).await.unwrap();
     }
 
-    /// The next frame but SETTINGS and `WINDOW_UPDATE`.
+    /// The next frame but `SETTINGS` and `WINDOW_UPDATE`.
     pub(super) async fn next(&mut self) -> Frame {
         loop {
             let mut head = [0; 9];
@@ -106,7 +107,7 @@ impl Frames {
             self.io.read_exact(&mut payload).await.unwrap();
             match kind {
                 SETTINGS if flags & ACK == 0 => self.send((SETTINGS, ACK, 0, Vec::new())).await,
-                SETTINGS | 8 => {}
+                SETTINGS | WINDOW_UPDATE => {}
                 _ => return (kind, flags, u32::from_be_bytes(stream), payload),
             }
         }
