@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Extension;
@@ -18,7 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -26,11 +25,14 @@ use super::AdminState;
 use super::auth::Caller;
 use super::guard::one;
 use super::problem::Problem;
+use super::seats::{Full, Seat, Seats};
 use super::serve::Connection;
 use crate::control::journal::Event;
 
 /// Most readers at the same time; more are refused.
 pub const SUBSCRIBERS_MAX: usize = 16;
+/// Most of them with one token, and most of them without any.
+pub const SUBSCRIBERS_PER_CALLER_MAX: usize = 8;
 /// Events waiting for one reader, beside the last one.
 const QUEUE_MAX: usize = 64;
 /// Events taken from the journal at once.
@@ -44,7 +46,7 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 
 /// Places for readers.
 #[derive(Clone, Debug)]
-pub struct Subscribers(Arc<Semaphore>);
+pub struct Subscribers(Seats<String>);
 
 /// Where a reader takes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ struct Feed {
     /// The newest event sent, or the one to begin after.
     seq: u64,
     sender: mpsc::Sender<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _seat: Seat<String>,
 }
 
 /// Why a feed ended.
@@ -121,12 +123,10 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let Query(pairs) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let place = place(one(&headers, &LAST_EVENT_ID)?, &pairs)?;
-    let Ok(permit) = Arc::clone(&state.subscribers.0).try_acquire_owned() else {
-        return Err(Problem::busy(format!("at most {SUBSCRIBERS_MAX} read events at the same time")));
-    };
+    let seat = state.subscribers.0.take(caller.scope().to_owned())?;
     let (sender, receiver) = mpsc::channel(QUEUE_MAX + 1);
     let (epoch, newest) = (state.control.event_epoch(), *state.control.newest_event().borrow());
-    let feed = Feed { state, connection, caller, epoch, seq: newest, sender, _place: permit };
+    let feed = Feed { state, connection, caller, epoch, seq: newest, sender, _seat: seat };
     tokio::spawn(feed.run(place));
     let mut response = Body::new(Events(receiver)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
@@ -202,7 +202,7 @@ impl Feed {
                 () = self.sender.closed() => return Err(Ended::Left),
                 told = timeout(self.state.bounds.heartbeat, exceeds(&mut newest, self.seq)) => match told {
                     Ok(()) => {}
-                    Err(_) => self.heartbeat().await?,
+                    Err(_) => self.send(HEARTBEAT).await?,
                 },
             }
         }
@@ -222,6 +222,7 @@ impl Feed {
 
     /// Sends what there is, at most a page; whether there may be more.
     async fn send_page(&mut self) -> Result<bool, Ended> {
+        self.check()?;
         let page = self.state.control.events_after(self.seq, PAGE_MAX);
         if page.lost_from.is_some() {
             let detail = "these events are not kept any more";
@@ -235,11 +236,14 @@ impl Feed {
         Ok(page.events.len() == PAGE_MAX)
     }
 
-    async fn heartbeat(&mut self) -> Result<(), Ended> {
-        if !self.caller.is_still_known(&self.state.control.settings().admin, self.connection.reach()) {
-            return Err(Ended::Unauthorized);
+    /// Tokens change while streams go on.
+    fn check(&self) -> Result<(), Ended> {
+        let settings = self.state.control.settings();
+        if self.caller.is_still_known(&settings.admin, self.connection.reach()) {
+            Ok(())
+        } else {
+            Err(Ended::Unauthorized)
         }
-        self.send(HEARTBEAT).await
     }
 
     async fn send(&mut self, lines: Bytes) -> Result<(), Ended> {
@@ -281,11 +285,23 @@ impl hyper::body::Body for Events {
     }
 }
 
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::InAll => Self::busy(format!("at most {SUBSCRIBERS_MAX} read events at the same time")),
+            Full::ForOne => {
+                let all = SUBSCRIBERS_PER_CALLER_MAX;
+                Self::too_many(format!("at most {all} read events at the same time with one token, or without any"))
+            }
+        }
+    }
+}
+
 // === impl Subscribers ===
 
 impl Default for Subscribers {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(SUBSCRIBERS_MAX)))
+        Self(Seats::new(SUBSCRIBERS_MAX, SUBSCRIBERS_PER_CALLER_MAX))
     }
 }
 

@@ -137,9 +137,16 @@ fn without_port(host: &str) -> Option<&str> {
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)
 }
 
-/// A page that says where it comes from must come from here.
+/// A page that says where it comes from must come from here. Browsers say so with every request of a page but the simplest; of those they say
+/// whether the page is a foreign one (W3C Fetch Metadata). Following a link is no request of a page.
 fn origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
-    let Some(origin) = one(headers, &ORIGIN)? else { return Ok(()) };
+    let Some(origin) = one(headers, &ORIGIN)? else {
+        let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
+        if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
+            return Err(Problem::foreign_origin("a page from elsewhere asks, as the Sec-Fetch-Site header says"));
+        }
+        return Ok(());
+    };
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
         return Ok(());

@@ -14,6 +14,8 @@ mod openapi;
 pub mod probes;
 mod problem;
 mod read;
+pub mod scrape;
+mod seats;
 pub mod serve;
 mod tag;
 mod write;
@@ -37,6 +39,7 @@ use events::Subscribers;
 use explain::Explainer;
 use guard::Guard;
 use idempotency::Answers;
+use scrape::Scrape;
 
 /// What the API answers from.
 #[derive(Clone)]
@@ -45,8 +48,8 @@ pub struct AdminState {
     pub control: ControlHandle,
     /// What `/readyz` answers.
     pub lifecycle: Lifecycle,
-    /// Renders `/metrics`.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Answers `/metrics`.
+    pub metrics: Scrape,
     /// Answers `/v1/explain`.
     pub explain: Explainer,
     /// Remembers what was answered to commands with an `Idempotency-Key`.
@@ -62,6 +65,8 @@ pub struct AdminState {
 pub struct Bounds {
     /// Open connections; more wait in the accept queue.
     pub connections: usize,
+    /// Of these, those of one address beyond this machine (of one /64 in IPv6); more are closed.
+    pub connections_per_address: usize,
     /// Longest time until a request head is complete, the wait for it included.
     pub head: Duration,
     /// Longest time until a request body is complete.
@@ -118,6 +123,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 64,
+            connections_per_address: 16,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             body_bytes: 1024 * 1024,

@@ -98,6 +98,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, kind!("under-way"), "The same command is under way", detail)
     }
 
+    pub(super) fn too_many(detail: impl Into<String>) -> Self {
+        let title = "Too much at a time for one client";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, kind!("too-many"), title, detail)
+    }
+
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("busy"), "Too much at a time", detail)
     }
@@ -191,7 +196,7 @@ impl IntoResponse for Problem {
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

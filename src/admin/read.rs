@@ -54,8 +54,8 @@ pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Word>
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "read",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
-pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], (state.metrics)()).into_response()
+pub(super) async fn metrics(State(state): State<AdminState>) -> Result<Response, Problem> {
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], state.metrics.text().await?).into_response())
 }
 
 /// Everything about the process

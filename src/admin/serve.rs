@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,17 @@ use tokio::time;
 
 use super::Bounds;
 use super::bind::AdminListener;
+use super::seats::Seats;
 
 /// Pause after an accept that failed, so that a process out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Largest request head, in bytes.
+/// Largest request head, in bytes; what comes with the last of it may be as much again.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most fields in a request head.
 const HEAD_FIELDS_MAX: usize = 64;
+
+/// The network part of an IPv6 address, /64.
+const NETWORK_MASK: u128 = !0 << 64;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,7 @@ pub(super) struct Endless(Arc<watch::Sender<bool>>);
 /// Serves `router` until `shutdown`, then lets requests in hand finish for at most [`Bounds::stop`].
 pub async fn serve(listener: AdminListener, router: Router, bounds: Bounds, shutdown: impl Future<Output = ()> + Send) {
     let (reach, slots) = (listener.reach(), Arc::new(Semaphore::new(bounds.connections)));
+    let neighbours = Seats::new(bounds.connections, bounds.connections_per_address);
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -89,6 +94,11 @@ pub async fn serve(listener: AdminListener, router: Router, bounds: Bounds, shut
                 }
             },
         };
+        let seat = match peer.neighbour(reach).map(|address| neighbours.take(address)).transpose() {
+            Ok(seat) => seat,
+            // Without a word: it costs nothing to come again.
+            Err(_) => continue,
+        };
         let known =
             Connection { peer, reach, endless: Arc::new(watch::Sender::new(false)), stopping: stopping.clone() };
         let router = router.clone();
@@ -97,7 +107,7 @@ pub async fn serve(listener: AdminListener, router: Router, bounds: Bounds, shut
                 Stream::Tcp(stream) => connection(stream, router, bounds, known).await,
                 Stream::Unix(stream) => connection(stream, router, bounds, known).await,
             }
-            drop(slot);
+            drop((slot, seat));
         });
     }
     drop(listener);
@@ -182,6 +192,17 @@ impl Peer {
         match self {
             Self::Tcp(address) => format!("admin {address}"),
             Self::Unix => "admin unix".to_owned(),
+        }
+    }
+
+    /// What tells it from others where `reach` lets other machines in: its address, or its network where one machine has many.
+    fn neighbour(self, reach: Reach) -> Option<IpAddr> {
+        match (reach, self) {
+            (Reach::Network, Self::Tcp(address)) => Some(match address.ip().to_canonical() {
+                IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & NETWORK_MASK)),
+                ip @ IpAddr::V4(_) => ip,
+            }),
+            _ => None,
         }
     }
 }

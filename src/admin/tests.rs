@@ -19,11 +19,13 @@ use super::bind::{AdminListener, bind};
 use super::events::Subscribers;
 use super::explain::Explained;
 use super::idempotency::Table;
+use super::scrape::Scrape;
 use super::serve::serve;
 use super::{AdminState, Bounds, router};
-use crate::config::settings::{Admin, ListenAddress, Settings};
+use crate::config::settings::{Admin, ListenAddress, Role, Settings, Token, TokenDigest, TokenSource};
 use crate::control::answer::Problem;
 use crate::control::fake::{self, Bench, lock};
+use crate::core::id::Name;
 use crate::state::fixture::service;
 use crate::state::lifecycle::{Lifecycle, Phase};
 
@@ -57,6 +59,12 @@ fn at(listen: ListenAddress) -> Admin {
     Admin { listen, ..Admin::default() }
 }
 
+/// A token that is its own name.
+fn token(name: &str) -> Token {
+    let (name, digest) = (Name::new(name).expect("name"), TokenDigest::of(name.as_bytes()));
+    Token { name, role: Role::Viewer, digest, source: TokenSource::Env("X".to_owned()) }
+}
+
 async fn start_on(listener: AdminListener, settings: Settings, bounds: Bounds) -> Api {
     let bench = fake::start(settings).await;
     let address = listener.tcp_address().expect("bound").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
@@ -65,7 +73,7 @@ async fn start_on(listener: AdminListener, settings: Settings, bounds: Bounds) -
     let state = AdminState {
         control: bench.handle.clone(),
         lifecycle: lifecycle.clone(),
-        metrics: Arc::new(|| "tidegate_generation 1\n".to_owned()),
+        metrics: Scrape::new(|| "tidegate_generation 1\n".to_owned()),
         explain: Arc::new(|question| match question.method.as_str() {
             "BAD" => Err("method: BAD is none".to_owned()),
             _ => Ok(Explained {
@@ -267,6 +275,16 @@ async fn a_page_in_a_browser_is_not_an_operator() {
             400,
             "more than one origin",
         ),
+        (
+            abort(&format!("Host: localhost\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\n{json}")),
+            403,
+            "from elsewhere",
+        ),
+        (
+            "GET /v1/events HTTP/1.1\nHost: localhost\nSec-Fetch-Site: cross-site\nConnection: close".to_owned(),
+            403,
+            "from elsewhere",
+        ),
         (abort("Host: localhost"), 415, "Content-Type: application/json"),
         (abort("Host: localhost\nContent-Type: text/plain"), 415, "Content-Type: application/json"),
         (abort("Host: localhost\nContent-Type: application/json-patch"), 415, "Content-Type: application/json"),
@@ -275,6 +293,8 @@ async fn a_page_in_a_browser_is_not_an_operator() {
         api.raw(&head, "").await.is_problem(status, detail);
     }
     assert!(api.bench.is_open("web"), "nothing got through");
+    let link = "\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate";
+    assert_eq!(api.get_with("/v1/status", link).await.status, 200, "a link was followed");
     let own = format!("Host: LOCALHOST:1\nOrigin: http://localhost:1\n{json}; charset=utf-8");
     assert_eq!(api.raw(&abort(&own), "").await.status, 200);
     assert!(!api.bench.is_open("web"));

@@ -28,7 +28,7 @@ const REASON_BYTES_MAX: usize = 1_024;
 #[serde(deny_unknown_fields)]
 pub(super) struct WeightBody {
     /// The candidate's share, in steps of 0.01 %.
-    #[schema(example = "5%")]
+    #[schema(example = "5%", pattern = r"^[0-9]{1,3}(\.[0-9]{1,2})?%$")]
     weight: String,
     /// Why, for the record.
     #[schema(max_length = 1024)]
@@ -92,7 +92,7 @@ pub(super) async fn weight(
 
 /// Take all traffic off the candidate, at once
 ///
-/// No condition and no key can stand in its way; it can be repeated as often as one likes.
+/// No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.
 #[utoipa::path(post, path = "/v1/services/{service}/abort", tag = "command",
     params(("service" = String, Path, description = "Its name")),
     request_body = Option<ReasonBody>,
@@ -104,7 +104,7 @@ pub(super) async fn abort(
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
     let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
-    let (reason, control) = (state.reason(reason)?, state.control);
+    let (reason, control) = (reason.map(shortened), state.control);
     // A task of its own: a client that gives up does not take its abort back.
     let aborting = tokio::spawn(async move { control.abort(&service, caller.actor(), reason).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
@@ -198,6 +198,16 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
+/// What of the reason of an abort goes into the record: it is never refused for it.
+fn shortened(mut reason: String) -> String {
+    let mut len = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(len) {
+        len -= 1;
+    }
+    reason.truncate(len);
+    reason
+}
+
 /// An empty body stands for an empty object.
 fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
     if body.is_empty() { Ok(T::default()) } else { parsed(body) }
@@ -216,7 +226,7 @@ impl AdminState {
                 Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))
             }
             reason if reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) && self.requires_reason() => {
-                Err(Problem::invalid("reason: missing; [admin] require_reason wants one with every command"))
+                Err(Problem::invalid("reason: missing; [admin] require_reason wants one with every command but abort"))
             }
             reason => Ok(reason),
         }

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::events::Subscribers;
 use crate::admin::gather::{self, gather};
+use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{Runtime, Settings};
 use crate::control::answer::Refused;
@@ -143,7 +144,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     let sources =
         Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
     let state = AdminState {
-        metrics: Arc::new(sources.renderer(control.clone())),
+        metrics: Scrape::new(sources.renderer(control.clone())),
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control: control.clone(),
         lifecycle: lifecycle.clone(),

@@ -42,7 +42,7 @@ pub struct Admin {
     pub probe_listen: Option<ListenAddress>,
     /// Who may do what, at most [`TOKENS_MAX`]; none: whoever reaches the API on this machine may do everything.
     pub tokens: Vec<Token>,
-    /// Whether commands about a service have to say why.
+    /// Whether commands about a service have to say why; an abort never has to.
     pub require_reason: bool,
 }
 

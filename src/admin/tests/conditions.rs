@@ -133,19 +133,32 @@ async fn a_command_goes_on_when_its_client_goes_away() {
 }
 
 #[tokio::test]
-async fn commands_say_why_where_the_file_wants_it() {
+async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     let mut settings = fake::web_and_api();
     settings.admin.require_reason = true;
     let api = start_with(settings, Bounds::default()).await;
     let drain = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
-    for path in [WEIGHT, "/v1/services/web/abort", drain, &drain.replace("drain", "undrain")] {
+    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")] {
         for reason in ["", r#""reason":"  ","#] {
             let weight = if path == WEIGHT { r#""weight":"5%""# } else { "" };
             let body = format!("{{{}}}", format!("{reason}{weight}").trim_end_matches(','));
             api.post(path, &body).await.is_problem(422, "require_reason");
         }
     }
-    assert!(api.bench.is_open("web"), "nothing got through");
+    assert_eq!(api.bench.handle.events(9).len(), 1, "nothing got through");
     assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"try"}"#).await.status, 200);
-    assert_eq!(api.post("/v1/services/web/abort", r#"{"reason":"slow"}"#).await.status, 200);
+    for body in ["", "{}", r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
+        let abort = api.post("/v1/services/web/abort", body).await;
+        assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_an_abort_is_cut_rather_than_refused() {
+    let api = start(Bounds::default()).await;
+    let long = format!(r#"{{"reason":"x{}"}}"#, "\u{e9}".repeat(1_024));
+    assert_eq!(api.post("/v1/services/web/abort", &long).await.status, 200);
+    let event = &api.bench.handle.events(1)[0];
+    assert_eq!(event.detail.as_deref(), Some(format!("x{}", "\u{e9}".repeat(511)).as_str()));
+    assert!(!api.bench.is_open("web"));
 }

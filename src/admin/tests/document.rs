@@ -150,6 +150,7 @@ fn mismatch(document: &Value, schema: &Value, value: &Value, at: &str) -> Option
         "example",
         "additionalProperties",
         "maxLength",
+        "pattern",
         "title",
     ];
     let keywords = schema.as_object().unwrap_or_else(|| panic!("{at}: {schema} is no schema"));

@@ -6,12 +6,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Api, Bounds, start, start_with};
-use crate::admin::events::SUBSCRIBERS_MAX;
-use crate::config::settings::{Role, Token, TokenDigest, TokenSource};
+use super::{Api, Bounds, start, start_with, token};
+use crate::admin::events::{SUBSCRIBERS_MAX, SUBSCRIBERS_PER_CALLER_MAX};
 use crate::control::fake;
 use crate::control::journal::EVENTS_MAX;
-use crate::core::id::Name;
 use crate::core::weight::Weight;
 
 /// A reader of events.
@@ -147,20 +145,30 @@ async fn silence_is_filled_and_streams_outlive_connections_that_would_be_too_old
 
 #[tokio::test]
 async fn readers_beyond_the_bound_are_refused_until_one_leaves() {
-    let api = start(Bounds { heartbeat: Duration::from_millis(20), ..Bounds::default() }).await;
+    let mut settings = fake::web_and_api();
+    settings.admin.tokens = vec![token("one"), token("two"), token("three")];
+    let api = start_with(settings, Bounds { heartbeat: Duration::from_millis(20), ..Bounds::default() }).await;
+    let shows = |name: &str| format!("\nAuthorization: Bearer {name}");
     let mut readers = Vec::new();
-    for _ in 0..SUBSCRIBERS_MAX {
-        readers.push(Reader::open(&api, "", "").await);
+    for name in ["one", "two"] {
+        for _ in 0..SUBSCRIBERS_PER_CALLER_MAX {
+            readers.push(Reader::open(&api, "", &format!("Authorization: Bearer {name}\r\n")).await);
+        }
+        let refused = api.get_with("/v1/events", &shows(name)).await;
+        refused.is_problem(429, "at most 8 read events");
+        assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
     }
-    let refused = api.get("/v1/events").await;
+    assert_eq!(readers.len(), SUBSCRIBERS_MAX);
+    let refused = api.get_with("/v1/events", &shows("three")).await;
     refused.is_problem(503, "at most 16 read events");
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
-    assert_eq!(api.get("/v1/status").await.status, 200, "others are served");
+    assert_eq!(api.get_with("/v1/status", &shows("three")).await.status, 200, "other questions are answered");
     readers.pop();
     let next = async {
         loop {
             let mut stream = api.connect().await;
-            stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
+            let head = format!("GET /v1/events HTTP/1.1\nHost: localhost{}\n\n", shows("three"));
+            stream.write_all(head.replace('\n', "\r\n").as_bytes()).await.expect("writes");
             let mut status = [0; 12];
             stream.read_exact(&mut status).await.expect("answered");
             if &status == b"HTTP/1.1 200" {
@@ -225,12 +233,6 @@ async fn readers_are_told_that_the_process_stops() {
 
 #[tokio::test]
 async fn a_reader_whose_token_is_gone_is_shown_out() {
-    let token = |name: &str| Token {
-        name: Name::new(name).expect("name"),
-        role: Role::Viewer,
-        digest: TokenDigest::of(name.as_bytes()),
-        source: TokenSource::Env("X".to_owned()),
-    };
     let mut settings = fake::web_and_api();
     settings.admin.tokens = vec![token("leaves"), token("stays")];
     let bounds = Bounds { heartbeat: Duration::from_millis(20), ..Bounds::default() };

@@ -1,6 +1,7 @@
 //! `[admin]`: where the admin API listens, and who may do what there.
 
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::super::file::{Table, Value};
@@ -11,6 +12,8 @@ use crate::core::id::Name;
 
 /// Shortest and longest token, in bytes.
 const TOKEN_LEN: RangeInclusive<usize> = 16..=1_024;
+/// The bit of a file's mode that lets everyone write it.
+const WRITABLE_BY_ANYONE: u32 = 0o002;
 const TOKENS_FORM: &str =
     "a list such as [{ name = \"ci\", role = \"operator\", env = \"TIDEGATE_TOKEN_CI\" }]; leave it out for none";
 
@@ -91,6 +94,10 @@ fn from_env(value: Value<'_, '_>) -> Option<(TokenDigest, TokenSource)> {
 
 fn from_file(value: Value<'_, '_>) -> Option<(TokenDigest, TokenSource)> {
     let file = pem::file(value)?;
+    if std::fs::metadata(&file.path).is_ok_and(|metadata| metadata.permissions().mode() & WRITABLE_BY_ANYONE != 0) {
+        value.refuse("anyone on this machine may write this file, and so make a token of their own: chmod 600 it");
+        return None;
+    }
     let digest = digest(value, "what is in this file", file.pem.trim_ascii_end())?;
     Some((digest, TokenSource::File(PathBuf::from(file.path))))
 }

@@ -5,6 +5,8 @@ mod pem;
 mod reference;
 mod roundtrip;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -58,6 +60,8 @@ fn files() -> &'static Path {
         write("odd.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         write("affinity.key", "0123456789abcdef0123456789abcdef\n");
         write("short.key", "hunter2\n");
+        write("open.key", "0123456789abcdef\n");
+        std::fs::set_permissions(dir.join("open.key"), Permissions::from_mode(0o666)).expect("mode");
         dir
     })
 }
