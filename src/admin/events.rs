@@ -172,7 +172,7 @@ async fn is_true(told: &mut watch::Receiver<bool>) {
 /// Returns once there is an event after `seq`; never if there will be none.
 async fn exceeds(newest: &mut watch::Receiver<u64>, seq: u64) {
     if newest.wait_for(|newest| *newest > seq).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

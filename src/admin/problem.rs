@@ -28,14 +28,27 @@ pub(super) struct Problem {
     /// What exactly, and what is allowed.
     detail: String,
     /// The services or endpoints there are, if one was asked for that is not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    known: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    known: Box<[String]>,
     /// Everything that is wrong, one by one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<answer::Problem>,
+    #[serde(skip_serializing_if = "<[answer::Problem]>::is_empty")]
+    #[schema(value_type = Vec<answer::Problem>)]
+    errors: Box<[answer::Problem]>,
     /// What it takes to be let in (RFC 6750 section 3).
     #[serde(skip)]
-    challenge: Option<String>,
+    challenge: Option<Challenge>,
+}
+
+/// What it takes to be let in.
+#[derive(Clone, Copy, Debug)]
+enum Challenge {
+    /// A token.
+    Token,
+    /// A token that is known.
+    KnownToken,
+    /// A token with this role.
+    Role(&'static str),
 }
 
 macro_rules! kind {
@@ -76,15 +89,14 @@ impl Problem {
 
     /// No token, or (`is_unknown`) one that is not known.
     pub(super) fn unauthorized(detail: impl Into<String>, is_unknown: bool) -> Self {
-        let error = if is_unknown { ", error=\"invalid_token\"" } else { "" };
-        let challenge = Some(format!("Bearer realm=\"tidegate\"{error}"));
+        let challenge = Some(if is_unknown { Challenge::KnownToken } else { Challenge::Token });
         let title = "Whoever asks has to show a token";
         Self { challenge, ..Self::new(StatusCode::UNAUTHORIZED, kind!("unauthorized"), title, detail) }
     }
 
     /// The role `needed` is more than the token has.
-    pub(super) fn forbidden(detail: impl Into<String>, needed: &str) -> Self {
-        let challenge = Some(format!("Bearer realm=\"tidegate\", error=\"insufficient_scope\", scope=\"{needed}\""));
+    pub(super) fn forbidden(detail: impl Into<String>, needed: &'static str) -> Self {
+        let challenge = Some(Challenge::Role(needed));
         let title = "The token does not allow this";
         Self { challenge, ..Self::new(StatusCode::FORBIDDEN, kind!("insufficient-role"), title, detail) }
     }
@@ -130,7 +142,29 @@ impl Problem {
     }
 
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, title, status, detail: detail.into(), known: Vec::new(), errors: Vec::new(), challenge: None }
+        Self {
+            kind,
+            title,
+            status,
+            detail: detail.into(),
+            known: Box::default(),
+            errors: Box::default(),
+            challenge: None,
+        }
+    }
+}
+
+// === impl Challenge ===
+
+impl Challenge {
+    /// As `WWW-Authenticate` has it.
+    fn text(self) -> String {
+        let more = match self {
+            Self::Token => String::new(),
+            Self::KnownToken => ", error=\"invalid_token\"".to_owned(),
+            Self::Role(role) => format!(", error=\"insufficient_scope\", scope=\"{role}\""),
+        };
+        format!("Bearer realm=\"tidegate\"{more}")
     }
 }
 
@@ -173,8 +207,8 @@ impl From<Refused> for Problem {
         };
         match refused {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
-            Refused::UnknownEndpoint { known, .. } => problem.known = known,
-            Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
+            Refused::UnknownEndpoint { known, .. } => problem.known = known.into(),
+            Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems().into(),
             Refused::NoCandidate(_)
             | Refused::Aborted { .. }
             | Refused::LastEndpoint { .. }
@@ -189,11 +223,11 @@ impl From<Refused> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, challenge) = (self.status, self.challenge.clone());
+        let (status, challenge) = (self.status, self.challenge);
         let mut response = (status, axum::Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge.text()).ok()) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {

@@ -94,11 +94,8 @@ pub async fn serve(listener: AdminListener, router: Router, bounds: Bounds, shut
                 }
             },
         };
-        let seat = match peer.neighbour(reach).map(|address| neighbours.take(address)).transpose() {
-            Ok(seat) => seat,
-            // Without a word: it costs nothing to come again.
-            Err(_) => continue,
-        };
+        // Closed without a word: it costs nothing to come again.
+        let Ok(seat) = peer.neighbour(reach).map(|address| neighbours.take(address)).transpose() else { continue };
         let known =
             Connection { peer, reach, endless: Arc::new(watch::Sender::new(false)), stopping: stopping.clone() };
         let router = router.clone();

@@ -64,11 +64,11 @@ async fn of_many_repetitions_one_is_carried_out() {
 /// The next event of the journal on a stream.
 async fn event(client: &mut Client, buffer: &mut String) -> Value {
     loop {
-        if let Some((event, rest)) = buffer.split_once("\n\n") {
-            let data = event.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
-            *buffer = rest.to_owned();
-            if let Some(data) = data {
-                return serde_json::from_str(&data).expect("JSON");
+        if let Some(end) = buffer.find("\n\n") {
+            let rest = buffer.split_off(end + 2);
+            let event = std::mem::replace(buffer, rest);
+            if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                return serde_json::from_str(data).expect("JSON");
             }
             continue;
         }

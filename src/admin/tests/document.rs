@@ -182,8 +182,8 @@ fn mismatch(document: &Value, schema: &Value, value: &Value, at: &str) -> Option
     }
     match value {
         Value::Array(items) => {
-            let each = items.iter().enumerate();
-            each.filter_map(|(i, item)| mismatch(document, &schema["items"], item, &format!("{at}[{i}]"))).next()
+            let mut each = items.iter().enumerate();
+            each.find_map(|(i, item)| mismatch(document, &schema["items"], item, &format!("{at}[{i}]")))
         }
         Value::Object(members) => {
             let required = schema["required"].as_array().cloned().unwrap_or_default();
