@@ -29,6 +29,9 @@ use crate::core::id::Name;
 use crate::state::fixture::service;
 use crate::state::lifecycle::{Lifecycle, Phase};
 
+/// Longest wait for the end of an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
 /// A served API.
 struct Api {
     bench: Bench,
@@ -133,7 +136,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str, b
 async fn answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
     // A connection closed with our bytes unread may end in a reset after the answer.
-    let _ = stream.read_to_end(&mut bytes).await;
+    let _ = tokio::time::timeout(ANSWER_MAX, stream.read_to_end(&mut bytes)).await.expect("an end");
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default();

@@ -57,6 +57,10 @@ impl Reader {
 
     /// The next event; sizes of chunks and comments are left out.
     async fn next(&mut self) -> Told {
+        tokio::time::timeout(Duration::from_secs(10), self.told()).await.expect("in time")
+    }
+
+    async fn told(&mut self) -> Told {
         loop {
             let text = self.upto("\n\n").await;
             let mut told = Told::default();
