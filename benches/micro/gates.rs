@@ -1,6 +1,6 @@
 //! What watching costs: a tick of control with 1,000 services of which 100 are watched, and what one request counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
 use tidegate::core::weight::Weight;
 use tidegate::state::current::Routing;
-use tidegate::state::live::{Registry, ServiceLive};
+use tidegate::state::live::Registry;
 use tidegate::state::sensors::{Place, Sense, Ticks};
 use tidegate::{clock, config};
 
@@ -24,6 +24,8 @@ const WORKERS: usize = 2;
 /// Requests to every service within a tick of 50 ms: 200 per second, 10 % to the candidate.
 const REQUESTS: u64 = 10;
 const TICK: Duration = Duration::from_millis(50);
+/// What the slow ones take.
+const LONG: Duration = Duration::from_millis(250);
 
 /// All benchmarks of this subject.
 pub(crate) fn benches(criterion: &mut Criterion) {
@@ -61,16 +63,33 @@ fn proxy(began: Instant) -> (Routing, Gates) {
     (routing, gates)
 }
 
-/// A tick of traffic to one service; every request takes about a millisecond, and some have not been answered yet.
-fn traffic(live: &ServiceLive, random: &mut fastrand::Rng, now: Instant) {
-    let (watch, ticks) = (live.watch.as_ref().expect("counted"), Ticks::default());
-    for _ in 0..REQUESTS {
-        let candidate = random.u8(..10) == 0 && !live.candidate.is_empty();
-        let variant = if candidate { Variant::Candidate } else { Variant::Stable };
-        let Some(counts) = watch.counts(variant, random.usize(..live.pool(variant).len())) else { continue };
-        let place = Place { watch, shard: counts.of(random.usize(..WORKERS)), variant };
-        let answer = (Duration::from_micros(random.u64(500..2_000)), random.u8(..20) > 0);
-        one(place, &ticks, (random.u64(..), false), answer, now);
+/// Requests that wait for their answer: the service, whom they went to, when they are answered.
+type Waiting = VecDeque<(usize, Variant, usize, Sense, Instant)>;
+
+/// A tick of traffic to every service. Most requests take about a millisecond, one of twenty a quarter of a second.
+fn traffic(routing: &Routing, waiting: &mut Waiting, random: &mut fastrand::Rng, now: Instant) {
+    let ticks = Ticks::default();
+    while waiting.front().is_some_and(|(.., at)| *at <= now) {
+        let Some((service, variant, index, mut sense, _)) = waiting.pop_front() else { return };
+        let watch = routing.live[service].watch.as_ref().expect("counted");
+        let shard = watch.counts(variant, index).expect("counted").of(0);
+        sense.leave(Place { watch, shard, variant }, LONG, true, now);
+        sense.succeed(Place { watch, shard, variant }, now);
+    }
+    for (service, live) in routing.live.iter().enumerate() {
+        let watch = live.watch.as_ref().expect("counted");
+        for _ in 0..REQUESTS {
+            let candidate = random.u8(..10) == 0 && !live.candidate.is_empty();
+            let variant = if candidate { Variant::Candidate } else { Variant::Stable };
+            let index = random.usize(..live.pool(variant).len());
+            let (Some(counts), answered) = (watch.counts(variant, index), random.u8(..20) > 0) else { continue };
+            let place = Place { watch, shard: counts.of(if answered { random.usize(..WORKERS) } else { 0 }), variant };
+            let answer = (Duration::from_micros(random.u64(500..2_000)), answered);
+            let sense = one(place, &ticks, (random.u64(..), false), answer, now);
+            if !answered {
+                waiting.push_back((service, variant, index, sense, now + LONG));
+            }
+        }
     }
 }
 
@@ -95,11 +114,12 @@ fn one(
 fn ticks(criterion: &mut Criterion) {
     let began = clock::now();
     let ((routing, mut gates), mut random, mut now) = (proxy(began), fastrand::Rng::with_seed(11), began);
+    let mut waiting = Waiting::new();
     criterion.bench_function("gates_tick_1000_services_100_watched", |bench| {
         bench.iter_custom(|ticks| {
             let mut spent = Duration::ZERO;
             for _ in 0..ticks {
-                routing.live.iter().for_each(|live| traffic(live, &mut random, now));
+                traffic(&routing, &mut waiting, &mut random, now);
                 now += TICK;
                 let before = clock::now();
                 let seen = gates.tick(&routing, black_box(now));

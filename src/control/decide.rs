@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::config::settings::Settings;
+use crate::core::id::Name;
 use crate::core::plan::{Plan, Refusal, plan};
+use crate::core::route::table::RouteTable;
 use crate::core::service::Service;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
@@ -65,6 +68,22 @@ pub(super) fn reload(current: &Snapshot, wanted: &[Arc<Service>], next_rollout: 
         services.into_iter().map(|(service, running)| ActiveService::new(service, running)).collect();
     services.sort_by(|a, b| a.service.name.cmp(&b.service.name));
     Ok(Accepted { services, changes: changes.iter().map(ToString::to_string).collect(), next_rollout })
+}
+
+/// A snapshot of `services` (in order of name), with `routes` as indexed for the services of `settings` if these are the same.
+pub(super) fn assemble(
+    generation: u64,
+    settings: &Settings,
+    routes: Arc<RouteTable>,
+    services: Vec<ActiveService>,
+) -> Result<Snapshot, Refused> {
+    let mut wanted: Vec<&Name> = settings.services.iter().map(|service| &service.name).collect();
+    wanted.sort_unstable();
+    if wanted.into_iter().eq(services.iter().map(|active| &active.service.name)) {
+        return Ok(Snapshot { generation, routes, services });
+    }
+    // The plan keeps a service the file no longer has: indices differ.
+    Snapshot::build(generation, &settings.routes, services).map_err(|unknown| Refused::Plan(vec![unknown.to_string()]))
 }
 
 #[cfg(test)]

@@ -13,9 +13,8 @@ use crate::config;
 use crate::config::settings::{ListenAddress, Settings};
 use crate::core::endpoint::Question;
 use crate::core::id::{Name, Variant};
-use crate::core::route::table::RouteTable;
 use crate::core::service::Service;
-use crate::core::snapshot::{ActiveService, Running, Snapshot};
+use crate::core::snapshot::{Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::state::current::{Current, Publisher, Routing, publish_first};
 use crate::state::live::{Registry, ServiceLive};
@@ -26,7 +25,9 @@ use super::decide;
 use super::discovery::{self, Answers, Resolution};
 use super::endpoint::carry_drains;
 use super::gate::{Gates, default_config};
-use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
+use super::handle::{
+    ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared, WeightCommand,
+};
 use super::health;
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::DataPlane;
@@ -98,7 +99,7 @@ impl Opening {
         let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
         let planned = decide::reload(&nothing, &settings.services, setup.next_rollout)?;
         let next_rollout = planned.next_rollout;
-        let snapshot = assemble(1, &settings, nothing.routes, planned.services)?;
+        let snapshot = decide::assemble(1, &settings, nothing.routes, planned.services)?;
         let live = registry.resolve(&snapshot, &HashMap::new());
         let configured = Box::new(|service: &Service| default_config(&service.upstream));
         let mut gates = Gates::new(began, registry.bells().len(), configured);
@@ -211,9 +212,7 @@ impl Control {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Weight { service, weight, actor, reason, reply } => {
-                let _ = reply.send(self.set_weight(&service, weight, actor, reason));
-            }
+            Command::Weight(command) => self.weight(command),
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
             }
@@ -226,6 +225,21 @@ impl Control {
                 self.resolved(resolution);
                 let _ = reply.send(());
             }
+        }
+    }
+
+    fn weight(&mut self, command: WeightCommand) {
+        let WeightCommand { service, weight, expected, actor, reason, reply } = command;
+        let answer = self.expect(expected).and_then(|()| self.set_weight(&service, weight, actor, reason));
+        let _ = reply.send(answer);
+    }
+
+    /// Refuses what was asked for in view of another generation than the one in force.
+    fn expect(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let generation = self.current.snapshot.generation;
+        match expected.filter(|expected| *expected != generation) {
+            Some(expected) => Err(Refused::Stale { expected, generation }),
+            None => Ok(()),
         }
     }
 
@@ -390,7 +404,7 @@ impl Control {
         let services = discovery::resolved(&settings.services, &self.answers);
         let planned = decide::reload(&self.current.snapshot, &services, self.next_rollout)?;
         let generation = self.current.snapshot.generation + 1;
-        let snapshot = assemble(generation, &settings, routes, planned.services)?;
+        let snapshot = decide::assemble(generation, &settings, routes, planned.services)?;
         // Nothing is refused from here on.
         self.next_rollout = planned.next_rollout;
         self.forget(&settings);
@@ -460,22 +474,6 @@ async fn advance(work: &mut Option<Work>) -> Stage {
         Some(work) => work.as_mut().await,
         None => std::future::pending().await,
     }
-}
-
-/// A snapshot of `services` (in order of name), with `routes` as indexed for the services of `settings` if these are the same.
-fn assemble(
-    generation: u64,
-    settings: &Settings,
-    routes: Arc<RouteTable>,
-    services: Vec<ActiveService>,
-) -> Result<Snapshot, Refused> {
-    let mut wanted: Vec<&Name> = settings.services.iter().map(|service| &service.name).collect();
-    wanted.sort_unstable();
-    if wanted.into_iter().eq(services.iter().map(|active| &active.service.name)) {
-        return Ok(Snapshot { generation, routes, services });
-    }
-    // The plan keeps a service the file no longer has: indices differ.
-    Snapshot::build(generation, &settings.routes, services).map_err(|unknown| Refused::Plan(vec![unknown.to_string()]))
 }
 
 impl fmt::Debug for Control {

@@ -39,6 +39,18 @@ pub fn slot(began: Tick, now: Tick) -> Option<usize> {
     usize::try_from(slot).ok()
 }
 
+/// The slot of the second of `tick`.
+#[must_use]
+pub fn slot_of_second(tick: Tick) -> usize {
+    usize::try_from(FINE_SLOTS + tick / TICKS_PER_SECOND % COARSE_SLOTS).unwrap_or(0)
+}
+
+/// Whether a single tick is kept in `slot`, and not a second.
+#[must_use]
+pub fn is_tick(slot: usize) -> bool {
+    u64::try_from(slot).is_ok_and(|slot| slot < FINE_SLOTS)
+}
+
 /// The slot of the youngest tick a worker can be in when the reader is in `now`.
 #[must_use]
 pub fn newest(now: Tick) -> usize {

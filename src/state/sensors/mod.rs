@@ -11,6 +11,7 @@ mod limits;
 mod read;
 mod sense;
 mod ticks;
+mod waiting;
 mod what;
 
 use std::sync::Arc;

@@ -1,17 +1,13 @@
 //! Increments of what workers counted, as the gate takes them.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 
-use crate::core::gate::layout::SERIES_MAX;
-use crate::core::gate::slots::{FINE_TICKS, LATE_MAX, SLOTS, newest, tick_of};
+use crate::core::gate::slots::{SLOTS, newest, tick_of};
 use crate::core::gate::{Cell, Channel, Draws, Events, Exposures, InFlight, Tick, TickInput};
 
 use super::counts::{Counts, Ring, Shard, Waits};
+use super::waiting::Waiting;
 use super::{Watch, What};
-
-/// Ticks in a second.
-const SECOND: Tick = crate::core::gate::input::TICKS_PER_SECOND;
 
 /// Reads one [`Watch`]. What was counted before its first look counts as well.
 #[derive(Debug, Default)]
@@ -54,42 +50,31 @@ struct Last {
     waiting: Waiting,
 }
 
+/// The last reading of one shard.
 #[derive(Debug)]
-struct LastShard {
+pub(super) struct LastShard {
     begun: u64,
     written: u64,
     succeeded: u64,
     events: Vec<LastRing>,
     firsts: Vec<LastRing>,
-    started: LastWaits,
-    ended: LastWaits,
+    pub(super) started: LastWaits,
+    pub(super) ended: LastWaits,
     latencies: LastRing,
 }
 
 #[derive(Debug)]
-struct LastWaits {
-    all: LastRing,
-    left_out: Vec<LastRing>,
+pub(super) struct LastWaits {
+    pub(super) all: LastRing,
+    pub(super) left_out: Vec<LastRing>,
 }
 
 #[derive(Debug)]
-struct LastRing {
+pub(super) struct LastRing {
     total: u32,
     /// Increments that are in the sum and were in no slot yet; below zero if it is the other way around.
     owed: i32,
     slots: Box<[u32]>,
-}
-
-/// Numbers of requests that wait: all, then those each latency series leaves out.
-const RINGS_MAX: usize = 1 + SERIES_MAX;
-
-/// Requests that wait for a response head, by the tick they were fully written in: single ones, and the first of a second.
-#[derive(Debug, Default)]
-struct Waiting {
-    fine: BTreeMap<Tick, [i32; RINGS_MAX]>,
-    coarse: BTreeMap<Tick, [i32; RINGS_MAX]>,
-    /// Those that ceased to, and of which that they waited has not been seen: which number, slot, how many.
-    ended: Vec<(usize, usize, i32)>,
 }
 
 #[derive(Debug)]
@@ -271,7 +256,7 @@ impl LastRing {
 
     /// Gives `each` slot that changed its increment; returns that of the sum. It is looked from the slot `near` downwards and no further than
     /// there is something to find: most changes are a few ticks old.
-    fn take(&mut self, ring: &Ring, near: usize, mut each: impl FnMut(usize, u32)) -> u32 {
+    pub(super) fn take(&mut self, ring: &Ring, near: usize, mut each: impl FnMut(usize, u32)) -> u32 {
         let total = ring.total.load(Ordering::Acquire);
         let more = total.wrapping_sub(std::mem::replace(&mut self.total, total));
         if more == 0 {
@@ -293,81 +278,6 @@ impl LastRing {
         // What is in no slot came too late for any.
         self.owed = self.owed.min(0);
         more
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    /// Takes in who began and who ceased to wait. Whoever ceased is read first, so that nobody is seen to cease who was not seen to begin; and
-    /// what is left out is always seen with those it is left out of.
-    fn follow(&mut self, shards: &[Shard], last: &mut [LastShard], now: Tick) {
-        self.age(now);
-        let (near, unmatched) = (newest(now), self.ended.len());
-        let ended = &mut self.ended;
-        for (shard, seen) in shards.iter().zip(&mut *last) {
-            for (at, (ring, seen)) in shard.ended.left_out.iter().zip(&mut seen.ended.left_out).enumerate() {
-                seen.take(ring, near, |slot, more| ended.push((1 + at, slot, signed(more))));
-            }
-            seen.ended.all.take(&shard.ended.all, near, |slot, more| ended.push((0, slot, signed(more))));
-        }
-        fence(Ordering::Acquire);
-        let fine = &mut self.fine;
-        let mut begin = |number: usize, slot: usize, more: u32| {
-            if let Some(tick) = tick_of(slot, now) {
-                fine.entry(tick).or_default()[number] += signed(more);
-            }
-        };
-        for (shard, seen) in shards.iter().zip(last) {
-            seen.started.all.take(&shard.started.all, near, |slot, more| begin(0, slot, more));
-            for (at, (ring, seen)) in shard.started.left_out.iter().zip(&mut seen.started.left_out).enumerate() {
-                seen.take(ring, near, |slot, more| begin(1 + at, slot, more));
-            }
-        }
-        let mut ended = std::mem::take(&mut self.ended);
-        let mut old = 0..unmatched;
-        ended.retain_mut(|(number, slot, left)| {
-            self.end(*number, *slot, left, now);
-            // A machine may show an end before its beginning, but not for long.
-            old.next().is_none() && *left > 0
-        });
-        self.ended = ended;
-    }
-
-    /// Takes as many of `left` as are there out of those that wait.
-    fn end(&mut self, number: usize, slot: usize, left: &mut i32, now: Tick) {
-        let Some(tick) = tick_of(slot, now) else { return };
-        let places = [self.fine.get_mut(&tick), self.coarse.get_mut(&(tick / SECOND * SECOND))];
-        for counts in places.into_iter().flatten() {
-            let gone = counts[number].min(*left);
-            counts[number] -= gone;
-            *left -= gone;
-        }
-    }
-
-    /// Merges the ticks of seconds that are old, and forgets who waits longer than anything is kept.
-    fn age(&mut self, now: Tick) {
-        let whole = (now + 1).saturating_sub(FINE_TICKS) / SECOND * SECOND;
-        let young = self.fine.split_off(&whole);
-        for (tick, counts) in std::mem::replace(&mut self.fine, young) {
-            let sum = self.coarse.entry(tick / SECOND * SECOND).or_default();
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        }
-        let oldest = now.saturating_sub(LATE_MAX) / SECOND * SECOND;
-        self.coarse.retain(|tick, counts| *tick >= oldest && counts.iter().any(|count| *count != 0));
-        self.fine.retain(|_, counts| counts.iter().any(|count| *count != 0));
-    }
-
-    fn tell(&self, what: &What, cell: Cell, into: &mut Vec<InFlight>) {
-        for (began, counts) in self.fine.iter().chain(&self.coarse) {
-            for (place, series) in what.slow.iter().enumerate() {
-                let waiting = [counts[0], counts[0] - counts[1 + place]];
-                let [requests, sessions] = waiting.map(|n| u32::try_from(n).unwrap_or(0));
-                if requests > 0 || sessions > 0 {
-                    into.push(InFlight { series: *series, cell, began: *began, requests, sessions });
-                }
-            }
-        }
     }
 }
 
@@ -398,6 +308,6 @@ fn narrow(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn signed(count: u32) -> i32 {
+pub(super) fn signed(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

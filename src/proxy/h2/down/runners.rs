@@ -66,11 +66,11 @@ impl<J> Runner<J> {
     {
         loop {
             let job = poll_fn(|cx| {
-                let Some(job) = self.job.take() else {
+                let job = self.job.take();
+                if job.is_none() {
                     self.waker.set(Some(cx.waker().clone()));
-                    return Poll::Pending;
-                };
-                Poll::Ready(job)
+                }
+                job.map_or(Poll::Pending, Poll::Ready)
             });
             work(job.await).await;
             if !runners.keep(&self) {
