@@ -74,6 +74,9 @@ pub(super) struct Check {
     /// Show the settings in effect, every default filled in
     #[arg(long)]
     pub(super) print: bool,
+    /// Show how long the rollout of each service takes at this many requests per second
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(super) rps: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -169,6 +172,11 @@ fn header(text: &str) -> Result<String, String> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("\"{name}\" is not a header name"))?;
     HeaderValue::from_str(value.trim()).map_err(|_| format!("the value of \"{name}\" has a control character"))?;
     Ok(text.to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=1e9).contains(rate));
+    rate.ok_or("a rate is a number of requests per second, such as 50 or 0.5")
 }
 
 fn reason(text: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
 mod health;
+mod rollout;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -175,6 +176,8 @@ fn service(out: &mut Out, service: &Service) {
         force(out, &path, each);
     }
     affinity(out, &path, &service.affinity);
+    rollout::rollout(out, &path, &service.rollout);
+    rollout::gate(out, &path, &service.rollout);
 }
 
 fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::id::{Name, Version};
 
 /// One address a version is served from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// Where to connect.
     pub address: SocketAddr,
@@ -24,7 +27,8 @@ pub struct EndpointKey {
 }
 
 /// The endpoints of one version of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pool {
     /// The release it serves.
     pub version: Version,

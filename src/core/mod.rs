@@ -10,6 +10,7 @@ pub mod id;
 pub mod outlier;
 pub mod plan;
 pub mod retry;
+pub mod roles;
 pub mod rollout;
 pub mod route;
 pub mod service;

@@ -50,7 +50,7 @@ pub enum Change {
     },
     /// How it is reached or assigned differs.
     Settings {
-        /// The tables of the service that differ: `upstream`, `health`, `force`, `affinity`.
+        /// The tables of the service that differ: `upstream`, `health`, `force`, `affinity`, `rollout`.
         tables: Vec<&'static str>,
     },
     /// A version that runs was given a digest it did not have.
@@ -255,6 +255,7 @@ fn settings(running: &Service, wanted: &Service) -> Option<Change> {
         ("health", running.health != wanted.health),
         ("force", running.force != wanted.force),
         ("affinity", running.affinity != wanted.affinity),
+        ("rollout", running.rollout != wanted.rollout),
     ]
     .into_iter()
     .filter_map(|(table, differs)| differs.then_some(table))

@@ -12,6 +12,7 @@ use super::balance::Balance;
 use super::endpoint::Pool;
 use super::health::wanted::Health;
 use super::id::Name;
+use super::rollout::wanted::Wanted;
 
 /// One service, everything resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Service {
     pub force: Option<Force>,
     /// Which requests stay together on one variant.
     pub affinity: Affinity,
+    /// How a candidate becomes stable, and what it is judged by.
+    pub rollout: Arc<Wanted>,
 }
 
 /// How the endpoints of a service are reached.

@@ -91,6 +91,7 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
         },
         health: Arc::default(),
         force: None,
+        rollout: Arc::default(),
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
             cookie: AffinityCookie {

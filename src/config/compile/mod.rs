@@ -3,12 +3,14 @@
 //! Every function here notes mistakes in the file and goes on with a stand-in, so that one run finds them all. The result is
 //! only used when there were none.
 
+mod gate;
 mod health;
 mod listeners;
 mod pem;
 mod policy;
 mod predicates;
 mod process;
+mod rollout;
 mod routes;
 mod services;
 mod syntax;

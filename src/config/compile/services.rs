@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
-use super::{health, pem, policy, syntax};
+use super::{gate, health, pem, policy, rollout, syntax};
 use crate::core::balance::Balance;
 use crate::core::endpoint::Pool;
 use crate::core::id::{Name, Version};
@@ -50,6 +50,8 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     let health = health::health(table.table("health", &keys::HEALTH).as_ref());
     let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
     let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
+    let mut rollout = rollout::rollout(table.table("rollout", &keys::ROLLOUT).as_ref());
+    gate::gate(table.table("gate", &keys::GATE).as_ref(), &upstream, health.deep.is_some(), &mut rollout.terms);
     Some(Service {
         name: name.ok()?,
         stable: Arc::new(pools.0?),
@@ -58,6 +60,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
         health: Arc::new(health),
         force,
         affinity,
+        rollout: Arc::new(rollout),
     })
 }
 

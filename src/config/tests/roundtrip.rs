@@ -300,13 +300,16 @@ fn affinity() -> impl Strategy<Value = Affinity> {
 
 #[path = "health.rs"]
 mod probing;
+#[path = "rollout.rs"]
+mod rolling;
 
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    (pools, upstream(), probing::health(), option::of(force()), affinity()).prop_map(
-        move |((stable, candidate), upstream, health, force, affinity)| {
+    let upstream = upstream().prop_flat_map(|upstream| (rolling::wanted(&upstream), Just(upstream)));
+    (pools, upstream, probing::health(), option::of(force()), affinity()).prop_map(
+        move |((stable, candidate), (rollout, upstream), health, force, affinity)| {
             let health: Arc<Health> = Arc::new(health);
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity })
+            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity, rollout })
         },
     )
 }

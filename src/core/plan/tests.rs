@@ -46,6 +46,7 @@ fn service(text: &str) -> Arc<Service> {
         upstream: upstream(),
         health: std::sync::Arc::default(),
         force: None,
+        rollout: Arc::default(),
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
             cookie: AffinityCookie { name: "a".into(), max_age: Duration::from_secs(1), same_site: SameSite::Lax },

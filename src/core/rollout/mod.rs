@@ -5,8 +5,11 @@
 
 mod command;
 mod progress;
+pub mod wanted;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::id::Name;
 use super::weight::Weight;
@@ -27,7 +30,8 @@ pub const RESTARTS_MAX: usize = 3;
 pub const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a rollout does if nothing speaks against it. Pinned when it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Its steps, weights rising; empty for one opened by hand.
     pub steps: Vec<Step>,
@@ -52,7 +56,8 @@ pub struct Plan {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// Share of the candidate.
     pub weight: Weight,
@@ -69,7 +74,8 @@ pub struct Step {
 }
 
 /// Points at which hooks are asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Checks {
     /// Before the first request.
     pub pre_rollout: bool,
@@ -80,7 +86,8 @@ pub struct Checks {
 }
 
 /// What follows when something that was to happen did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Otherwise {
     /// Wait for a person.
     Pause,
@@ -89,7 +96,8 @@ pub enum Otherwise {
 }
 
 /// What to do about a step nobody tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum OnLowTraffic {
     /// Go on if nothing was bad and something succeeded; pause otherwise.
     AdvanceIfClean,
@@ -100,7 +108,8 @@ pub enum OnLowTraffic {
 }
 
 /// Where a rollout is. A pause is beside it, not instead of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Stage {
     /// At 0 %: waits for ready endpoints, hooks and synthetic transactions.
     Verifying,
@@ -120,7 +129,8 @@ pub enum Stage {
 }
 
 /// How a rollout ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum End {
     /// The candidate is stable.
     Succeeded,
@@ -133,7 +143,8 @@ pub enum End {
 }
 
 /// Why the traffic was taken back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum AbortReason {
     /// The gate says so; its largest term.
     Harmful {
@@ -151,7 +162,8 @@ pub enum AbortReason {
 }
 
 /// Why a rollout waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum PauseReason {
     /// Somebody said so.
     Manual,
@@ -178,7 +190,8 @@ pub enum PauseReason {
 }
 
 /// A pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Why.
     pub reason: PauseReason,
@@ -187,7 +200,8 @@ pub struct Pause {
 }
 
 /// A point at which checks are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Point {
     /// Before the first request: `pre_rollout` hooks.
     Rollout,
@@ -198,7 +212,8 @@ pub enum Point {
 }
 
 /// Candidate requests since the rollout began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Begun.
     pub requests: u64,
@@ -288,7 +303,8 @@ pub enum Effect {
 }
 
 /// The state of one rollout. Everything in it survives a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rollout {
     /// Where it is.
     pub stage: Stage,
