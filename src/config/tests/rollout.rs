@@ -87,7 +87,7 @@ fn rule(latency: bool) -> impl Strategy<Value = Rule> {
 fn counted() -> impl Strategy<Value = Method> {
     let bad = (ratio(), percent(), option::of(percent()));
     let bad = bad.prop_map(|(max_ratio, ignore_below, max_rate)| Method::Bad { max_ratio, ignore_below, max_rate });
-    prop_oneof![bad, rule(false).prop_map(Method::Threshold)]
+    prop_oneof![bad.boxed(), rule(false).prop_map(Method::Threshold).boxed()]
 }
 
 fn timed() -> impl Strategy<Value = Method> {
@@ -99,11 +99,11 @@ fn timed() -> impl Strategy<Value = Method> {
         min_increase_us: min * 1_000,
         max_us: max.map(|ms| ms * 1_000),
     });
-    prop_oneof![tested, rule(true).prop_map(Method::Threshold)]
+    prop_oneof![tested.boxed(), rule(true).prop_map(Method::Threshold).boxed()]
 }
 
 fn metrics() -> impl Strategy<Value = Vec<Metric>> {
-    (counted(), timed(), counted(), 1_usize..=3).prop_map(|(errors, latency, client, count)| {
+    (counted().boxed(), timed().boxed(), counted().boxed(), 1_usize..=3).prop_map(|(errors, latency, client, count)| {
         let metric = |name: &str, measure, method| Metric { name: name.to_owned(), measure, method };
         let mut metrics = vec![
             metric("latency", Measure::Latency, latency),
@@ -116,7 +116,7 @@ fn metrics() -> impl Strategy<Value = Vec<Metric>> {
 }
 
 /// Any rollout and gate of a service that is reached like `upstream`.
-pub(super) fn wanted(upstream: &Upstream) -> impl Strategy<Value = Arc<Wanted>> + use<> {
+pub(super) fn wanted(upstream: &Upstream) -> BoxedStrategy<Arc<Wanted>> {
     let wait = upstream.connect_timeout + upstream.response_timeout;
     let reach = u32::try_from(wait.as_millis().div_ceil(50)).expect("fits").clamp(1, 72_000);
     let gate = (1_u32..100, any::<bool>(), 0_u32..10_000, metrics());
@@ -128,18 +128,20 @@ pub(super) fn wanted(upstream: &Upstream) -> impl Strategy<Value = Arc<Wanted>> 
         metrics,
     });
     let plan = prop_oneof![
-        plan(Shape::Canary).prop_map(|plan| (Shape::Canary, plan)),
-        plan(Shape::BlueGreen).prop_map(|plan| (Shape::BlueGreen, plan))
+        plan(Shape::Canary).prop_map(|plan| (Shape::Canary, plan)).boxed(),
+        plan(Shape::BlueGreen).prop_map(|plan| (Shape::BlueGreen, plan)).boxed()
     ];
     let switches = (any::<bool>(), any::<bool>(), any::<bool>());
-    (plan, gate, millis(0, 9_000_000), switches).prop_map(|((strategy, plan), gate, keep_stable, b)| {
-        Arc::new(Wanted {
-            strategy,
-            start: if b.0 { Start::Auto } else { Start::Manual },
-            on_empty_store: if b.1 { OnEmptyStore::Pause } else { OnEmptyStore::Start },
-            terms: Terms { plan, gate, mode: if b.2 { Mode::Enforce } else { Mode::Observe }, keep_stable },
+    (plan, gate, millis(0, 9_000_000), switches)
+        .prop_map(|((strategy, plan), gate, keep_stable, b)| {
+            Arc::new(Wanted {
+                strategy,
+                start: if b.0 { Start::Auto } else { Start::Manual },
+                on_empty_store: if b.1 { OnEmptyStore::Pause } else { OnEmptyStore::Start },
+                terms: Terms { plan, gate, mode: if b.2 { Mode::Enforce } else { Mode::Observe }, keep_stable },
+            })
         })
-    })
+        .boxed()
 }
 
 fn of(text: &str) -> Arc<Wanted> {

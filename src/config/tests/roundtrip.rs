@@ -305,8 +305,8 @@ mod rolling;
 
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    let upstream = upstream().prop_flat_map(|upstream| (rolling::wanted(&upstream), Just(upstream)));
-    (pools, upstream, probing::health(), option::of(force()), affinity()).prop_map(
+    let upstream = upstream().prop_flat_map(|upstream| (rolling::wanted(&upstream), Just(upstream))).boxed();
+    (pools.boxed(), upstream, probing::health().boxed(), option::of(force()).boxed(), affinity().boxed()).prop_map(
         move |((stable, candidate), (rollout, upstream), health, force, affinity)| {
             let health: Arc<Health> = Arc::new(health);
             Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity, rollout })

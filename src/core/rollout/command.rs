@@ -78,10 +78,10 @@ impl Rollout {
 
     fn resume(&mut self, plan: &Plan) -> Result<Vec<Effect>, Refused> {
         match self.pause {
-            None if self.by_hand && !plan.steps.is_empty() => Ok(self.go_on(plan)),
+            None if self.by_hand && !plan.steps.is_empty() => Ok(self.go_on(plan, true)),
             None => Err(Refused::NotPaused),
             Some(pause) if pause.reason == PauseReason::Approval => Err(Refused::NotForApproval),
-            Some(_) => Ok(self.go_on(plan)),
+            Some(_) => Ok(self.go_on(plan, true)),
         }
     }
 

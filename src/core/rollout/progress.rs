@@ -99,11 +99,12 @@ impl Rollout {
         if pause.clear < hold {
             return Vec::new();
         }
-        self.go_on(plan)
+        self.go_on(plan, false)
     }
 
-    /// Leaves a pause: the step's weight returns after a trial, its hold begins again.
-    pub(super) fn go_on(&mut self, plan: &Plan) -> Vec<Effect> {
+    /// Leaves a pause: the step's weight returns after a trial, its hold begins again. A weight set by hand stays unless somebody
+    /// `asked`.
+    pub(super) fn go_on(&mut self, plan: &Plan, asked: bool) -> Vec<Effect> {
         let reason = self.pause.take().map(|pause| pause.reason);
         self.held = Duration::ZERO;
         self.base = self.seen;
@@ -115,7 +116,8 @@ impl Rollout {
             let ended = reason == Some(PauseReason::StableDegraded);
             return if ended { self.hold_at(from) } else { Vec::new() };
         }
-        if std::mem::take(&mut self.by_hand)
+        if asked
+            && std::mem::take(&mut self.by_hand)
             && let Some(step) = plan.steps.get(self.step)
         {
             return self.hold_at(step.weight);

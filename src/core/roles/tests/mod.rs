@@ -313,3 +313,18 @@ fn an_unknown_field_in_the_store_is_refused() {
     stored["later"] = true.into();
     assert!(serde_json::from_value::<Roles>(stored).is_err());
 }
+
+/// Found by the random sequences: a pause that clears by itself gave a weight set by hand back to the plan, upwards too.
+#[test]
+fn a_weight_set_by_hand_stays_when_a_pause_ends_by_itself() {
+    let mut run = Run::stable("v1");
+    run.verb(start("v2=90")).expect("started");
+    run.verb(Verb::Weight(Weight::of_percent(1))).expect("by hand");
+    run.tick_with(SECOND, Verdict::Error);
+    assert_eq!(run.phase(), "paused");
+    run.tick(301);
+    assert_eq!((run.phase(), run.runs()), ("progressing", ("v1", Some("v2"), 1)));
+    run.verb(Verb::Pause).expect("paused");
+    run.verb(Verb::Resume).expect("back in the plan");
+    assert_eq!(run.runs(), ("v1", Some("v2"), 5));
+}
