@@ -14,13 +14,13 @@ use crate::core::weight::Weight;
 /// What others see of a state; two that are equal need nothing done.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sight {
-    running: Running,
-    stable: Arc<Pool>,
-    candidate: Option<Arc<Pool>>,
+    pub(super) running: Running,
+    pub(super) stable: Arc<Pool>,
+    pub(super) candidate: Option<Arc<Pool>>,
     warm: Option<Version>,
-    phase: &'static str,
-    pause: Option<PauseReason>,
-    step: usize,
+    pub(super) phase: &'static str,
+    pub(super) pause: Option<PauseReason>,
+    pub(super) step: usize,
     id: u64,
     active: bool,
 }
@@ -302,15 +302,5 @@ impl Current {
             (_, event) => event,
         };
         self.rollout.on(&self.terms.plan, event, passed)
-    }
-}
-
-// === impl Sight ===
-
-impl Sight {
-    /// For the audit.
-    pub(super) fn parts(&self) -> (&Version, Option<(&Version, Weight)>, &'static str, Option<PauseReason>, usize) {
-        let candidate = self.candidate.as_ref().map(|pool| (&pool.version, self.running.weight));
-        (&self.stable.version, candidate, self.phase, self.pause, self.step)
     }
 }

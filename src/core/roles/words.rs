@@ -15,11 +15,13 @@ use crate::core::service::Service;
 
 /// Stable, candidate, where its rollout is.
 pub(super) fn sight(sight: &Sight) -> String {
-    let (stable, candidate, phase, pause, step) = sight.parts();
+    let Sight { running, stable, candidate, phase, pause, step, .. } = sight;
     let pause = pause.map(|reason| format!("({})", reason.as_str())).unwrap_or_default();
+    let (stable, step) = (&stable.version, step + 1);
     match candidate {
-        Some((version, weight)) => {
-            format!("stable {stable}, candidate {version} at {weight}, {phase}{pause}, step {}", step + 1)
+        Some(pool) => {
+            let (version, weight) = (&pool.version, running.weight);
+            format!("stable {stable}, candidate {version} at {weight}, {phase}{pause}, step {step}")
         }
         None => format!("stable {stable}, {phase}"),
     }
