@@ -6,9 +6,12 @@ mod table;
 use std::time::Duration;
 
 use super::*;
+use crate::core::balance::Balance;
 use crate::core::endpoint::Endpoint;
 use crate::core::rollout::{AbortReason, Counts, Event, Facts, PauseReason, Verdict};
-use crate::state::fixture;
+use crate::core::service::{
+    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,8 +29,33 @@ fn pool(text: &str) -> Arc<Pool> {
 
 /// A file with these pools.
 fn file(stable: &str, candidate: &str) -> Service {
-    let base = Service::clone(&fixture::service("web", 1, None));
-    Service { stable: pool(stable), candidate: (!candidate.is_empty()).then(|| pool(candidate)), ..base }
+    Service {
+        name: Name::new("web").expect("a name"),
+        stable: pool(stable),
+        candidate: (!candidate.is_empty()).then(|| pool(candidate)),
+        upstream: Upstream {
+            protocol: Protocol::Http1,
+            tls: None,
+            host: HostMode::Preserve,
+            connect_timeout: SECOND,
+            response_timeout: SECOND,
+            body_idle: SECOND,
+            keepalive_idle: SECOND,
+            balance: Balance::LeastRequest,
+            drain_timeout: SECOND,
+            websocket_drain: SECOND,
+        },
+        health: Arc::default(),
+        force: None,
+        affinity: Affinity {
+            key: vec![KeySource::OwnCookie],
+            cookie: AffinityCookie { name: "tidegate_web".into(), max_age: SECOND, same_site: SameSite::Lax },
+            salt: SaltMode::Rollout,
+            on_increase: OnIncrease::Move,
+            secret: None,
+        },
+        rollout: Arc::default(),
+    }
 }
 
 fn manual(mut service: Service) -> Service {
