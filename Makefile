@@ -7,7 +7,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 DUPLICATES_MAX = 11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint tools
+.PHONY: help demo test bench soak fuzz lint tools
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,27 @@ bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PE
 soak: tools ## Run the long versions of the integration tests, optimised
 	@.ci/tools grpc
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
+
+# Seconds for each fuzzer, and which of them.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/targets/*.rs)))
+# Largest input (configurations are longer than messages need to be) and most memory: bytes, and MiB with the sanitiser's own.
+FUZZ_INPUT_MAX = 4096
+FUZZ_CONFIG_MAX = 16384
+FUZZ_MEMORY_MAX = 2048
+# The inputs found are build output; those worth keeping are in tests/fuzz/corpus and tests/fuzz/regressions.
+FUZZ_FOUND = tests/fuzz/target/found
+
+fuzz: ## Run every fuzzer for FUZZ_SECONDS (default 60); FUZZ_TARGETS names fewer
+	@.ci/tools build fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		longest=$(FUZZ_INPUT_MAX); [ $$target != config ] || longest=$(FUZZ_CONFIG_MAX); \
+		mkdir -p $(FUZZ_FOUND)/$$target tests/fuzz/regressions/$$target; \
+		RUSTC_BOOTSTRAP=1 nice -n 10 $(CARGO) fuzz run --fuzz-dir tests/fuzz $$target $(FUZZ_FOUND)/$$target \
+			tests/fuzz/corpus/$$target tests/fuzz/regressions/$$target -- -dict=tests/fuzz/http.dict -max_total_time=$(FUZZ_SECONDS) \
+			-max_len=$$longest -rss_limit_mb=$(FUZZ_MEMORY_MAX) -timeout=10 -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
 
 lint: tools ## Check format, lints, documentation and duplicate dependencies
 	@.ci/tools lint

@@ -16,15 +16,18 @@
 //!   - [`proxy::forward`]: THE forwarding loop, over a downstream and an upstream codec
 //!   - [`proxy::h1`]: HTTP/1.1, both sides; [`proxy::h2`]: HTTP/2 on the h2 crate; [`proxy::upgrade`], [`proxy::ws`]: WebSocket streams
 //!   - [`proxy::edits`], [`proxy::grpc`]: which fields go on to an upstream; what calls say of themselves
+//!   - [`proxy::rooms`]: requests that wait for a connection where a pool has as many as it may have
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
+//! - [`discovery`]: names of endpoints, resolved beside the request path
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
-//! - [`store`]: what outlives the process: records and the audit in one redb file
+//! - [`store`]: records and the audit in one redb file; nothing writes there yet
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
-//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, plan, snapshot, and the gate ([`core::gate`])
+//! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, outliers, retries,
+//!   plan, snapshot; and the gate and the rollout ([`core::gate`], [`core::rollout`]), which no traffic reaches yet
 //!
 //! # The life of a request
 //!
@@ -32,8 +35,8 @@
 //! every stream of a connection that begins with the preface of HTTP/2, or agreed on it by ALPN. `Exchange::begin`
 //! finds route and service, assigns the variant (forced, else sticky, else by bucket), picks an endpoint and counts the exposure.
 //! `forward` takes an idle connection, a stream of an HTTP/2 session, or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
-//! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, or an
-//! answer of our own.
+//! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, later, or
+//! an answer of our own.
 //!
 //! # What is deliberately absent
 //!
@@ -50,6 +53,7 @@
 //! - One thread with its own event loop per core instead of work stealing: nothing crosses threads between accept and close.
 //! - pingora-core dials TLS upstreams; plain TCP is dialled directly, which is the same system calls without its bookkeeping.
 //! - HTTP/2 sessions with upstreams are ours on the h2 crate: pingora's drop interim responses and cannot be closed with their endpoint.
+//! - hickory asks the DNS, without its cache: whoever follows a TTL himself must not be answered from another one's memory.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
 //! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 
@@ -60,6 +64,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod discovery;
 pub mod health;
 pub mod net;
 pub mod proxy;

@@ -1,6 +1,6 @@
 //! What would happen to a request, and why.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::problem::Problem;
+use crate::control::answer::as_text;
+use crate::core::endpoint::Address;
 
 /// Header fields one question may have.
 const HEADERS_MAX: usize = 100;
@@ -68,7 +70,8 @@ pub struct Explained {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExplainedEndpoint {
     /// Where it is.
-    pub address: SocketAddr,
+    #[serde(serialize_with = "as_text")]
+    pub address: Address,
     /// Requests in flight.
     pub in_flight: u32,
     /// `unknown`, `ready` or `not_ready`; only ready ones get requests.

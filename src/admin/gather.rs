@@ -4,11 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::core::assign::Assignment;
+use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::Variant;
+use crate::core::outlier::Cause;
+use crate::core::retry::Reason;
+use crate::state::conduct::Stands;
 use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
+use crate::state::names::NameCounts;
 use crate::telemetry::catalog;
 use crate::telemetry::metrics::{Distribution, Families};
 use crate::telemetry::process::ProcessStats;
@@ -26,6 +31,8 @@ pub struct Facts {
     pub workers: usize,
     /// Loads of the configuration.
     pub reloads: Reloads,
+    /// How the names of endpoints stand.
+    pub names: NameCounts,
     /// What the writer of the access log lost.
     pub access_log: SinkStats,
     /// Lines of the process log lost.
@@ -57,7 +64,7 @@ type WorkerGauge = (catalog::Gauge<0>, fn(&crate::state::counters::WorkerShard) 
 const ENDPOINT_COUNTERS: [EndpointCounter; 7] = [
     (catalog::ATTEMPTS, |s| s.attempts.get()),
     (catalog::BAD_ATTEMPTS, |s| s.bad.get()),
-    (catalog::RETRIES, |s| s.retries.get()),
+    (catalog::RETRIES_DENIED, |s| s.retries_denied.get()),
     (catalog::STALE_REPLAYS, |s| s.stale_replays.get()),
     (catalog::UPSTREAM_CONNECTS, |s| s.connects.get()),
     (catalog::UPSTREAM_CONNECT_FAILURES, |s| s.connect_failures.get()),
@@ -99,6 +106,7 @@ pub fn gather(
     services(&mut families, routing);
     workers(&mut families, process, facts);
     config(&mut families, facts.reloads);
+    names(&mut families, facts.names);
     own_process(&mut families, facts);
     families.render()
 }
@@ -117,18 +125,32 @@ fn endpoint(families: &mut Families, live: &EndpointLive) {
     for (metric, read) in ENDPOINT_COUNTERS {
         families.counter(metric, labels, live.counters.sum(read));
     }
-    families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
+    for (index, reason) in Reason::ALL.into_iter().enumerate() {
+        let labels = [service, version, variant, &address, reason.as_str()];
+        families.counter(catalog::RETRIES, labels, live.counters.sum(|shard| shard.retries[index].get()));
+    }
+    if live.is_in_role() {
+        families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
+    }
     probes(families, live, labels);
     histogram(families, catalog::REQUEST_DURATION, labels, live, |shard| &shard.duration);
     histogram(families, catalog::UPSTREAM_DURATION, labels, live, |shard| &shard.upstream);
 }
 
 fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
-    families.gauge(catalog::ENDPOINT_READY, labels, u64::from(live.is_ready()));
-    if let Some(alive) = live.health.alive() {
-        families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
+    // What it is now belongs to the role it has now; what was counted stays where it was counted.
+    if live.is_in_role() {
+        families.gauge(catalog::ENDPOINT_READY, labels, u64::from(live.is_ready()));
+        if let Some(alive) = live.health.alive() {
+            families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
+        }
+        families.gauge(catalog::ENDPOINT_EJECTED, labels, u64::from(live.conduct.standing() != Stands::In));
+        families.gauge(catalog::ENDPOINT_DRAINED, labels, u64::from(live.conduct.is_drained()));
     }
     let [service, version, variant, address] = labels;
+    for (cause, count) in Cause::WORDS.into_iter().zip(&live.ejections) {
+        families.counter(catalog::EJECTIONS, [service, version, variant, address, cause], count.get());
+    }
     for probe in Probe::ALL {
         let (passed, failed) = live.probes.results(probe);
         // Readiness is asked of all, so its series begin at zero.
@@ -164,6 +186,17 @@ fn services(families: &mut Families, routing: &Routing) {
         let open = live.candidate_open.load(Ordering::Acquire) && active.version(Variant::Candidate).is_some();
         families.gauge_f64(catalog::CANDIDATE_WEIGHT, [name], active.running.weight.fraction());
         families.gauge(catalog::CANDIDATE_OPEN, [name], u64::from(open));
+        families.gauge(catalog::PANIC, [name], u64::from(live.panic.is_on()));
+        families.counter(catalog::PANICS, [name], live.panic.began.get());
+        for variant in Variant::ALL {
+            let Some(pool) = live.pool(variant).first().map(|endpoint| &endpoint.pool) else { continue };
+            for limit in Limit::ALL {
+                let labels = [name, variant.as_str(), limit.as_str()];
+                families.gauge(catalog::POOL_USE, labels, pool.used(limit).into());
+                families.gauge(catalog::POOL_LIMIT, labels, active.service.upstream.limits.of(limit).into());
+                families.counter(catalog::POOL_OVERFLOWS, labels, pool.overflows(limit));
+            }
+        }
     }
     families.gauge(catalog::GENERATION, [], routing.snapshot.generation);
 }
@@ -190,6 +223,14 @@ fn config(families: &mut Families, reloads: Reloads) {
     families.counter(catalog::CONFIG_RELOADS, ["failure"], reloads.failed);
     families.gauge(catalog::CONFIG_LAST_RELOAD_SUCCESSFUL, [], u64::from(reloads.last_successful));
     families.gauge_f64(catalog::CONFIG_LAST_RELOAD_TIME, [], reloads.last_at.as_secs_f64());
+}
+
+fn names(families: &mut Families, names: NameCounts) {
+    for (state, count) in [("resolved", names.resolved), ("stale", names.stale), ("unresolved", names.unresolved)] {
+        families.gauge(catalog::DNS_NAMES, [state], count);
+    }
+    families.counter(catalog::DNS_LOOKUPS, ["success"], names.answers);
+    families.counter(catalog::DNS_LOOKUPS, ["failure"], names.failures);
 }
 
 fn own_process(families: &mut Families, facts: &Facts) {

@@ -69,6 +69,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/explain", get(explain::explain))
         .route("/v1/services/{service}/weight", post(write::weight))
         .route("/v1/services/{service}/abort", post(write::abort))
+        .route("/v1/services/{service}/endpoints/{endpoint}/drain", post(write::drain))
+        .route("/v1/services/{service}/endpoints/{endpoint}/undrain", post(write::undrain))
         .route("/v1/config:validate", post(write::validate))
         .route("/v1/config:reload", post(write::reload))
         .fallback(read::not_found)

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::control::status::{self, ServiceStatus, Status};
+use crate::control::status::{ServiceStatus, Status};
 use crate::state::lifecycle::Phase;
 
 use super::AdminState;
@@ -48,9 +48,8 @@ pub(super) async fn status(State(state): State<AdminState>) -> Tagged<Status> {
 }
 
 pub(super) async fn services(State(state): State<AdminState>) -> Tagged<Services> {
-    let routing = state.control.current().load();
-    let generation = routing.snapshot.generation;
-    Tagged(generation, Services { generation, services: status::services(&routing) })
+    let (generation, services) = state.control.services();
+    Tagged(generation, Services { generation, services })
 }
 
 pub(super) async fn service(

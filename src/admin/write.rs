@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::answer::{Aborted, Applied, Reloaded, Validated};
+use crate::control::answer::{Aborted, Applied, Drained, Reloaded, Validated};
+use crate::control::endpoint::Verb;
 use crate::control::reload::Source;
 use crate::core::weight::Weight;
 
@@ -28,7 +29,15 @@ struct WeightBody {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AbortBody {
+struct ReasonBody {
+    reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrainBody {
+    #[serde(default)]
+    force: bool,
     reason: Option<String>,
 }
 
@@ -60,12 +69,49 @@ pub(super) async fn abort(
     name: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (service, AbortBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
+    let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
     let (control, actor, reason) = (state.control, peer.actor(), checked(reason)?);
     // A task of its own: a client that gives up does not take its abort back.
     let aborting = tokio::spawn(async move { control.abort(&service, &actor, reason).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
     Ok(Tagged(aborted.generation, aborted))
+}
+
+/// The service and the endpoint named in the path.
+type Named = Result<Path<(String, String)>, PathRejection>;
+
+pub(super) async fn drain(
+    State(state): State<AdminState>,
+    Extension(peer): Extension<Peer>,
+    named: Named,
+    body: Bytes,
+) -> Result<Tagged<Drained>, Problem> {
+    let DrainBody { force, reason } = parsed_or_empty(&body)?;
+    endpoint(state, peer, Verb::Drain, named, force, reason).await
+}
+
+pub(super) async fn undrain(
+    State(state): State<AdminState>,
+    Extension(peer): Extension<Peer>,
+    named: Named,
+    body: Bytes,
+) -> Result<Tagged<Drained>, Problem> {
+    let ReasonBody { reason } = parsed_or_empty(&body)?;
+    endpoint(state, peer, Verb::Undrain, named, false, reason).await
+}
+
+async fn endpoint(
+    state: AdminState,
+    peer: Peer,
+    verb: Verb,
+    named: Named,
+    force: bool,
+    reason: Option<String>,
+) -> Result<Tagged<Drained>, Problem> {
+    let Path((service, endpoint)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let place = (service.as_str(), endpoint.as_str());
+    let drained = state.control.endpoint(verb, place, force, &peer.actor(), checked(reason)?).await?;
+    Ok(Tagged(drained.generation, drained))
 }
 
 pub(super) async fn validate(State(state): State<AdminState>, body: Bytes) -> Result<Tagged<Validated>, Problem> {

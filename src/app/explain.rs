@@ -155,7 +155,7 @@ fn tell_variant(
         .pool(variant)
         .iter()
         .map(|endpoint| ExplainedEndpoint {
-            address: endpoint.key.address,
+            address: endpoint.key.address.clone(),
             in_flight: endpoint.in_flight(),
             health: endpoint.health.readiness().as_str(),
         })

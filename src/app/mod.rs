@@ -1,5 +1,6 @@
 //! Wiring only: a configuration file becomes a running proxy with a handle to it.
 
+mod background;
 mod explain;
 mod follow;
 mod load;
@@ -13,34 +14,36 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::admin::bind::{AdminListener, bind};
 use crate::admin::gather::{self, gather};
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{ListenAddress, Runtime, Settings};
 use crate::control::answer::Refused;
+use crate::control::gate::Unwatched;
 use crate::control::handle::ControlHandle;
+use crate::control::opening::{Opening, Setup};
 use crate::control::reload::{Source, file_loader};
-use crate::control::writer::{Control, Opening, Setup};
+use crate::control::writer::Control;
+use crate::net::dns;
 use crate::net::socket::raise_open_files;
 use crate::proxy::worker::Parts;
 use crate::proxy::workers::Workers;
 use crate::state::counters::ProcessCounters;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::state::live::Registry;
+use crate::store::Store;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
-use crate::watch::{Changed, FileWatch, Timing};
+use crate::watch::FileWatch;
 use crate::{admin, clock, health};
 
 use follow::Follow;
 
-/// Changes waiting for control.
-const CHANGES_MAX: usize = 4;
 /// Descriptors the process needs beside two per client connection.
-const DESCRIPTORS_SPARE: u64 = 256 + health::PROBES_MAX as u64;
+const DESCRIPTORS_SPARE: u64 = 256 + health::PROBES_MAX as u64 + 2 * dns::QUERIES_MAX as u64;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -101,7 +104,7 @@ struct Ground {
     follow: Arc<Follow>,
 }
 
-/// Starts a proxy: everything bound, the first snapshot published, the admin API answering, the first probes under way. `/readyz` says when
+/// Starts a proxy: everything bound, the first snapshot published, the admin API answering, the first names asked for and the first probes under way. `/readyz` says when
 /// they are over.
 ///
 /// # Errors
@@ -135,7 +138,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     };
     let mut handle =
         Handle { addresses: Addresses { admin: String::new(), listeners: Vec::new() }, running: Arc::new(running) };
-    *lock(&handle.running.watch) = Some(watch_files(&ground.follow, &control)?);
+    *lock(&handle.running.watch) = Some(background::watch_files(&ground.follow, &control)?);
     let sources =
         Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
     let state = AdminState {
@@ -151,7 +154,10 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
     handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
     let (asked, first_round) = std::sync::mpsc::sync_channel(0);
     *lock(&handle.running.first_round) = Some(first_round);
-    lock(&handle.running.threads).push(probe(control, lifecycle, asked, stopped)?);
+    let (names, names_asked) = oneshot::channel();
+    let (dns, stops) = (&settings.runtime.dns, stopped.clone());
+    lock(&handle.running.threads).push(background::follow_names(control.clone(), dns, names, stops)?);
+    lock(&handle.running.threads).push(background::probe(control, names_asked, lifecycle, asked, stopped)?);
     Ok(handle)
 }
 
@@ -165,15 +171,18 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     check_descriptors(&settings);
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);
+    // Before anything else is begun: another process may hold it, or it may not be readable.
+    let store = Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?;
     let registry = Arc::new(Registry::new(settings.runtime.workers, clock::now()));
     let setup = Setup {
         settings: settings.clone(),
         load,
         listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
         registry: Arc::clone(&registry),
+        store: Arc::new(store),
+        gates: Box::new(Unwatched),
         path: options.config.display().to_string(),
         began: clock::now(),
-        next_rollout: 1,
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));
@@ -266,48 +275,11 @@ fn serve_admin(
     }
 }
 
-/// Probes endpoints on a thread of its own, so that no command waits for a handshake. Ready once all were asked.
-fn probe(
-    control: ControlHandle,
-    lifecycle: Lifecycle,
-    asked: std::sync::mpsc::SyncSender<()>,
-    stopped: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>, StartError> {
-    thread("health", move |runtime| {
-        let ready = move || {
-            lifecycle.advance(Phase::Ready);
-            drop(asked);
-            tracing::info!("ready");
-        };
-        runtime.block_on(health::run(control, ready, stopped));
-    })
-}
-
 fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {
     match listener.tcp_address() {
         Ok(Some(address)) => address.to_string(),
         _ => asked.to_string(),
     }
-}
-
-/// Watches the file and everything it refers to; a change is a reload.
-fn watch_files(follow: &Follow, control: &ControlHandle) -> Result<Arc<FileWatch>, StartError> {
-    let (sender, mut changes) = mpsc::channel::<Changed>(CHANGES_MAX);
-    let watch = FileWatch::start(follow.files(), Timing::default(), sender)
-        .map_err(|error| StartError::System(format!("cannot watch files: {error}")))?;
-    let watch = Arc::new(watch);
-    follow.attach(&watch);
-    let control = control.clone();
-    thread("watch", move |runtime| {
-        runtime.block_on(async move {
-            while let Some(changed) = changes.recv().await {
-                tracing::info!(files = ?changed.paths, "files changed");
-                // Refusals are in the journal, the log and the metrics.
-                let _ = control.reload("file").await;
-            }
-        });
-    })?;
-    Ok(watch)
 }
 
 fn thread(
@@ -360,6 +332,7 @@ impl Metrics {
                     last_successful: last.ok,
                     last_at: Duration::from_millis(last.at_ms),
                 },
+                names: control.names().counts(),
                 access_log: self.access.stats(),
                 log_dropped: self.log.dropped(),
                 process: ProcessStats::read(),

@@ -56,6 +56,9 @@ pub(super) enum Verb {
     Weight(SetWeight),
     /// Take all traffic of a service back to stable, at once
     Abort(Abort),
+    /// Drain one endpoint of a service, or let it take requests again
+    #[command(subcommand)]
+    Endpoint(EndpointVerb),
     /// Watch traffic move between two sample upstreams, everything in this one process
     Demo(Demo),
 }
@@ -138,6 +141,43 @@ pub(super) struct Abort {
     pub(super) admin: AdminAddress,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum EndpointVerb {
+    /// Send an endpoint no new requests; what is in flight finishes. Kept through reloads, not through restarts
+    Drain(DrainEndpoint),
+    /// Send a drained endpoint requests again
+    Undrain(UndrainEndpoint),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DrainEndpoint {
+    #[command(flatten)]
+    pub(super) place: EndpointPlace,
+    /// Also the last usable endpoint of stable; needs a reason
+    #[arg(long, requires = "reason")]
+    pub(super) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UndrainEndpoint {
+    #[command(flatten)]
+    pub(super) place: EndpointPlace,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct EndpointPlace {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(super) service: Name,
+    /// The endpoint, such as 10.0.0.1:8080
+    pub(super) endpoint: String,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) admin: AdminAddress,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Demo {
     /// How long the demo takes
@@ -186,6 +226,26 @@ fn reason(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+// === impl EndpointVerb ===
+
+impl EndpointVerb {
+    /// Which endpoint is meant.
+    pub(super) fn place(&self) -> &EndpointPlace {
+        match self {
+            Self::Drain(drain) => &drain.place,
+            Self::Undrain(undrain) => &undrain.place,
+        }
+    }
+
+    /// The word of the command line, of the API and of control.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Drain(_) => "drain",
+            Self::Undrain(_) => "undrain",
+        }
+    }
+}
+
 // === impl Explain ===
 
 impl Explain {
@@ -225,6 +285,9 @@ mod tests {
             "status --watch --admin unix:/run/t.sock",
             "--json weight web 5% --reason go",
             "abort web --reason slow",
+            "endpoint drain web 10.0.0.1:8080",
+            "endpoint drain web [::1]:8080 --force --reason burning",
+            "endpoint undrain web 10.0.0.1:8080 --json",
             "demo --seconds 5",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
@@ -255,6 +318,9 @@ mod tests {
             ("explain / --header nonsense", "--header", "'Name: value'"),
             ("explain / --header b@d:x", "--header", "not a header name"),
             ("explain / --client-ip home", "--client-ip", "invalid IP address"),
+            ("endpoint drain web", "<ENDPOINT>", "Usage: tidegate endpoint drain"),
+            ("endpoint drain web a:1 --force", "--reason", "--force"),
+            ("endpoint undrain web a:1 --force", "--force", "Usage: tidegate endpoint undrain"),
             ("explain", "<URL>", "[METHOD] <URL>"),
             ("wieght web 5%", "wieght", "weight"),
         ] {

@@ -60,10 +60,10 @@ fn for_person(path: &Path, settings: &Settings, rps: Option<f64>) -> String {
             "  {}: stable {} on {}",
             service.name,
             stable.version,
-            number(stable.endpoints.len(), "endpoint")
+            number(stable.declared.len(), "endpoint")
         );
         if let Some(candidate) = &service.candidate {
-            let endpoints = number(candidate.endpoints.len(), "endpoint");
+            let endpoints = number(candidate.declared.len(), "endpoint");
             let _ = write!(text, ", candidate {} on {endpoints}", candidate.version);
         }
         text.push('\n');

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod command;
 mod demo;
+mod endpoint;
 mod explain;
 mod failure;
 mod launch;
@@ -59,6 +60,11 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
         Verb::Weight(weight) => {
             let admin = Admin::choose(&weight.admin)?;
             block_on(command::weight(&admin, &weight, terminal))
+        }
+        Verb::Endpoint(verb) => {
+            let place = verb.place();
+            let admin = Admin::choose(&place.admin)?;
+            block_on(endpoint::perform(&admin, &verb, terminal))
         }
         Verb::Abort(abort) => {
             let admin = Admin::choose(&abort.admin)?;

@@ -280,6 +280,16 @@ impl<'t, 'd> Value<'t, 'd> {
         }
     }
 
+    /// This value, if it is a string.
+    pub(super) fn as_text(self) -> Option<&'d str> {
+        self.spanned.get_ref().as_str()
+    }
+
+    /// Whether this value is a table.
+    pub(super) fn is_table(self) -> bool {
+        self.spanned.get_ref().is_table()
+    }
+
     /// Whether this value is the string `text`.
     pub(super) fn is_text(self, text: &str) -> bool {
         self.spanned.get_ref().as_str() == Some(text)

@@ -26,7 +26,8 @@ pub(super) static ROOT: Section = section(
 pub(super) static ADMIN: Section = section("admin", &["listen"], &["probe_listen", "tokens", "require_reason"]);
 pub(super) static STATE: Section = section("state", &["dir"], &[]);
 pub(super) static RUNTIME: Section =
-    section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace"], &[]);
+    section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace", "dns"], &[]);
+pub(super) static DNS: Section = section("runtime.dns", &["servers", "timeout", "min_ttl", "max_ttl"], &[]);
 pub(super) static LOG: Section = section("log", &["level", "format", "access"], &[]);
 pub(super) static ACCESS: Section = section("log.access", &["enabled", "path", "format", "sample"], &[]);
 
@@ -98,8 +99,22 @@ pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"
 
 pub(super) static SERVICE: Section = section(
     "services.*",
-    &["stable", "candidate", "upstream", "health", "force", "affinity", "rollout", "gate"],
-    &["outlier"],
+    &["stable", "candidate", "upstream", "health", "outlier", "force", "affinity", "rollout", "gate"],
+    &[],
+);
+pub(super) static OUTLIER: Section = section(
+    "services.*.outlier",
+    &[
+        "consecutive_failures",
+        "window",
+        "min_requests",
+        "min_success",
+        "ejection",
+        "max_ejection_time",
+        "max_ejected",
+        "panic_threshold",
+    ],
+    &[],
 );
 pub(super) static HEALTH: Section = section(
     "services.*.health",
@@ -135,6 +150,9 @@ pub(super) static DEEP: Section = section("services.*.health.deep", &["path", "i
 const POOL: &[&str] = &["version", "digest", "endpoints"];
 pub(super) static STABLE: Section = section("services.*.stable", POOL, &[]);
 pub(super) static CANDIDATE: Section = section("services.*.candidate", POOL, &[]);
+const ENDPOINT: &[&str] = &["address", "weight"];
+pub(super) static STABLE_ENDPOINT: Section = section("services.*.stable.endpoints[]", ENDPOINT, &[]);
+pub(super) static CANDIDATE_ENDPOINT: Section = section("services.*.candidate.endpoints[]", ENDPOINT, &[]);
 pub(super) static UPSTREAM: Section = section(
     "services.*.upstream",
     &[
@@ -145,12 +163,20 @@ pub(super) static UPSTREAM: Section = section(
         "response_timeout",
         "body_idle",
         "keepalive_idle",
+        "max_connections",
+        "max_pending",
+        "max_requests",
         "balance",
+        "hash_key",
+        "slow_start",
         "drain_timeout",
         "websocket_drain",
+        "retry",
     ],
-    &["max_connections", "max_pending", "max_requests", "hash_key", "slow_start", "retry"],
+    &[],
 );
+pub(super) static RETRY: Section =
+    section("services.*.upstream.retry", &["attempts", "on", "budget", "min_per_second", "backoff", "max_body"], &[]);
 pub(super) static UPSTREAM_TLS: Section =
     section("services.*.upstream.tls", &["ca", "cert", "key", "sni", "insecure"], &[]);
 pub(super) static FORCE: Section =
@@ -224,6 +250,7 @@ pub(super) static ALL: &[&Section] = &[
     &ADMIN,
     &STATE,
     &RUNTIME,
+    &DNS,
     &LOG,
     &ACCESS,
     &LISTENER,
@@ -240,14 +267,18 @@ pub(super) static ALL: &[&Section] = &[
     &SERVICE,
     &STABLE,
     &CANDIDATE,
+    &STABLE_ENDPOINT,
+    &CANDIDATE_ENDPOINT,
     &UPSTREAM,
     &UPSTREAM_TLS,
+    &RETRY,
     &HEALTH,
     &HEALTH_HEADER,
     &HEALTH_TLS,
     &STARTUP,
     &LIVENESS,
     &DEEP,
+    &OUTLIER,
     &FORCE,
     &AFFINITY,
     &AFFINITY_COOKIE,

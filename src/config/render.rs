@@ -1,6 +1,8 @@
 //! Settings as a file: every default written out. Secrets and PEM contents are left out; their origins are named.
 
 mod health;
+mod outlier;
+mod retry;
 mod rollout;
 
 use std::fmt::{Display, Write};
@@ -10,10 +12,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::join;
-use super::settings::{AccessLog, Http2, Limits, Listener, ListenerTls, Log, Runtime, Settings};
+use super::settings::{AccessLog, Dns, Http2, Limits, Listener, ListenerTls, Log, Runtime, Settings};
 use super::units::{show_duration, show_size};
 use super::words;
-use crate::core::endpoint::Pool;
+use crate::core::endpoint::{Declared, Pool, WEIGHT_MIN};
 use crate::core::id::Name;
 use crate::core::route::{FieldMatch, HostMatch, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{Affinity, Force, HostMode, KeySource, Service, Upstream, UpstreamTls};
@@ -49,6 +51,14 @@ fn runtime(out: &mut Out, runtime: &Runtime) {
     out.duration("drain_timeout", runtime.drain_timeout);
     out.duration("accept_grace", runtime.accept_grace);
     out.duration("idle_grace", runtime.idle_grace);
+    let Dns { servers, timeout, min_ttl, max_ttl } = &runtime.dns;
+    out.header("[runtime.dns]");
+    if !servers.is_empty() {
+        out.raw("servers", list(servers.iter().map(quote)));
+    }
+    out.duration("timeout", *timeout);
+    out.duration("min_ttl", *min_ttl);
+    out.duration("max_ttl", *max_ttl);
 }
 
 fn log(out: &mut Out, log: &Log) {
@@ -162,22 +172,32 @@ fn service(out: &mut Out, service: &Service) {
     let path = join("services", service.name.as_str());
     for (variant, pool) in [("stable", Some(&service.stable)), ("candidate", service.candidate.as_ref())] {
         let Some(pool) = pool else { continue };
-        let Pool { version, digest, endpoints } = &**pool;
+        // What names stand for at the moment is not of the file.
+        let Pool { version, digest, declared, endpoints: _ } = &**pool;
         out.header(&format!("[{path}.{variant}]"));
         out.text("version", version);
         if let Some(digest) = digest {
             out.text("digest", digest);
         }
-        out.raw("endpoints", list(endpoints.iter().map(quote)));
+        out.raw("endpoints", list(declared.iter().map(endpoint)));
     }
     upstream(out, &path, &service.upstream);
     health::health(out, &path, &service.health);
+    outlier::outlier(out, &path, &service.outlier);
     if let Some(each) = &service.force {
         force(out, &path, each);
     }
     affinity(out, &path, &service.affinity);
     rollout::rollout(out, &path, &service.rollout);
     rollout::gate(out, &path, &service.rollout);
+}
+
+fn endpoint(declared: &Declared) -> String {
+    let Declared { place, weight } = declared;
+    match *weight {
+        WEIGHT_MIN => quote(place),
+        _ => format!("{{ address = {}, weight = {weight} }}", quote(place)),
+    }
 }
 
 fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
@@ -192,9 +212,15 @@ fn upstream(out: &mut Out, path: &str, upstream: &Upstream) {
     out.duration("response_timeout", upstream.response_timeout);
     out.duration("body_idle", upstream.body_idle);
     out.duration("keepalive_idle", upstream.keepalive_idle);
+    retry::limits(out, &upstream.limits);
     out.text("balance", words::BALANCE.word(upstream.balance));
+    if !upstream.hash_key.is_empty() {
+        out.raw("hash_key", keys(&upstream.hash_key));
+    }
+    out.duration("slow_start", upstream.slow_start);
     out.duration("drain_timeout", upstream.drain_timeout);
     out.duration("websocket_drain", upstream.websocket_drain);
+    retry::rules(out, &format!("{path}.upstream.retry"), &upstream.retry);
     if let Some(each) = &upstream.tls {
         out.header(&format!("[{path}.upstream.tls]"));
         tls(out, each);

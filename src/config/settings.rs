@@ -56,6 +56,21 @@ pub struct Runtime {
     pub accept_grace: Duration,
     /// How long idle client connections are kept after a stop signal.
     pub idle_grace: Duration,
+    /// `[runtime.dns]`
+    pub dns: Dns,
+}
+
+/// `[runtime.dns]`: how names of endpoints are resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// DNS servers to ask; empty: what `/etc/resolv.conf` says, its search domains included.
+    pub servers: Vec<SocketAddr>,
+    /// Longest wait for an answer of one server.
+    pub timeout: Duration,
+    /// Shortest time an answer is used, whatever its TTL; also the first pause after a failure.
+    pub min_ttl: Duration,
+    /// Longest time an answer is used, whatever its TTL.
+    pub max_ttl: Duration,
 }
 
 /// `[log]`
@@ -246,6 +261,19 @@ impl Default for Http2 {
             max_fields: 128,
             max_pending_resets: 20,
             max_error_resets: 128,
+        }
+    }
+}
+
+// === impl Dns ===
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(2),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(300),
         }
     }
 }

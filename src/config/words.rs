@@ -11,8 +11,6 @@ use crate::core::service::{OnIncrease, Protocol, SaltMode, SameSite};
 /// A choice of words.
 pub(super) struct Words<T: 'static> {
     known: &'static [(&'static str, T)],
-    /// Words of the design that this version does not support yet.
-    later: &'static [&'static str],
 }
 
 /// What readiness is asked by.
@@ -21,6 +19,16 @@ pub(super) enum ProbeKind {
     Http,
     Tcp,
     Grpc,
+}
+
+/// What is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RetriedOn {
+    Connect,
+    Stale,
+    ServerError,
+    Reset,
+    Timeout,
 }
 
 pub(super) static LEVEL: Words<LogLevel> = words(&[
@@ -34,10 +42,20 @@ pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), 
 pub(super) static UNDERSCORES: Words<Underscores> =
     words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);
 pub(super) static PROTOCOL: Words<Protocol> = words(&[("http1", Protocol::Http1), ("http2", Protocol::Http2)]);
-pub(super) static BALANCE: Words<Balance> = Words {
-    known: &[("least_request", Balance::LeastRequest), ("round_robin", Balance::RoundRobin)],
-    later: &["random", "ring_hash", "peak_ewma"],
-};
+pub(super) static BALANCE: Words<Balance> = words(&[
+    ("least_request", Balance::LeastRequest),
+    ("round_robin", Balance::RoundRobin),
+    ("random", Balance::Random),
+    ("ring_hash", Balance::RingHash),
+    ("peak_ewma", Balance::PeakEwma),
+]);
+pub(super) static RETRY_ON: Words<RetriedOn> = words(&[
+    ("connect", RetriedOn::Connect),
+    ("stale", RetriedOn::Stale),
+    ("5xx", RetriedOn::ServerError),
+    ("reset", RetriedOn::Reset),
+    ("timeout", RetriedOn::Timeout),
+]);
 pub(super) static PROBE_KIND: Words<ProbeKind> =
     words(&[("http", ProbeKind::Http), ("tcp", ProbeKind::Tcp), ("grpc", ProbeKind::Grpc)]);
 pub(super) static SAME_SITE: Words<SameSite> =
@@ -46,7 +64,7 @@ pub(super) static SALT: Words<SaltMode> = words(&[("rollout", SaltMode::Rollout)
 pub(super) static ON_INCREASE: Words<OnIncrease> =
     words(&[("move", OnIncrease::Move), ("new_sessions", OnIncrease::NewSessions)]);
 pub(super) static STRATEGY: Words<Strategy> =
-    Words { known: &[("canary", Strategy::Canary), ("blue_green", Strategy::BlueGreen)], later: &["rolling"] };
+    words(&[("canary", Strategy::Canary), ("blue_green", Strategy::BlueGreen)]);
 pub(super) static START: Words<Start> = words(&[("auto", Start::Auto), ("manual", Start::Manual)]);
 pub(super) static OTHERWISE: Words<Otherwise> = words(&[("pause", Otherwise::Pause), ("abort", Otherwise::Abort)]);
 /// Whether a rollout goes on by itself.
@@ -68,7 +86,7 @@ pub(super) static GATE_METHOD: Words<bool> = words(&[("sequential", false), ("th
 pub(super) static BASELINE: Words<Compared> = words(&[("stable", Compared::Stable), ("before", Compared::Before)]);
 
 const fn words<T>(known: &'static [(&'static str, T)]) -> Words<T> {
-    Words { known, later: &[] }
+    Words { known }
 }
 
 // === impl Words ===
@@ -78,7 +96,6 @@ impl<T: Copy + PartialEq> Words<T> {
     pub(super) fn get(&self, word: &str) -> Result<T, String> {
         match self.known.iter().find(|(known, _)| *known == word) {
             Some((_, value)) => Ok(*value),
-            None if self.later.contains(&word) => Err(format!("not supported by this version; {}", self.form())),
             None => Err(self.form()),
         }
     }

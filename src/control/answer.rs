@@ -6,8 +6,10 @@ use serde::{Serialize, Serializer};
 
 use crate::config::ConfigError;
 use crate::core::id::{Name, Version};
+use crate::core::roles;
 use crate::core::weight::Weight;
 
+use super::rollouts::RolloutStatus;
 use super::status::State;
 
 /// A command took effect, or what it asks for was already so.
@@ -29,6 +31,11 @@ pub struct Applied {
     /// The version on trial.
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Version>,
+    /// Grows with everything that is recorded about the service; what `If-Match` is compared with.
+    pub revision: u64,
+    /// The latest rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// The candidate receives nothing any more.
@@ -51,6 +58,29 @@ pub struct Aborted {
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Version>,
     /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
+    pub settled: bool,
+    /// Whether the store has it. `false`: it will, as soon as the disk lets it; until then a crash would forget it.
+    pub persisted: bool,
+}
+
+/// What is true of an endpoint after it was drained or undrained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drained {
+    /// The service.
+    #[serde(serialize_with = "as_text")]
+    pub service: Name,
+    /// Its address.
+    pub endpoint: String,
+    /// The generation in force.
+    pub generation: u64,
+    /// Whether it gets no new attempts.
+    pub drained: bool,
+    /// Since when, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Requests that are still in flight.
+    pub in_flight: u32,
+    /// Whether every worker has acknowledged, and closed what was idle.
     pub settled: bool,
 }
 
@@ -127,15 +157,40 @@ pub enum Refused {
         /// Those there are.
         known: Vec<Name>,
     },
-    /// A weight for a service without a candidate.
-    NoCandidate(Name),
-    /// A weight above zero, without a reason, for a candidate that was aborted.
-    Aborted {
+    /// The state of the service does not allow it.
+    State {
         /// The service.
         service: Name,
-        /// The candidate.
-        version: Version,
+        /// Why not.
+        why: roles::Refused,
     },
+    /// An abort came in between: what was asked for did not happen.
+    Overtaken(Name),
+    /// The store did not take it, so it did not happen.
+    Store {
+        /// The disk is full.
+        full: bool,
+        /// What the system said.
+        why: String,
+    },
+    /// There is no such endpoint.
+    UnknownEndpoint {
+        /// The service.
+        service: Name,
+        /// The address asked for.
+        endpoint: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Without this endpoint stable would have none that can be used.
+    LastEndpoint {
+        /// The service.
+        service: Name,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// Force is for the record: it needs a reason.
+    ForceWithoutReason,
     /// The configuration is wrong; everything that is, at once.
     Config(Vec<Problem>),
     /// The configuration is right but asks for something what runs does not allow; a sentence each.
@@ -182,14 +237,28 @@ impl fmt::Display for Refused {
                 write!(f, "there is no service \"{service}\"")?;
                 listed(f, "; there are: ", ", ", known)
             }
-            Self::NoCandidate(service) => {
-                write!(f, "service \"{service}\" has no candidate, so there is nothing to weigh: ")?;
-                write!(f, "declare [services.{service}.candidate] and reload first")
+            Self::State { service, why } => write!(f, "service \"{service}\": {why}"),
+            Self::Overtaken(service) => {
+                write!(f, "service \"{service}\": an abort came in between, so this did not happen; look again")
             }
-            Self::Aborted { service, version } => {
-                write!(f, "candidate {version} of service \"{service}\" was aborted; ")?;
-                write!(f, "to try it again all the same, give a reason with the weight")
+            Self::Store { full: true, why } => {
+                write!(f, "the disk of the store is full, so nothing was changed: {why}; make room and try again")
             }
+            Self::Store { full: false, why } => {
+                write!(f, "the store did not take it, so nothing was changed: {why}")
+            }
+            Self::UnknownEndpoint { service, endpoint, known } => {
+                write!(f, "service \"{service}\" has no endpoint \"{endpoint}\"")?;
+                listed(f, "; there are: ", ", ", known)
+            }
+            Self::LastEndpoint { service, endpoint } => {
+                write!(f, "{endpoint} is the last usable endpoint of stable of service \"{service}\": ")?;
+                write!(
+                    f,
+                    "drained, every request would be refused; to drain it all the same, use force and give a reason"
+                )
+            }
+            Self::ForceWithoutReason => f.write_str("force needs a reason, for the record"),
             Self::Config(problems) => listed(f, "", "\n", problems),
             Self::Plan(refusals) => listed(f, "", "\n", refusals),
             Self::Listeners(why) => f.write_str(why),

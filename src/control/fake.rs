@@ -1,6 +1,8 @@
-//! A data plane and a file for tests.
+//! A data plane, a store and a file for tests.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,20 +10,27 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::settings::{
-    AccessLog, Admin, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State, Underscores,
+    AccessLog, Admin, Dns, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State,
+    Underscores,
 };
+use crate::core::gate::GateConfig;
 use crate::core::id::Name;
 use crate::core::service::Service;
 use crate::core::weight::Weight;
-use crate::state::current::Current;
+use crate::state::current::{Current, Routing};
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
+use crate::store::audit::Draft;
+use crate::store::keep::Keep;
+use crate::store::{Change, Record, StoreError, Table};
 
 use super::answer::{Problem, Refused};
+use super::gate::{Gates, Seen};
 use super::handle::ControlHandle;
+use super::opening::{Opening, Setup};
 use super::plane::{DataPlane, Pending, Prepared};
 use super::reload::Source;
-use super::writer::{Control, Opening, Setup};
+use super::writer::Control;
 
 /// A data plane that records what it is asked and can be told to fail or to wait.
 pub(crate) struct FakePlane {
@@ -43,6 +52,29 @@ pub(crate) struct FakePlane {
 #[derive(Default)]
 pub(crate) struct Gate(Mutex<bool>, Condvar);
 
+/// A store in memory that can be told to fail or to hang.
+#[derive(Default)]
+pub(crate) struct FakeStore {
+    records: Mutex<BTreeMap<(&'static str, String), Record>>,
+    pub(crate) audit: Mutex<Vec<Draft>>,
+    pub(crate) fails: Mutex<Option<io::ErrorKind>>,
+    /// Commits that were asked for.
+    pub(crate) tries: AtomicUsize,
+    /// While shut, commits hang.
+    pub(crate) gate: Gate,
+}
+
+/// A gate that says what it is told to say.
+#[derive(Clone, Default)]
+pub(crate) struct FakeGates(pub(crate) Arc<Mutex<Said>>);
+
+/// What the gate was asked, and what it says.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) asked: Vec<String>,
+    pub(crate) seen: Vec<(usize, Seen)>,
+}
+
 struct FakePrepared(Arc<FakePlane>, Vec<ListenAddress>);
 
 /// What "the file" holds now.
@@ -59,6 +91,8 @@ pub(crate) struct Bench {
     /// Why the other parts refuse what is prepared next.
     pub(crate) refusal: Arc<Mutex<Option<String>>>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<FakeStore>,
+    pub(crate) gates: FakeGates,
 }
 
 /// Starts control on `first`, on the runtime of the caller.
@@ -70,6 +104,12 @@ pub(crate) async fn start(first: Settings) -> Bench {
 
 /// As [`start`], but the writer is for the caller to run.
 pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
+    open_with(first, Arc::default()).await
+}
+
+/// As [`open`], going on from `store`.
+pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
+    let gates = FakeGates::default();
     let plane = FakePlane::new();
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
@@ -90,13 +130,14 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
             Ok(Box::new(move || lock(&tell).push(services)))
         }),
         registry: Arc::clone(&registry),
+        store: Arc::new(Arc::clone(&store)),
+        gates: Box::new(gates.clone()),
         path: "tidegate.toml".to_owned(),
         began: clock::now(),
-        next_rollout: 1,
     })?;
     let current = opening.current().clone();
     let (control, handle) = opening.open(Arc::new(Arc::clone(&plane))).await?;
-    Ok((Bench { plane, file, current, handle, told, refusal, registry }, control))
+    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates }, control))
 }
 
 /// Settings with one listener, a route per service, and `services`.
@@ -111,6 +152,7 @@ pub(crate) fn settings(services: Vec<Arc<Service>>) -> Settings {
             drain_timeout: Duration::from_secs(30),
             accept_grace: Duration::ZERO,
             idle_grace: Duration::from_secs(5),
+            dns: Dns::default(),
         },
         log: Log {
             level: LogLevel::Info,
@@ -152,6 +194,84 @@ impl Bench {
         let routing = self.current.load();
         let (index, _) = routing.snapshot.service(service).expect("known service");
         routing.live[index].is_candidate_open()
+    }
+}
+
+// === impl FakeStore ===
+
+impl Keep for Arc<FakeStore> {
+    fn commit(&self, change: &Change) -> Result<u64, StoreError> {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        self.gate.pass();
+        if let Some(kind) = *lock(&self.fails) {
+            return Err(StoreError::Io { path: "store".into(), source: kind.into() });
+        }
+        let mut records = lock(&self.records);
+        for (table, key, record) in &change.put {
+            records.insert((name(*table), key.clone()), record.clone());
+        }
+        for (table, key) in &change.remove {
+            records.remove(&(name(*table), key.clone()));
+        }
+        let mut audit = lock(&self.audit);
+        audit.extend(change.audit.iter().cloned());
+        Ok(audit.len() as u64)
+    }
+
+    fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {
+        let records = lock(&self.records);
+        let of_table = records.iter().filter(|((kept, _), _)| *kept == name(table));
+        Ok(of_table.map(|((_, key), record)| (key.clone(), record.clone())).collect())
+    }
+}
+
+fn name(table: Table) -> &'static str {
+    match table {
+        Table::Services => "services",
+        Table::Process => "process",
+        Table::Rollouts | Table::Idempotency | Table::Outbox => "others",
+    }
+}
+
+impl FakeStore {
+    /// The verbs in the audit.
+    pub(crate) fn verbs(&self) -> Vec<String> {
+        lock(&self.audit).iter().map(|draft| draft.verb.clone()).collect()
+    }
+}
+
+// === impl FakeGates ===
+
+impl FakeGates {
+    /// What it was asked since the last time.
+    pub(crate) fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.0).asked)
+    }
+
+    fn ask(&self, what: String) {
+        lock(&self.0).asked.push(what);
+    }
+}
+
+impl Gates for FakeGates {
+    fn begin(&mut self, service: &Name, rollout: u64, _: &GateConfig) {
+        self.ask(format!("begin {service} {rollout}"));
+    }
+
+    fn step(&mut self, service: &Name, step: usize) {
+        self.ask(format!("step {service} {step}"));
+    }
+
+    fn report(&mut self, service: &Name) {
+        self.ask(format!("report {service}"));
+    }
+
+    fn end(&mut self, service: &Name) {
+        self.ask(format!("end {service}"));
+    }
+
+    fn tick(&mut self, _: &Routing, _: std::time::Instant) -> Vec<(usize, Seen)> {
+        lock(&self.0).seen.clone()
     }
 }
 

@@ -2,28 +2,39 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::core::roles::{Ask, Verb};
 use crate::core::weight::Weight;
 use crate::state::current::Current;
+use crate::state::live::Registry;
+use crate::state::names::Names;
 
-use super::answer::{Aborted, Applied, Refused, Reloaded, Validated};
+use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
+use super::discovery::Resolution;
+use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
+use super::rollouts::Views;
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
+use super::writer::Asked;
 
-/// Commands waiting; senders wait for room.
+/// Verbs waiting for the one before them to be written; senders wait for room.
+pub const VERBS_MAX: usize = 64;
+/// Other commands waiting; senders wait for room.
 pub const COMMANDS_MAX: usize = 64;
 /// Aborts waiting; senders wait for room, the switch is thrown before.
 pub const ABORTS_MAX: usize = 64;
 /// Reloads waiting, not counting the one under way; more are refused.
 pub const RELOADS_MAX: usize = 8;
+/// Longest wait of an abort that has happened for the store, before it is answered.
+const PERSISTED_WITHIN: Duration = Duration::from_millis(100);
 /// Configurations checked at the same time; more are refused.
 pub const CHECKS_MAX: usize = 4;
 
@@ -32,6 +43,7 @@ pub const CHECKS_MAX: usize = 4;
 pub struct ControlHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) aborts: mpsc::Sender<Abort>,
+    pub(super) verbs: mpsc::Sender<Asked>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) reloads: mpsc::Sender<Reload>,
 }
@@ -40,11 +52,14 @@ pub struct ControlHandle {
 pub(super) struct Shared {
     pub(super) current: Current,
     pub(super) journal: Journal,
+    pub(super) views: Views,
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) load: Loader,
     pub(super) path: String,
     pub(super) began: Instant,
     pub(super) checks: Semaphore,
+    pub(super) names: Names,
+    pub(super) registry: Arc<Registry>,
     /// The newest generation that was published.
     pub(super) published: watch::Sender<u64>,
 }
@@ -52,17 +67,18 @@ pub(super) struct Shared {
 /// One answer, later.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
+/// An abort or a rollback. The answer comes with another one, for when the store has it.
 pub(super) struct Abort {
     pub(super) service: String,
-    pub(super) actor: String,
-    pub(super) reason: Option<String>,
-    pub(super) reply: Reply<Aborted>,
+    pub(super) ask: Ask,
+    pub(super) reply: Reply<(Aborted, oneshot::Receiver<()>)>,
 }
 
 pub(super) enum Command {
-    Weight { service: String, weight: Weight, actor: String, reason: Option<String>, reply: Reply<Applied> },
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
     Found(Finding),
+    Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
+    Endpoint(EndpointCommand),
 }
 
 pub(super) struct Reload {
@@ -73,11 +89,27 @@ pub(super) struct Reload {
 // === impl ControlHandle ===
 
 impl ControlHandle {
-    /// Sets the weight of the candidate of `service`. Above zero it also reopens an aborted candidate, as a rollout of its own.
-    /// `reason` goes into the events.
+    /// Does what is asked of `service`, and answers once it is written down and published. Abort and rollback have ways of their own.
     ///
     /// # Errors
-    /// Unknown service, no candidate, or the process is stopping; nothing changed then.
+    /// Unknown service, what its state does not allow, a store that does not take it, an abort that came in between, or the process is
+    /// stopping; nothing changed then.
+    pub async fn obey(&self, service: &str, what: Ask) -> Result<Applied, Refused> {
+        if matches!(what.verb, Verb::Abort | Verb::Rollback) {
+            let aborted = self.take_back(service, what).await?;
+            let (generation, status) = self.service(service)?;
+            let Aborted { service, weight, state, stable, candidate, .. } = aborted;
+            let (revision, rollout) = (status.revision, status.progress);
+            return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout });
+        }
+        let service = service.to_owned();
+        ask(&self.verbs, |reply| Asked { service, ask: what, reply }).await
+    }
+
+    /// Holds the candidate of `service` at `weight`; opens a rollout by hand when none runs. `reason` is for the record.
+    ///
+    /// # Errors
+    /// As [`Self::obey`].
     pub async fn set_weight(
         &self,
         service: &str,
@@ -85,27 +117,60 @@ impl ControlHandle {
         actor: &str,
         reason: Option<String>,
     ) -> Result<Applied, Refused> {
-        let (service, actor) = (service.to_owned(), actor.to_owned());
-        let command = |reply| Command::Weight { service, weight, actor, reason, reply };
-        ask(&self.commands, command).await
+        self.obey(service, Ask { reason, ..Ask::of(Verb::Weight(weight), actor) }).await
     }
 
     /// Takes all traffic from the candidate of `service`, unconditionally and whatever else is under way. The switch is thrown by the
     /// first poll; the answer comes once every worker has acknowledged, and no attempt begins on the candidate after it. Safe to
-    /// repeat; true, not an error, without a candidate.
+    /// repeat; true, not an error, without a candidate. Of a rollout that has succeeded it is the rollback, as long as the old stable is
+    /// kept.
     ///
     /// # Errors
     /// Unknown service, or the process is stopping.
     pub async fn abort(&self, service: &str, actor: &str, reason: Option<String>) -> Result<Aborted, Refused> {
+        self.take_back(service, Ask { reason, ..Ask::of(Verb::Abort, actor) }).await
+    }
+
+    /// Aborts or rolls back, as `what` says. Answers after the swap; waits a moment, and no longer, for the store.
+    ///
+    /// # Errors
+    /// As [`Self::abort`]; a rollback also when the old stable is kept no longer.
+    pub async fn take_back(&self, service: &str, what: Ask) -> Result<Aborted, Refused> {
         let routing = self.shared.current.load();
-        if let Some((index, _)) = routing.snapshot.service(service) {
+        if let Some((index, active)) = routing.snapshot.service(service)
+            && what.verb == Verb::Abort
+            && what.rollout.is_none_or(|rollout| rollout == active.running.rollout)
+        {
             routing.live[index].close_candidate();
         }
         drop(routing);
-        let (service, actor) = (service.to_owned(), actor.to_owned());
-        let aborted = ask(&self.aborts, |reply| Abort { service, actor, reason, reply }).await?;
+        let service = service.to_owned();
+        let (aborted, landed) = ask(&self.aborts, |reply| Abort { service, ask: what, reply }).await?;
         let settled = self.shared.plane.settled().await;
-        Ok(Aborted { settled, ..aborted })
+        let persisted = tokio::time::timeout(PERSISTED_WITHIN, landed).await.is_ok_and(|landed| landed.is_ok());
+        Ok(Aborted { settled, persisted, ..aborted })
+    }
+
+    /// Lets no new attempts begin on the endpoint of `service` at this address, in whichever variant, or lets them again. Answers once
+    /// every worker has closed what was idle. The state is kept by identity through reloads, not through restarts. Safe to repeat.
+    /// Draining the last usable endpoint of stable needs `force`, and force a reason.
+    ///
+    /// # Errors
+    /// Unknown service or endpoint, the last usable endpoint of stable, force without a reason, or the process is stopping.
+    pub async fn endpoint(
+        &self,
+        verb: endpoint::Verb,
+        (service, endpoint): (&str, &str),
+        force: bool,
+        actor: &str,
+        reason: Option<String>,
+    ) -> Result<Drained, Refused> {
+        let (service, endpoint, actor) = (service.to_owned(), endpoint.to_owned(), actor.to_owned());
+        let command =
+            |reply| Command::Endpoint(EndpointCommand { service, endpoint, verb, force, actor, reason, reply });
+        let drained = ask(&self.commands, command).await?;
+        let settled = self.shared.plane.settled().await;
+        Ok(Drained { settled, ..drained })
     }
 
     /// Looks at the file and, if it is another one than the one in force, puts it in force: all or nothing. Requests that come while
@@ -145,14 +210,23 @@ impl ControlHandle {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: clock::now().saturating_duration_since(self.shared.began).as_secs(),
             listeners: status::listeners(&in_force),
-            services: status::services(&routing),
+            services: status::services(&routing, &self.shared.views),
+            draining: status::draining(&self.shared.registry),
             config: ConfigStatus {
                 path: self.shared.path.clone(),
                 needs_restart: in_force.needs_restart,
                 last_reload: journal.last_reload(),
             },
+            names: status::names_of(&self.shared.names),
             events: journal.events(status::EVENTS_SHOWN_MAX),
         }
+    }
+
+    /// What is true of every service, in order of name, with the generation.
+    #[must_use]
+    pub fn services(&self) -> (u64, Vec<ServiceStatus>) {
+        let routing = self.shared.current.load();
+        (routing.snapshot.generation, status::services(&routing, &self.shared.views))
     }
 
     /// What is true of `service`, with the generation.
@@ -164,13 +238,30 @@ impl ControlHandle {
         let Some((index, active)) = routing.snapshot.service(service) else {
             return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
         };
-        Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index])))
+        let view = self.shared.views.of(&active.service.name);
+        Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.
     pub async fn found(&self, finding: Finding) {
         // Control is gone: so is everyone who would read it.
         let _ = self.commands.send(Command::Found(finding)).await;
+    }
+
+    /// Takes in what names are answered; endpoints that this adds or removes are a generation of their own. Waits until it is
+    /// published; nothing happens once the process is stopping.
+    pub async fn resolved(&self, resolution: Resolution) {
+        let (reply, answer) = oneshot::channel();
+        // Control is gone: so is everyone who would be sent there.
+        if self.commands.send(Command::Resolved { resolution, reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// What is known about the names of endpoints, to be kept up to date by whoever resolves them.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.shared.names
     }
 
     /// Tells of every publication by its generation; [`Self::current`] has it then.

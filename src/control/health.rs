@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn ports(endpoints: &[Arc<EndpointLive>]) -> Vec<u16> {
-        endpoints.iter().map(|e| e.key.address.port()).collect()
+        endpoints.iter().filter_map(|e| e.key.address.port()).collect()
     }
 
     async fn tell(bench: &fake::Bench, endpoint: &EndpointLive, from: Readiness, to: Readiness) {

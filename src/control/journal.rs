@@ -52,6 +52,30 @@ pub enum What {
     Weight,
     /// A candidate was aborted.
     Abort,
+    /// A rollout began by command.
+    RolloutStart,
+    /// A step was let pass, or the candidate became stable.
+    Promote,
+    /// The old stable is stable again.
+    Rollback,
+    /// A rollout waits.
+    Pause,
+    /// A rollout goes on.
+    Resume,
+    /// A step that waited for it was approved.
+    Approve,
+    /// A version that was taken back is tried again.
+    Retry,
+    /// A rollout went on to its next step.
+    Step,
+    /// Above nine tenths something is wrong: candidate and stable are compared at half the traffic each.
+    Trial,
+    /// The old stable is kept no longer.
+    Expire,
+    /// A rollout goes on after a restart of the process.
+    RolloutRestart,
+    /// The store did not take a change.
+    StoreFailed,
     /// A file took effect.
     Reload,
     /// A file was refused.
@@ -66,6 +90,24 @@ pub enum What {
     EndpointAlive,
     /// The liveness probes of an endpoint fail.
     EndpointNotAlive,
+    /// Names stand for other endpoints.
+    EndpointsResolved,
+    /// A name is not answered any more.
+    NameFailed,
+    /// A name is answered again.
+    NameRecovered,
+    /// An endpoint is left alone because its requests fail.
+    EndpointEjected,
+    /// An endpoint is back from an ejection.
+    EndpointRestored,
+    /// An endpoint gets no new attempts by command.
+    EndpointDrained,
+    /// A drained endpoint gets new attempts again.
+    EndpointUndrained,
+    /// So few endpoints of stable are usable that all that ever passed a probe are used.
+    Panic,
+    /// Enough endpoints of stable are usable again.
+    PanicOver,
 }
 
 // === impl What ===
@@ -78,6 +120,18 @@ impl What {
             Self::Start => "start",
             Self::Weight => "weight",
             Self::Abort => "abort",
+            Self::RolloutStart => "rollout_start",
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Approve => "approve",
+            Self::Retry => "retry",
+            Self::Step => "step",
+            Self::Trial => "trial",
+            Self::Expire => "expire",
+            Self::RolloutRestart => "rollout_restart",
+            Self::StoreFailed => "store_failed",
             Self::Reload => "reload",
             Self::ReloadRefused => "reload_refused",
             Self::FirstProbes => "first_probes",
@@ -85,7 +139,54 @@ impl What {
             Self::EndpointNotReady => "endpoint_not_ready",
             Self::EndpointAlive => "endpoint_alive",
             Self::EndpointNotAlive => "endpoint_not_alive",
+            Self::EndpointsResolved => "endpoints_resolved",
+            Self::NameFailed => "name_failed",
+            Self::NameRecovered => "name_recovered",
+            Self::EndpointEjected => "endpoint_ejected",
+            Self::EndpointRestored => "endpoint_restored",
+            Self::EndpointDrained => "endpoint_drained",
+            Self::EndpointUndrained => "endpoint_undrained",
+            Self::Panic => "panic",
+            Self::PanicOver => "panic_over",
         }
+    }
+}
+
+impl What {
+    /// What a transition is, by its word in [`crate::core::roles::Note`].
+    pub(super) fn of_verb(verb: &str) -> Self {
+        match verb {
+            "start" => Self::RolloutStart,
+            "promote" => Self::Promote,
+            "abort" => Self::Abort,
+            "rollback" => Self::Rollback,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "approve" => Self::Approve,
+            "retry" => Self::Retry,
+            "weight" => Self::Weight,
+            "trial" => Self::Trial,
+            "expire" => Self::Expire,
+            "restart" => Self::RolloutRestart,
+            "add" | "reload" | "remove" => Self::Reload,
+            _ => Self::Step,
+        }
+    }
+
+    /// Whether someone should look.
+    const fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::Abort
+                | Self::Rollback
+                | Self::Trial
+                | Self::StoreFailed
+                | Self::ReloadRefused
+                | Self::EndpointNotReady
+                | Self::EndpointNotAlive
+                | Self::EndpointEjected
+                | Self::Panic
+        )
     }
 }
 
@@ -195,8 +296,7 @@ impl Journal {
         let detail = note.detail.as_deref().unwrap_or_default();
         let (from, to) = note.change.clone().unzip();
         let (actor, what, service, generation) = (&note.actor, note.what.as_str(), &note.service, note.generation);
-        let warns = [What::ReloadRefused, What::Abort, What::EndpointNotReady, What::EndpointNotAlive];
-        if warns.contains(&note.what) {
+        if note.what.is_warning() {
             tracing::warn!(actor, what, service, from, to, detail, generation, "control event");
         } else {
             tracing::info!(actor, what, service, from, to, detail, generation, "control event");

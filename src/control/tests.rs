@@ -9,6 +9,7 @@ use super::handle::Abort;
 use super::journal::{EVENTS_MAX, ReloadCounts, What};
 use super::reload::Source;
 use super::status::{EVENTS_SHOWN_MAX, State};
+use crate::core::roles::{self, Ask, Verb};
 use crate::core::weight::Weight;
 use crate::state::fixture::service;
 
@@ -74,9 +75,9 @@ async fn an_abort_closes_the_candidate_of_now_even_if_it_was_another_one_when_it
     let bench = start(web_and_api()).await;
     let (reply, answer) = tokio::sync::oneshot::channel();
     // As if a reload had come between the handle, which threw the switch of the candidate of then, and the writer.
-    let abort = Abort { service: "web".to_owned(), actor: "test".to_owned(), reason: None, reply };
+    let abort = Abort { service: "web".to_owned(), ask: Ask::of(Verb::Abort, "test"), reply };
     assert!(bench.handle.aborts.send(abort).await.is_ok());
-    assert_eq!(answer.await.expect("answered").expect("aborted").state, State::Aborted);
+    assert_eq!(answer.await.expect("answered").expect("aborted").0.state, State::Aborted);
     assert!(!bench.is_open("web"));
 }
 
@@ -90,7 +91,7 @@ async fn an_abort_overtakes_waiting_weights() {
     tokio::spawn(control.run());
     assert_eq!(abort.await.expect("aborted").generation, 2);
     let late = weight.await.expect_err("a weight that comes after an abort does not undo it");
-    assert!(matches!(late, Refused::Aborted { .. }), "{late}");
+    assert!(matches!(&late, Refused::State { why: roles::Refused::Quarantined(_), .. }), "{late}");
     assert!(!bench.is_open("web"));
 }
 
@@ -132,15 +133,17 @@ async fn an_abort_is_idempotent_and_true_without_a_candidate() {
 }
 
 #[tokio::test]
-async fn a_weight_after_an_abort_reopens_as_another_rollout_with_a_switch_of_its_own() {
+async fn only_a_retry_reopens_after_an_abort_as_another_rollout_with_a_switch_of_its_own() {
     let bench = start(web_and_api()).await;
     set(&bench, "50%").await;
     let before = bench.current.load();
     bench.handle.abort("web", "test", None).await.expect("aborted");
     assert_eq!(set(&bench, "0%").await, 3, "zero does not reopen");
     assert!(!bench.is_open("web"));
-    let why = Some("it was the database".to_owned());
-    let again = bench.handle.set_weight("web", percent("5%"), "test", why).await.expect("applied");
+    let reason = Some("it was the database".to_owned());
+    let refused = bench.handle.set_weight("web", percent("5%"), "test", reason.clone()).await.expect_err("refused");
+    assert!(refused.to_string().contains("quarantined"), "{refused}");
+    let again = bench.handle.obey("web", Ask { reason, ..Ask::of(Verb::Retry(None), "test") }).await.expect("applied");
     assert_eq!(again.generation, 4);
     assert!(bench.is_open("web") && !before.live[1].is_candidate_open());
     let routing = bench.current.load();
@@ -153,7 +156,7 @@ async fn a_weight_after_an_abort_reopens_as_another_rollout_with_a_switch_of_its
 async fn refusals_change_nothing_and_say_why() {
     let bench = start(web_and_api()).await;
     let refused = bench.handle.set_weight("api", percent("5%"), "test", None).await.expect_err("no candidate");
-    assert!(matches!(refused, Refused::NoCandidate(_)));
+    assert!(matches!(refused, Refused::State { why: roles::Refused::NoRollout, .. }));
     let unknown = bench.handle.set_weight("wbe", percent("5%"), "test", None).await.expect_err("unknown");
     assert_eq!(unknown.to_string(), "there is no service \"wbe\"; there are: api, web");
     assert_eq!(bench.handle.abort("wbe", "test", None).await.expect_err("unknown"), unknown);

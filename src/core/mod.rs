@@ -2,13 +2,15 @@
 
 pub mod assign;
 pub mod balance;
+pub mod circuit;
 pub mod endpoint;
 pub mod fields;
 pub mod gate;
 pub mod health;
 pub mod id;
+pub mod membership;
 pub mod outlier;
-pub mod plan;
+pub mod resolve;
 pub mod retry;
 pub mod roles;
 pub mod rollout;

@@ -3,6 +3,9 @@
 //! Fed with cumulative counts per endpoint at every tick; says who is ejected, tried with a single request, or back. The share of a
 //! pool that may be ejected is bounded, and the last endpoint that works never is.
 
+pub mod fault;
+
+use std::fmt;
 use std::time::Duration;
 
 use super::weight::{GRAINS, Weight};
@@ -52,7 +55,7 @@ pub enum Standing {
     /// It takes requests.
     #[default]
     In,
-    /// It takes none until then (on the clock of [`Outliers::tick`]).
+    /// It takes none until then (on the clock of [`tick`]).
     Ejected {
         /// When it is tried again.
         until: Duration,
@@ -107,7 +110,7 @@ pub struct Outlier {
     standing: Standing,
     /// Ejections in a row: grows with each, shrinks by one for every `ejection` it stays in.
     ejections: u32,
-    /// When `ejections` changed last.
+    /// When `ejections` or the standing changed last, or another request was let in on trial.
     changed: Duration,
     /// Counts at the beginning of each slice, oldest first.
     slices: Vec<(Duration, u64, u64)>,
@@ -115,6 +118,52 @@ pub struct Outlier {
     before_trial: (u64, u64),
     /// The streak that is answered for already.
     judged: u32,
+}
+
+// === impl OutlierRules ===
+
+impl Default for OutlierRules {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            window: Duration::from_secs(10),
+            min_requests: 20,
+            min_success: Weight::FOUR_FIFTHS,
+            ejection: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejected: Weight::HALF,
+            panic_threshold: Weight::HALF,
+        }
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// The words of the `cause` label, in index order.
+    pub const WORDS: [&str; 3] = ["failures", "success_rate", "trial"];
+
+    /// Its index in [`Cause::WORDS`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Streak(_) => 0,
+            Self::Rate { .. } => 1,
+            Self::Trial => 2,
+        }
+    }
+}
+
+/// `5 failures in a row`
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Streak(1) => f.write_str("1 failure"),
+            Self::Streak(n) => write!(f, "{n} failures in a row"),
+            Self::Rate { ended, failed } => write!(f, "{failed} of {ended} requests failed"),
+            Self::Trial => f.write_str("the request on trial failed"),
+        }
+    }
 }
 
 // === impl Outlier ===
@@ -181,10 +230,10 @@ impl Outlier {
             }
             Standing::Ejected { until } if now >= until => {
                 self.standing = Standing::Trial;
+                self.changed = now;
                 self.before_trial = (sample.ended, sample.failed);
                 Some(Change::Trial { endpoint })
             }
-            Standing::Ejected { .. } => None,
             Standing::Trial if sample.failed > self.before_trial.1 => {
                 let lasting = self.eject(now, sample, rules);
                 Some(Change::Ejected { endpoint, cause: Cause::Trial, lasting })
@@ -195,8 +244,13 @@ impl Outlier {
                 self.forgive(sample);
                 Some(Change::Restored { endpoint })
             }
-            // The one request ended without saying anything (its client left): another one may try.
-            Standing::Trial => None,
+            // The one request may be a stream that goes on for hours: another one is let in.
+            Standing::Trial if now.saturating_sub(self.changed) >= rules.ejection => {
+                self.changed = now;
+                Some(Change::Trial { endpoint })
+            }
+            // If it ended without saying anything (its client left), it has made room for another one itself.
+            Standing::Trial | Standing::Ejected { .. } => None,
         }
     }
 }

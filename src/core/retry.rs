@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::weight::{GRAINS, Weight};
 
+/// Most extra attempts per request that can be asked for.
+pub const ATTEMPTS_MAX: u32 = 5;
 /// Longest wait before a retry.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How far back a budget looks.
@@ -43,6 +45,19 @@ pub struct RetryOn {
     pub timeout: bool,
 }
 
+/// Why an attempt is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// [`RetryOn::connect`]
+    Connect,
+    /// [`RetryOn::server_error`]
+    ServerError,
+    /// [`RetryOn::reset`]
+    Reset,
+    /// [`RetryOn::timeout`]
+    Timeout,
+}
+
 /// How much of the traffic one worker may retry: a share of the requests of the last ten seconds, and a few in any case, so that
 /// retries never multiply an outage. Its own part only: `workers` share the minimum.
 #[derive(Clone, Debug, Default)]
@@ -53,13 +68,62 @@ pub struct Budget {
 
 // === impl RetryRules ===
 
+impl Default for RetryRules {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            on: RetryOn { connect: true, stale: true, ..RetryOn::default() },
+            budget: Weight::FIFTH,
+            min_per_second: 3,
+            backoff: Duration::from_millis(25),
+            max_body: 64 * 1024,
+        }
+    }
+}
+
 impl RetryRules {
+    /// Whether a failure for `reason` may be retried at all. `repeatable`: sending the request twice means the same as sending it once,
+    /// or nobody has seen any of it.
+    #[must_use]
+    pub fn allow(&self, reason: Reason, repeatable: bool) -> bool {
+        match reason {
+            Reason::Connect => self.on.connect,
+            Reason::ServerError => self.on.server_error && repeatable,
+            Reason::Reset => self.on.reset && repeatable,
+            Reason::Timeout => self.on.timeout && repeatable,
+        }
+    }
+
+    /// Whether anything may be retried after an endpoint has seen a request.
+    #[must_use]
+    pub fn retries_answers(&self) -> bool {
+        self.attempts > 0 && (self.on.server_error || self.on.reset || self.on.timeout)
+    }
+
     /// The wait before retry `n` (from one): full jitter, uniform between zero and an end that doubles (Brooker 2015).
     #[must_use]
     pub fn wait(&self, n: u32, random: u64) -> Duration {
         let end = self.backoff.saturating_mul(1 << (n.saturating_sub(1)).min(16)).min(BACKOFF_MAX);
         let nanos = (u128::from(random) * end.as_nanos()) >> 64;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// All, in index order (`self as usize`).
+    pub const ALL: [Self; 4] = [Self::Connect, Self::ServerError, Self::Reset, Self::Timeout];
+
+    /// Its word in the file and the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ServerError => "5xx",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+        }
     }
 }
 
@@ -149,6 +213,20 @@ mod tests {
         assert_eq!(rules.wait(1, 1 << 63), Duration::from_micros(12_500));
         assert_eq!(rules.wait(3, 1 << 63), Duration::from_millis(50));
         assert_eq!(rules.wait(60, 1 << 63), BACKOFF_MAX / 2);
+    }
+
+    #[test]
+    fn only_connect_failures_are_retried_whatever_the_method() {
+        let on = RetryOn { connect: true, stale: true, server_error: true, reset: true, timeout: true };
+        let (all, none) = (RetryRules { on, ..rules(20, 3) }, rules(20, 3));
+        assert_eq!(Reason::ALL.map(|reason| all.allow(reason, true)), [true; 4]);
+        assert_eq!(Reason::ALL.map(|reason| all.allow(reason, false)), [true, false, false, false]);
+        assert_eq!(Reason::ALL.map(|reason| none.allow(reason, true)), [false; 4]);
+        let usual = RetryRules::default();
+        assert_eq!(Reason::ALL.map(|reason| usual.allow(reason, true)), [true, false, false, false]);
+        assert_eq!((usual.retries_answers(), all.retries_answers()), (false, true));
+        assert!(!RetryRules { attempts: 0, ..all }.retries_answers());
+        assert!(Reason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
     }
 
     proptest! {

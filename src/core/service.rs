@@ -9,9 +9,12 @@ use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
 use super::balance::Balance;
-use super::endpoint::Pool;
+use super::circuit::PoolLimits;
+use super::endpoint::{Answer, Pool, Question};
 use super::health::wanted::Health;
 use super::id::Name;
+use super::outlier::OutlierRules;
+use super::retry::RetryRules;
 use super::rollout::wanted::Wanted;
 
 /// One service, everything resolved.
@@ -27,6 +30,8 @@ pub struct Service {
     pub upstream: Upstream,
     /// How its endpoints are probed.
     pub health: Arc<Health>,
+    /// When an endpoint is left alone because its requests fail.
+    pub outlier: OutlierRules,
     /// Who may choose the variant by header or cookie; absent: nobody.
     pub force: Option<Force>,
     /// Which requests stay together on one variant.
@@ -52,8 +57,16 @@ pub struct Upstream {
     pub body_idle: Duration,
     /// How long an idle connection is kept.
     pub keepalive_idle: Duration,
+    /// How much of each pool may be busy at the same time.
+    pub limits: PoolLimits,
+    /// What is tried again when it failed.
+    pub retry: RetryRules,
     /// How an endpoint of the pool is chosen.
     pub balance: Balance,
+    /// Sources of the key a request is hashed by, the first present wins; empty unless `balance` is [`Balance::RingHash`].
+    pub hash_key: Vec<KeySource>,
+    /// How long an endpoint that became ready grows into its share; zero: it has it at once.
+    pub slow_start: Duration,
     /// How long requests in flight on a removed endpoint may go on.
     pub drain_timeout: Duration,
     /// How long upgraded streams on a removed endpoint may go on.
@@ -192,7 +205,73 @@ pub enum OnIncrease {
     NewSessions,
 }
 
+// === impl Service ===
+
+impl Service {
+    /// Its pools.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        std::iter::once(&self.stable).chain(&self.candidate)
+    }
+
+    /// The tables of the file in which it differs from `other`, its pools left out.
+    #[must_use]
+    pub fn differing_tables(&self, other: &Self) -> Vec<&'static str> {
+        let tables = [
+            ("upstream", self.upstream != other.upstream),
+            ("health", self.health != other.health),
+            ("outlier", self.outlier != other.outlier),
+            ("force", self.force != other.force),
+            ("affinity", self.affinity != other.affinity),
+            ("rollout", self.rollout != other.rollout),
+        ];
+        tables.into_iter().filter_map(|(table, differs)| differs.then_some(table)).collect()
+    }
+
+    /// What has to be asked to know all its endpoints.
+    pub fn questions(&self) -> impl Iterator<Item = Question> + '_ {
+        self.pools().flat_map(|pool| pool.questions())
+    }
+
+    /// The same service by what `answer` knows; `None` if that changes nothing about its endpoints.
+    #[must_use]
+    pub fn resolved<'a>(&self, answer: &dyn Fn(&Question) -> Option<&'a Answer>) -> Option<Self> {
+        let stable = self.stable.resolved(answer);
+        let candidate = self.candidate.as_ref().map(|pool| pool.resolved(answer));
+        let same = stable == *self.stable && candidate.as_ref() == self.candidate.as_deref();
+        let kept = |new: Pool, old: &Arc<Pool>| if new == **old { Arc::clone(old) } else { Arc::new(new) };
+        (!same).then(|| Self {
+            stable: kept(stable, &self.stable),
+            candidate: candidate.zip(self.candidate.as_ref()).map(|(new, old)| kept(new, old)),
+            ..self.clone()
+        })
+    }
+}
+
 // === impl Upstream ===
+
+#[cfg(test)]
+impl Upstream {
+    /// One for tests: plain HTTP/1.1, every wait a second long.
+    pub(crate) fn in_seconds() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            protocol: Protocol::Http1,
+            tls: None,
+            host: HostMode::Preserve,
+            connect_timeout: second,
+            response_timeout: second,
+            body_idle: second,
+            keepalive_idle: second,
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
+            balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
+            drain_timeout: second,
+            websocket_drain: second,
+        }
+    }
+}
 
 impl Upstream {
     /// Names how endpoints are dialled. Equal for equal protocol and TLS settings, within a process.
@@ -256,19 +335,7 @@ mod tests {
     #[test]
     fn whatever_changes_how_endpoints_are_dialled_changes_the_tag() {
         let tls = |sni: &str| Some(UpstreamTls { ca: None, client: None, sni: sni.into(), insecure: false });
-        let second = Duration::from_secs(1);
-        let upstream = Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            balance: Balance::LeastRequest,
-            drain_timeout: second,
-            websocket_drain: second,
-        };
+        let upstream = Upstream::in_seconds();
         let tag = |protocol, tls| Upstream { protocol, tls, ..upstream.clone() }.dial_tag();
         let tags = [
             tag(Protocol::Http1, None),

@@ -50,8 +50,12 @@ impl Weight {
     pub const ZERO: Self = Self(0);
     /// All traffic.
     pub const FULL: Self = Self(GRAINS);
+    /// A fifth of it.
+    pub const FIFTH: Self = Self(GRAINS / 5);
     /// Half of it.
     pub const HALF: Self = Self(GRAINS / 2);
+    /// Four fifths of it.
+    pub const FOUR_FIFTHS: Self = Self(GRAINS / 10 * 8);
     /// Nine tenths of it.
     pub const NINE_TENTHS: Self = Self(GRAINS / 10 * 9);
 

@@ -1,16 +1,18 @@
 //! One probe: connects, asks, judges. Everything is bounded by the probe's timeout.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::Uri;
 use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::grpc;
 use crate::clock;
+use crate::core::endpoint::Address;
 use crate::core::health::Probe;
 use crate::core::health::judge::{self, Answer};
 use crate::core::health::wanted::{Check, Health, ProbeTls, ProbeValue};
@@ -36,6 +38,11 @@ pub(super) struct Asker {
     tls: Option<Result<TlsClient, String>>,
     headers: HeaderMap,
 }
+
+/// A connection to an endpoint.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// An answer that was judged: its status and body as far as they came, and the verdict.
 type Judged = (Option<u16>, Option<String>, Result<(), String>);
@@ -73,7 +80,7 @@ impl Asker {
     }
 
     /// Asks the endpoint at `address`.
-    pub(super) async fn ask(&self, address: SocketAddr, probe: Probe) -> Probed {
+    pub(super) async fn ask(&self, address: &Address, probe: Probe) -> Probed {
         let began = clock::now();
         let deadline = Instant::from_std(began + self.health.timeout);
         let (status, body, verdict) = match self.check(probe) {
@@ -85,17 +92,15 @@ impl Asker {
         Probed { probe, error: verdict.err(), status, latency, body, at: clock::unix_time() }
     }
 
-    async fn connect(&self, address: SocketAddr, check: &Check, probe: Probe, deadline: Instant) -> Judged {
-        let address = SocketAddr::new(address.ip(), self.health.port.unwrap_or(address.port()));
+    async fn connect(&self, address: &Address, check: &Check, probe: Probe, deadline: Instant) -> Judged {
+        let address = &self.at(address);
         let failed = |why: String| (None, None, Err(why));
         let late = |what: &str| format!("{what} within {:?}", self.health.timeout);
-        let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
+        let stream = match timeout_at(deadline, open(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return failed(format!("cannot connect to {address}: {error}")),
             Err(_) => return failed(late(&format!("no connection to {address}"))),
         };
-        // Nothing lost if it fails: only the delay of a second small write.
-        let _ = stream.set_nodelay(true);
         let tls = match (&self.tls, check, &self.health.tls) {
             (None, ..) | (Some(_), Check::Tcp, ProbeTls::Upstream) => {
                 return self.over(stream, address, check, probe, deadline).await;
@@ -110,7 +115,15 @@ impl Asker {
         }
     }
 
-    async fn over<S>(&self, stream: S, address: SocketAddr, check: &Check, probe: Probe, deadline: Instant) -> Judged
+    /// Where an endpoint is asked: perhaps on another port. A unix socket has none.
+    fn at(&self, address: &Address) -> Address {
+        match (address, self.health.port) {
+            (Address::Ip(address), Some(port)) => Address::Ip(SocketAddr::new(address.ip(), port)),
+            _ => address.clone(),
+        }
+    }
+
+    async fn over<S>(&self, stream: S, address: &Address, check: &Check, probe: Probe, deadline: Instant) -> Judged
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -131,7 +144,7 @@ impl Asker {
         timeout_at(deadline, asked).await.unwrap_or_else(|_| late())
     }
 
-    async fn http<S>(&self, stream: S, address: SocketAddr, path: &str, probe: Probe) -> Judged
+    async fn http<S>(&self, stream: S, address: &Address, path: &str, probe: Probe) -> Judged
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -149,15 +162,27 @@ impl Asker {
         }
     }
 
-    fn host(&self, address: SocketAddr) -> String {
-        self.health.host.clone().unwrap_or_else(|| address.to_string())
+    fn host(&self, address: &Address) -> String {
+        self.health.host.clone().unwrap_or_else(|| address.authority())
     }
 
-    fn uri(&self, address: SocketAddr) -> Result<Uri, String> {
+    fn uri(&self, address: &Address) -> Result<Uri, String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.host(address));
         uri.path_and_query("/grpc.health.v1.Health/Check").build().map_err(|error| format!("no such host: {error}"))
     }
+}
+
+async fn open(address: &Address) -> io::Result<Box<dyn Io>> {
+    Ok(match address {
+        Address::Ip(address) => {
+            let stream = TcpStream::connect(address).await?;
+            // Nothing lost if it fails: only the delay of a second small write.
+            let _ = stream.set_nodelay(true);
+            Box::new(stream)
+        }
+        Address::Unix(path) => Box::new(UnixStream::connect(&**path).await?),
+    })
 }
 
 /// The fields every probe of a service sends.

@@ -140,7 +140,7 @@ impl<F: FnOnce()> Prober<F> {
         let mut new = Vec::new();
         for (active, live) in routing.snapshot.services.iter().zip(&routing.live) {
             let Some(asker) = self.askers.get(&active.service.name).cloned() else { continue };
-            for endpoint in live.stable.iter().chain(&live.candidate) {
+            for endpoint in live.endpoints() {
                 gone.remove(&endpoint.key);
                 if !self.keep(endpoint, &asker) {
                     new.push((Arc::clone(endpoint), Arc::clone(&asker)));
@@ -230,8 +230,8 @@ impl<F: FnOnce()> Prober<F> {
                 Role::Liveness => Probe::Liveness,
                 Role::Deep => Probe::Deep,
             };
-            let (asker, address) = (Arc::clone(&target.asker), target.live.key.address);
-            let task = self.running.spawn(async move { asker.ask(address, probe).await });
+            let (asker, address) = (Arc::clone(&target.asker), target.live.key.address.clone());
+            let task = self.running.spawn(async move { asker.ask(&address, probe).await });
             self.under_way.insert(task.id(), Asked { number, role, probe });
         }
     }
@@ -260,6 +260,10 @@ impl<F: FnOnce()> Prober<F> {
         target.live.health.record(probed);
         let effect = target.probing.result(probe, passed, &health.pace, health.startup.as_ref(), now);
         let readiness = target.probing.readiness();
+        if matches!(effect, Some(Effect::Became { to: Readiness::Ready, .. })) {
+            // Before anyone sees that it is ready: a slow start begins slowly.
+            target.live.conduct.enter_service(now);
+        }
         target.live.health.set_readiness(readiness);
         target.live.health.set_alive(target.probing.alive());
         let random = self.random.u32(..);

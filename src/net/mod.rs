@@ -1,5 +1,6 @@
-//! What several shells need of the network: an HTTP client, sockets, TLS towards clients.
+//! What several shells need of the network: an HTTP client, the DNS, sockets, TLS.
 
+pub mod dns;
 pub mod http;
 pub mod socket;
 pub mod tls;

@@ -43,11 +43,9 @@ impl TlsClient {
         };
         let mut config = match &tls.client {
             None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let private = PrivateKeyDer::from_pem_slice(&key.pem).map_err(|_| unusable(key, "holds no key"))?;
-                let chain = certificates(chain)?;
-                builder.with_client_auth_cert(chain, private).map_err(|_| unusable(key, "is not usable"))?
-            }
+            Some((chain, key)) => builder
+                .with_client_auth_cert(certificates(chain)?, private_key(key)?)
+                .map_err(|_| unusable(key, "is not usable"))?,
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
@@ -74,12 +72,22 @@ fn platform() -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(roots))
 }
 
-fn certificates(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in `file`, at least one.
+///
+/// # Errors
+/// The file, and what is wrong with it.
+pub fn certificates(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file.pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(unusable(file, "holds no certificate")),
-    }
+    let certificates = certificates.map_err(|error| unusable(file, &error.to_string()))?;
+    if certificates.is_empty() { Err(unusable(file, "holds no certificate")) } else { Ok(certificates) }
+}
+
+/// The private key in `file`.
+///
+/// # Errors
+/// The file, and what is wrong with it.
+pub fn private_key(file: &PemFile) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&file.pem).map_err(|error| unusable(file, &error.to_string()))
 }
 
 fn unusable(file: &PemFile, why: &str) -> String {

@@ -1,8 +1,9 @@
-//! New connections to upstreams. Plain TCP is dialled directly; TLS goes through pingora-core's connector.
+//! New connections to upstreams. Plain TCP and unix sockets are dialled directly; TLS goes through pingora-core's connector.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -11,11 +12,11 @@ use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::core::endpoint::Address;
 use crate::core::service::{PemFile, Protocol, Service, UpstreamTls};
+use crate::net::tls_client::{certificates, private_key};
 
 use super::io::Stream;
 
@@ -45,14 +46,12 @@ impl Dialer {
     ///
     /// # Errors
     /// Whatever kept the connection from being usable, TLS included.
-    pub async fn dial(&self, service: &Arc<Service>, address: SocketAddr) -> io::Result<Stream> {
+    pub async fn dial(&self, service: &Arc<Service>, address: &Address) -> io::Result<Stream> {
         let Some(tls) = &service.upstream.tls else {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            return Ok(Stream::Tcp(stream));
+            return plain(address).await;
         };
         let mut peer = (*self.peer(service, tls)?).clone();
-        peer._address = PeerAddress::Inet(address);
+        peer._address = peer_address(address)?;
         let connector = self.connector.get_or_init(connector).as_ref().map_err(|why| io::Error::other(why.as_str()))?;
         // Boxed: it is large and rare, and every connection would carry room for it.
         let stream = Box::pin(connector.new_stream(&peer)).await.map_err(io::Error::other)?;
@@ -83,10 +82,33 @@ impl Dialer {
     }
 }
 
+async fn plain(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Ip(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(&**path).await?)),
+    }
+}
+
+fn peer_address(address: &Address) -> io::Result<PeerAddress> {
+    Ok(match address {
+        Address::Ip(address) => PeerAddress::Inet(*address),
+        Address::Unix(path) => PeerAddress::Unix(UnixAddress::from_pathname(&**path)?),
+    })
+}
+
 fn connector() -> Result<TransportConnector, String> {
     // It panics on an unreadable `SSL_CERT_FILE`; for us that is one failed dial with a reason.
     catch_unwind(AssertUnwindSafe(|| TransportConnector::new(None)))
         .map_err(|_| "the platform's CA certificates cannot be loaded (see SSL_CERT_FILE)".to_owned())
+}
+
+fn ders(file: &PemFile) -> io::Result<Vec<Vec<u8>>> {
+    let certificates = certificates(file).map_err(io::Error::other)?;
+    Ok(certificates.into_iter().map(|der| der.to_vec()).collect())
 }
 
 /// Everything about a TLS peer but its address.
@@ -99,25 +121,12 @@ fn prepare(tls: &UpstreamTls, protocol: Protocol) -> io::Result<HttpPeer> {
         Protocol::Http2 => peer.options.set_http_version(2, 2),
     }
     if let Some(ca) = &tls.ca {
-        let roots = certificates(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
+        let roots = ders(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();
         peer.options.ca = Some(Arc::from(roots.into_boxed_slice()));
     }
     if let Some((chain, key)) = &tls.client {
-        let key = PrivateKeyDer::from_pem_slice(&key.pem).map_err(|e| unusable(key, &e))?;
-        peer.client_cert_key = Some(Arc::new(CertKey::new(certificates(chain)?, key.secret_der().to_vec())));
+        let key = private_key(key).map_err(io::Error::other)?;
+        peer.client_cert_key = Some(Arc::new(CertKey::new(ders(chain)?, key.secret_der().to_vec())));
     }
     Ok(peer)
-}
-
-fn certificates(file: &PemFile) -> io::Result<Vec<Vec<u8>>> {
-    let ders = CertificateDer::pem_slice_iter(&file.pem).collect::<Result<Vec<_>, _>>();
-    let ders = ders.map_err(|e| unusable(file, &e))?;
-    if ders.is_empty() {
-        return Err(io::Error::other(format!("{}: holds no certificate", file.path)));
-    }
-    Ok(ders.into_iter().map(|der| der.to_vec()).collect())
-}
-
-fn unusable(file: &PemFile, why: &dyn std::fmt::Display) -> io::Error {
-    io::Error::other(format!("{}: {why}", file.path))
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::state::live::EndpointLive;
+use crate::state::pool::{Connection, PoolLive};
 
 use super::io::Stream;
 
@@ -30,6 +32,8 @@ pub struct Link {
     pub io: Stream,
     /// When it was opened.
     pub opened: Instant,
+    /// Counts it in its pool.
+    pub room: Connection,
     /// How it was dialled ([`crate::core::snapshot::ActiveService::dial_tag`]): one opened under other TLS settings is not used again.
     pub dial_tag: u64,
 }
@@ -59,7 +63,7 @@ impl Idle {
 
     /// Keeps a connection to `endpoint` for at most `idle_max`. Above a bound, or when the endpoint has left, it is closed instead.
     pub fn keep(&mut self, endpoint: &EndpointLive, link: Link, idle_max: Duration, now: Instant) {
-        if self.count >= IDLE_MAX || endpoint.is_removed() {
+        if self.count >= IDLE_MAX || endpoint.is_leaving() {
             return;
         }
         let stack = self.by_slot.entry(endpoint.slot).or_default();
@@ -67,6 +71,29 @@ impl Idle {
             let until = (now + idle_max).min(link.opened + AGE_MAX);
             stack.push(Kept { link, until });
             self.count += 1;
+        }
+    }
+
+    /// Closes the connection of this pool that has been idle longest on its endpoint. Whether there was one.
+    pub fn make_room(&mut self, pool: &Arc<PoolLive>) -> bool {
+        let of_pool = |stack: &&mut Vec<Kept>| stack.first().is_some_and(|kept| kept.link.room.is_of(pool));
+        let Some(stack) = self.by_slot.values_mut().find(of_pool) else { return false };
+        drop(stack.remove(0));
+        self.count -= 1;
+        true
+    }
+
+    /// Closes connections of pools requests on other workers than `worker` wait for, as many as wait.
+    pub fn yield_to_others(&mut self, worker: usize) {
+        let mut asked: Vec<(Arc<PoolLive>, u32)> = Vec::new();
+        for pool in self.by_slot.values().filter_map(|stack| Some(stack.first()?.link.room.pool())) {
+            if pool.is_waited_for() && !asked.iter().any(|(known, _)| Arc::ptr_eq(known, pool)) {
+                asked.push((Arc::clone(pool), pool.waiting_elsewhere(worker)));
+            }
+        }
+        for (pool, waiting) in asked {
+            let mut left = (0..waiting).take_while(|_| self.make_room(&pool));
+            while left.next().is_some() {}
         }
     }
 

@@ -225,10 +225,11 @@ async fn serve(worker: Rc<Worker>, open: Open, settings: Arc<Listener>, accepted
         }
     };
     let facts = Rc::new(ConnFacts::new(settings, peer, io.is_tls()));
+    // A connection of HTTP/2 is one for many clients' requests: boxed, so that the others do not carry room for it.
     if io.alpn() == Some(ALPN_HTTP2) {
-        down::serve(&worker, io, Buf::default(), facts).await;
+        Box::pin(down::serve(&worker, io, Buf::default(), facts)).await;
     } else if let Some(Preface(io, ahead)) = connection::serve(&worker, io, Rc::clone(&facts)).await {
-        down::serve(&worker, io, ahead, facts).await;
+        Box::pin(down::serve(&worker, io, ahead, facts)).await;
     }
     drop(open);
 }
@@ -312,5 +313,30 @@ impl Accepted {
             Self::Tcp(stream, _) => stream.try_write(SHED),
             Self::Unix(stream) => stream.try_write(SHED),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::Limits;
+    use crate::proxy::fixture;
+    use crate::state::fixture::snapshot;
+
+    /// Most bytes of a connection's task.
+    const TASK_MAX: usize = 3_000;
+
+    /// What an idle client connection holds is little more than its task.
+    #[tokio::test]
+    async fn the_task_of_a_connection_is_small() {
+        let (worker, _registry) = fixture::worker(snapshot(Vec::new()));
+        let settings = fixture::listener(&[], Limits::default());
+        let live = Arc::new(ListenerLive::new(Arc::clone(&settings), None));
+        let (near, _far) = UnixStream::pair().expect("a pair");
+        let task = serve(Rc::clone(&worker), Open::new(&worker, &live), settings, Accepted::Unix(near));
+        let size = size_of_val(&task);
+        // Never polled, so it never let go of what it holds.
+        live.open.fetch_add(1, Ordering::Relaxed);
+        assert!(size <= TASK_MAX, "{size} bytes");
     }
 }

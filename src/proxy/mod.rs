@@ -17,6 +17,7 @@ pub mod io;
 pub mod listener;
 pub mod observe;
 pub mod respond;
+pub mod rooms;
 pub mod routing;
 pub mod sticky;
 pub mod timer;

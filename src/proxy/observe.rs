@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::core::id::{Name, Version};
-use crate::telemetry::access::{AccessLog, Record};
+use crate::telemetry::access::{AccessLog, Failed, Record};
 
 use super::exchange::{Exchange, Observation};
 use super::facts::ConnFacts;
@@ -32,6 +32,7 @@ pub fn log(
     if !access.wants(draw()) {
         return 0;
     }
+    let failed: Vec<Failed<'_>> = exchange.failed_attempts().collect();
     let key = exchange.endpoint().map(|endpoint| &endpoint.key);
     access.write(&Record {
         request_id: head.known(Known::XRequestId).unwrap_or(exchange.request_id()),
@@ -50,9 +51,10 @@ pub fn log(
         version: key.map_or("", |key| Version::as_str(&key.version)),
         variant: exchange.endpoint().map(|endpoint| endpoint.variant),
         assignment: exchange.service().map(|_| seen.assignment),
-        endpoint: key.map(|key| key.address),
+        endpoint: key.map(|key| &key.address),
         attempts: seen.attempts,
         retries: seen.attempts.saturating_sub(1),
+        failed: &failed,
         reused: seen.reused,
         request_bytes: volume.up,
         response_bytes: volume.down,
@@ -92,6 +94,7 @@ fn blank(facts: &ConnFacts, termination: crate::telemetry::termination::Terminat
         endpoint: None,
         attempts: 0,
         retries: 0,
+        failed: &[],
         reused: false,
         request_bytes: 0,
         response_bytes: 0,

@@ -1,9 +1,12 @@
 //! What a request says about its variant: force header or cookie, session cookie, affinity key. Decides nothing about the weight.
 
 use std::borrow::Cow;
+use std::hash::Hasher;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use ring::hmac;
+use siphasher::sip::SipHasher13;
 use subtle::ConstantTimeEq;
 
 use crate::core::assign::{Salt, Wish, bucket_of};
@@ -105,6 +108,25 @@ pub fn split_bucket(
 #[must_use]
 pub fn split_key_bucket(head: &RequestHead, ip: Option<IpAddr>, key: &[KeySource], salt: Salt) -> Option<u16> {
     key.iter().find_map(|source| with_key(head, ip, source, |bytes| salt.bucket(bytes)))
+}
+
+/// Where a request falls on a ring of endpoints: by the first of `keys` it has. Ours is the id in the cookie of `affinity`.
+#[must_use]
+pub fn ring_hash(
+    head: &RequestHead,
+    ip: Option<IpAddr>,
+    keys: &[KeySource],
+    affinity: &Affinity,
+) -> Option<NonZeroU64> {
+    let hash = |bytes: &[u8]| {
+        let mut hasher = SipHasher13::new();
+        hasher.write(bytes);
+        NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
+    };
+    keys.iter().find_map(|source| match source {
+        KeySource::OwnCookie => own_id(head, affinity).map(hash),
+        source => with_key(head, ip, source, hash),
+    })
 }
 
 /// The `Set-Cookie` value that keeps a session, in the memory of `out`: in `new_sessions` mode it carries the variant, sealed.
@@ -243,8 +265,7 @@ fn with_key<T>(head: &RequestHead, ip: Option<IpAddr>, source: &KeySource, take:
 // === our cookie ===
 
 fn own_cookie<'a>(head: &'a RequestHead, affinity: &Affinity, seal: SessionSeal<'_>) -> Option<Own<'a>> {
-    let name = affinity.cookie.name.as_bytes();
-    let value = head.all_known(Known::Cookie).find_map(|value| fields::cookie(value, name))?;
+    let value = own_value(head, affinity)?;
     let mut parts = value.split(|&b| b == b'.');
     let id = parts.next().filter(|id| is_id(id))?;
     let sticky = match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -252,6 +273,15 @@ fn own_cookie<'a>(head: &'a RequestHead, affinity: &Affinity, seal: SessionSeal<
         _ => None,
     };
     Some(Own { id, sticky })
+}
+
+fn own_value<'a>(head: &'a RequestHead, affinity: &Affinity) -> Option<&'a [u8]> {
+    let name = affinity.cookie.name.as_bytes();
+    head.all_known(Known::Cookie).find_map(|value| fields::cookie(value, name))
+}
+
+fn own_id<'a>(head: &'a RequestHead, affinity: &Affinity) -> Option<&'a [u8]> {
+    own_value(head, affinity)?.split(|&b| b == b'.').next().filter(|id| is_id(id))
 }
 
 fn sealed_variant(id: &[u8], code: u8, tag: &[u8], given: &[u8], seal: SessionSeal<'_>) -> Option<Variant> {

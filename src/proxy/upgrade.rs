@@ -159,7 +159,7 @@ impl Tunnel<'_> {
         if self.aborted.is_none() && self.exchange.is_shut_out() {
             self.aborted = Some(now);
         }
-        let gone = [self.worker.removed_at(self.endpoint), self.aborted];
+        let gone = [self.worker.leaving_at(self.endpoint), self.aborted];
         let leaving = gone.into_iter().flatten().map(|at| at + self.websocket_drain);
         let stopping = self.worker.draining().map(|draining| draining.idle_until);
         let idle = self.last_moved + self.idle_max;

@@ -16,15 +16,16 @@ use crate::state::live::{EndpointLive, Registry};
 use crate::telemetry::access::AccessLog;
 
 use super::dial::{Dialer, SharedConnector};
-use super::exchange::{Exchange, Failure, Held, Next, Observation, Policy, Replay};
+use super::exchange::{Budgets, Exchange, Failure, Held, Next, Observation, Policy, Replay, Verdict};
 use super::facts::ConnFacts;
 use super::forward::Volume;
 use super::h2::up::sessions::Sessions;
-use super::headers::RequestHead;
-use super::idle::Idle;
+use super::headers::{RequestHead, ResponseHead};
+use super::idle::{Idle, Link};
 use super::io::Buffers;
 use super::listener::{self, ListenerLive, Sockets};
 use super::observe;
+use super::rooms::Rooms;
 use super::routing::RouteScratch;
 use super::timer::{Alarm, Timers};
 
@@ -76,6 +77,7 @@ pub struct Worker {
     registry: Arc<Registry>,
     timers: Rc<Timers>,
     idle: RefCell<Idle>,
+    rooms: Rooms,
     sessions: RefCell<Sessions>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
@@ -106,6 +108,7 @@ pub async fn run(parts: Parts, mut commands: mpsc::Receiver<Command>, mut stoppe
     let worker = Worker::new(parts);
     tokio::task::spawn_local(Rc::clone(&worker.timers).drive());
     tokio::task::spawn_local(sweeping(Rc::clone(&worker)));
+    tokio::task::spawn_local(listening_to_bell(Rc::clone(&worker)));
     loop {
         tokio::select! {
             biased;
@@ -131,7 +134,18 @@ async fn sweeping(worker: Rc<Worker>) {
     loop {
         every.tick().await;
         worker.sweep(|_| true);
+        worker.rung();
+        worker.rooms.sweep();
         worker.access.borrow_mut().flush();
+    }
+}
+
+async fn listening_to_bell(worker: Rc<Worker>) {
+    let bells = Arc::clone(worker.registry.bells());
+    let Some(bell) = bells.get(worker.index()) else { return };
+    loop {
+        bell.notified().await;
+        worker.rung();
     }
 }
 
@@ -139,9 +153,14 @@ async fn sweeping(worker: Rc<Worker>) {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Rc<Self> {
-        let (process, session_secret) = (parts.process, parts.session_secret);
-        let policy = Policy { worker: parts.index, process, session_secret, spare: RefCell::default() };
         let now = clock::now();
+        let policy = Policy {
+            worker: parts.index,
+            process: parts.process,
+            session_secret: parts.session_secret,
+            budgets: Budgets::new(now),
+            spare: RefCell::default(),
+        };
         Rc::new(Self {
             policy: Rc::new(policy),
             current: RefCell::new((parts.current.cached(), Rc::new(parts.current.load()))),
@@ -149,6 +168,7 @@ impl Worker {
             registry: parts.registry,
             timers: Timers::new(now),
             idle: RefCell::default(),
+            rooms: Rooms::default(),
             sessions: RefCell::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
@@ -207,6 +227,21 @@ impl Worker {
         exchange.failed(failure, replay, self.tick(), &mut self.random.borrow_mut())
     }
 
+    /// Asks the exchange what to do after a wait.
+    pub fn unpark(&self, exchange: &mut Exchange) -> Next {
+        exchange.unpark(self.tick(), &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange what to do with a response head.
+    pub fn respond(&self, exchange: &mut Exchange, head: &ResponseHead, replay: Replay, now: Instant) -> Verdict {
+        exchange.response(head, replay, now, &mut self.random.borrow_mut())
+    }
+
+    /// Asks the exchange whether a response head was waited for long enough.
+    pub fn is_overdue(&self, exchange: &mut Exchange, replay: Replay, now: Instant) -> bool {
+        exchange.overdue(replay, now, &mut self.random.borrow_mut())
+    }
+
     /// Writes the access log line of a request.
     pub fn observe(
         &self,
@@ -233,6 +268,39 @@ impl Worker {
     /// The idle upstream connections.
     pub fn idle(&self) -> RefMut<'_, Idle> {
         self.idle.borrow_mut()
+    }
+
+    /// Keeps a connection for the next request for at most `idle_max`, hands it to one that waits, or closes it for one that waits elsewhere.
+    pub fn give_back(&self, endpoint: &EndpointLive, link: Link, idle_max: Duration) {
+        if !endpoint.pool.is_waited_for() {
+            self.idle.borrow_mut().keep(endpoint, link, idle_max, self.now());
+        } else if !endpoint.is_removed() {
+            drop(self.rooms.offer(endpoint, link));
+        }
+    }
+
+    /// Those that wait for a connection.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Its index.
+    pub fn index(&self) -> usize {
+        self.policy.worker
+    }
+
+    /// Has the worker look at what waits, soon.
+    pub fn ring(&self) {
+        if let Some(bell) = self.registry.bells().get(self.index()) {
+            bell.notify_one();
+        }
+    }
+
+    /// Makes room for requests that wait on other workers, and serves those that wait here.
+    fn rung(&self) {
+        self.idle.borrow_mut().yield_to_others(self.index());
+        self.sessions.borrow_mut().make_room();
+        self.rooms.serve(self.index());
     }
 
     /// The HTTP/2 sessions with upstreams.
@@ -276,9 +344,9 @@ impl Worker {
         self.random.borrow_mut().u32(..)
     }
 
-    /// When `endpoint` left the snapshot, if it did.
-    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        if endpoint.is_removed() { self.registry.removed_at(endpoint) } else { None }
+    /// When `endpoint` left the snapshot or was drained, if it did.
+    pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        if endpoint.is_leaving() { self.registry.leaving_at(endpoint) } else { None }
     }
 
     /// Whether the process was told to stop.
@@ -291,10 +359,11 @@ impl Worker {
         self.draining.get()
     }
 
-    /// Rings alarms from now on, as a running worker does.
+    /// Rings alarms and hears its bell from now on, as a running worker does.
     #[cfg(test)]
-    pub(super) fn run_timers(&self) {
+    pub(super) fn run_timers(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self.timers).drive());
+        tokio::task::spawn_local(listening_to_bell(Rc::clone(self)));
     }
 
     /// Resolves when listeners have to look at their state again.
@@ -333,11 +402,12 @@ impl Worker {
         }
     }
 
-    /// Closes idle connections to endpoints that left, and wakes whoever still uses one.
+    /// Closes idle connections to endpoints that left or were drained, and wakes whoever still uses one.
     fn settle(&self) {
         let routing = self.routing();
-        let endpoints = routing.live.iter().flat_map(|live| live.stable.iter().chain(&live.candidate));
-        let kept: HashSet<u64> = endpoints.map(|endpoint| endpoint.slot).collect();
+        let endpoints = routing.live.iter().flat_map(|live| live.endpoints());
+        let kept = endpoints.filter(|endpoint| !endpoint.is_leaving());
+        let kept: HashSet<u64> = kept.map(|endpoint| endpoint.slot).collect();
         self.sweep(|slot| kept.contains(&slot));
         self.dialer.sweep(|service| routing.snapshot.services.iter().any(|s| Arc::ptr_eq(&s.service, service)));
         self.timers.wake_all();

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::core::assign::Assignment;
+use crate::core::retry::Reason;
 
 /// Upper bounds of the duration histograms, in microseconds; one more bucket holds the rest.
 pub const DURATION_BOUNDS_US: [u64; 16] = [
@@ -41,8 +42,10 @@ pub struct EndpointShard {
     pub connect_failures: Cell,
     /// Attempts on a reused connection.
     pub reused: Cell,
-    /// Attempts that were retries of another attempt.
-    pub retries: Cell,
+    /// Attempts that repeated a failed one, by [`Reason`].
+    pub retries: [Cell; Reason::ALL.len()],
+    /// Failures that were not retried because the budget was spent.
+    pub retries_denied: Cell,
     /// Attempts replayed because a reused connection had died.
     pub stale_replays: Cell,
     /// From the first byte of the request to the last byte of the response.

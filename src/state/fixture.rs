@@ -1,16 +1,14 @@
 //! Services and snapshots for tests.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::route::{HostMatch, Matcher, PathMatch, Route, Target};
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SaltMode, SameSite, Service, Upstream};
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 
 use super::live::ServiceLive;
@@ -22,19 +20,9 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
         name: Name::new(name).expect("name"),
         stable: pool("v1", 8_000, stable),
         candidate: candidate.map(|(version, count)| pool(version, 9_000, count)),
-        upstream: Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            balance: Balance::LeastRequest,
-            drain_timeout: second,
-            websocket_drain: second,
-        },
+        upstream: Upstream::in_seconds(),
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         rollout: Arc::default(),
         affinity: Affinity {
@@ -84,10 +72,6 @@ pub(crate) fn snapshot(services: Vec<(Arc<Service>, Running)>) -> Snapshot {
 }
 
 fn pool(version: &str, port: u16, count: u16) -> Arc<Pool> {
-    let address = |i: u16| ([127, 0, 0, 1], port + i).into();
-    Arc::new(Pool {
-        version: Version::new(version).expect("version"),
-        digest: None,
-        endpoints: (0..count).map(|i| Endpoint { address: address(i) }).collect(),
-    })
+    let endpoint = |i: u16| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], port + i)));
+    Arc::new(Pool::fixed(Version::new(version).expect("version"), None, (0..count).map(endpoint).collect()))
 }

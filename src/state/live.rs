@@ -1,28 +1,38 @@
 //! What changes with every request and is shared by all workers: in flight, openness, removal.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::core::endpoint::EndpointKey;
+use tokio::sync::Notify;
+
+use crate::core::balance::Balance;
+use crate::core::endpoint::{Endpoint, EndpointKey, Pool, WEIGHT_MIN};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::{ActiveService, Snapshot};
 
-use super::counters::EndpointCounters;
+use super::conduct::Conduct;
+use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
+use super::layout::Layout;
+use super::pool::{Bells, PoolLive};
+
+mod in_flight;
+
+pub use in_flight::InFlight;
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
 pub struct EndpointLive {
     /// What it is.
     pub key: EndpointKey,
-    /// Its address as text, for `Host`.
+    /// What `Host` says when it is to be the endpoint's address.
     pub address_text: Box<str>,
-    /// Never used again within the process: idle connections are kept by it.
+    /// Never used again within the process: idle connections are kept by it. The same in both variants.
     pub slot: u64,
-    /// Which variant it served when it was published last; labels its metrics.
+    /// Which variant it serves here; labels its metrics.
     pub variant: Variant,
     /// Its counters.
     pub counters: Arc<EndpointCounters>,
@@ -30,9 +40,24 @@ pub struct EndpointLive {
     pub health: Arc<EndpointHealth>,
     /// What its probes counted while it served this variant.
     pub probes: ProbeCounters,
+    /// How it fares with its own requests; shared like its health.
+    pub conduct: Arc<Conduct>,
+    /// Ejections while it served this variant, by index of their cause; written by control only.
+    pub ejections: [Cell; 3],
+    /// The pool it is in, shared with every endpoint of the same service and version.
+    pub pool: Arc<PoolLive>,
+    identity: Arc<Identity>,
+}
+
+/// What stays with an endpoint through a change of roles: it is the same one as stable and as candidate.
+#[derive(Debug)]
+struct Identity {
+    slot: u64,
     in_flight: AtomicU32,
     /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
     removed_at: AtomicU64,
+    /// The variant it was published in last, as an index.
+    role: AtomicU8,
 }
 
 /// Live state of one service.
@@ -44,12 +69,29 @@ pub struct ServiceLive {
     /// candidate that is tried once more gets a rollout and a switch of its own. Every snapshot of one rollout shares the switch, so
     /// a request that began before a reload still sees an abort that came after it.
     pub candidate_open: Arc<AtomicBool>,
+    /// A small number no other service has at the same time: workers keep what is theirs of a service by it.
+    pub number: usize,
     /// Whose turn it is in round robin, per variant; shared like the switch.
     turns: Arc<[AtomicU64; 2]>,
+    /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
+    pub panic: Arc<Panic>,
+    layouts: [Arc<Layout>; 2],
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
+    /// Endpoints of the stable before, as long as it is kept to go back to: connected and probed, without new requests.
+    pub warm: Vec<Arc<EndpointLive>>,
+    /// The version of the candidate, also while nobody knows where it runs.
+    candidate_version: Option<Version>,
+}
+
+/// Panic of a stable pool, kept for as long as its service is there. Written by control only.
+#[derive(Debug, Default)]
+pub struct Panic {
+    on: AtomicBool,
+    /// Times it began.
+    pub began: Cell,
 }
 
 /// Keeps endpoint state by key. Written by control only.
@@ -57,6 +99,7 @@ pub struct ServiceLive {
 pub struct Registry {
     began: Instant,
     workers: usize,
+    bells: Bells,
     inner: Mutex<Inner>,
 }
 
@@ -64,11 +107,11 @@ pub struct Registry {
 struct Inner {
     next_slot: u64,
     endpoints: HashMap<(EndpointKey, Variant), Arc<EndpointLive>>,
+    pools: HashMap<(Name, Version), Arc<PoolLive>>,
+    /// The number of every service, and those that are free below the highest.
+    numbers: HashMap<Name, usize>,
+    free_numbers: Vec<usize>,
 }
-
-/// Counts one request in flight on an endpoint until it is dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<EndpointLive>);
 
 // === impl EndpointLive ===
 
@@ -76,7 +119,13 @@ impl EndpointLive {
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.identity.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the variant it was published in last. Before and after a promotion it is one endpoint with counters for each role.
+    #[must_use]
+    pub fn is_in_role(&self) -> bool {
+        self.identity.role.load(Ordering::Relaxed) == self.variant as u8
     }
 
     /// Whether requests may go there: its last probes passed. One relaxed load.
@@ -85,10 +134,28 @@ impl EndpointLive {
         self.health.is_ready()
     }
 
+    /// Whether a request may be sent there: it is ready, and neither ejected nor drained; one on trial takes a single request.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.is_ready() && self.conduct.is_open()
+    }
+
+    /// Whether it may be used in panic: it passed a probe once and is not drained.
+    #[must_use]
+    pub fn ever_passed(&self) -> bool {
+        matches!(self.health.readiness(), Readiness::Ready | Readiness::Lost) && !self.conduct.is_drained()
+    }
+
+    /// Whether it takes no new requests for good: it left the snapshot, or was drained.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_removed() || self.conduct.is_drained()
+    }
+
     /// Whether it left the snapshot.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.removed_at.load(Ordering::Acquire) != 0
+        self.identity.removed_at.load(Ordering::Acquire) != 0
     }
 }
 
@@ -112,18 +179,24 @@ impl ServiceLive {
         self.candidate_open.store(false, Ordering::Release);
     }
 
-    /// The same endpoints with an open switch, for `rollout`.
-    #[must_use]
-    pub fn reopened(&self, rollout: u64) -> Self {
-        let candidate_open = Arc::new(AtomicBool::new(true));
-        let turns = Arc::clone(&self.turns);
-        Self { rollout, candidate_open, turns, stable: self.stable.clone(), candidate: self.candidate.clone() }
+    /// Every endpoint that is connected and probed.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointLive>> {
+        self.stable.iter().chain(&self.candidate).chain(&self.warm)
     }
 
-    /// An endpoint of `variant` that was ready once and is not any more: only then a pool without a ready one is anyone's fault.
+    /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
+    /// anyone's fault. Drained ones are nobody's.
     #[must_use]
-    pub fn lost(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
-        self.pool(variant).iter().find(|endpoint| endpoint.health.readiness() == Readiness::Lost)
+    pub fn at_fault(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+        let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
+        let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
+        self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+    }
+
+    /// Weights and ring of the pool of `variant`.
+    #[must_use]
+    pub fn layout(&self, variant: Variant) -> &Layout {
+        &self.layouts[variant as usize]
     }
 
     /// What the gate's metric `probe-failures` counts for `variant`: deep probes, and how many of them failed.
@@ -131,11 +204,6 @@ impl ServiceLive {
     pub fn probe_failures(&self, variant: Variant) -> (u64, u64) {
         let results = self.pool(variant).iter().map(|endpoint| endpoint.probes.results(Probe::Deep));
         results.fold((0, 0), |(all, bad), (passed, failed)| (all + passed + failed, bad + failed))
-    }
-
-    /// The version of the candidate these endpoints serve.
-    fn candidate_version(&self) -> Option<&Version> {
-        self.candidate.first().map(|endpoint| &endpoint.key.version)
     }
 
     /// Endpoints of `variant`.
@@ -148,63 +216,95 @@ impl ServiceLive {
     }
 }
 
+// === impl Panic ===
+
+impl Panic {
+    /// Whether it is on. One relaxed load.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends it. Whether that is a change.
+    #[must_use]
+    pub fn set(&self, on: bool) -> bool {
+        let changed = self.on.swap(on, Ordering::Relaxed) != on;
+        self.began.add(u64::from(changed && on));
+        changed
+    }
+}
+
 // === impl Registry ===
 
 impl Registry {
     /// A registry for `workers` workers that began at `began`.
     #[must_use]
     pub fn new(workers: usize, began: Instant) -> Self {
-        Self { began, workers, inner: Mutex::new(Inner::default()) }
+        let bells = (0..workers.max(1)).map(|_| Notify::new()).collect();
+        Self { began, workers, bells, inner: Mutex::new(Inner::default()) }
+    }
+
+    /// What wakes each worker for requests that wait for a connection.
+    #[must_use]
+    pub fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before: while rollout and
     /// candidate version stay the same, the switch of the candidate stays the same too, whatever happens to the endpoints.
     pub fn resolve(&self, snapshot: &Snapshot, previous: &HashMap<Name, Arc<ServiceLive>>) -> Vec<Arc<ServiceLive>> {
+        let services = snapshot.services.iter();
+        services.map(|active| self.resolve_one(active, previous.get(&active.service.name))).collect()
+    }
+
+    /// Resolves the live state of one service, as [`Self::resolve`] does.
+    pub fn resolve_one(&self, active: &ActiveService, before: Option<&Arc<ServiceLive>>) -> Arc<ServiceLive> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot
-            .services
-            .iter()
-            .map(|active| {
-                let mut pools: [Vec<Arc<EndpointLive>>; 2] = [Vec::new(), Vec::new()];
-                for (variant, _, endpoint) in active.endpoints() {
-                    let pool = active.pool(variant);
-                    let Some(pool) = pool else { continue };
-                    let key = EndpointKey {
-                        service: active.service.name.clone(),
-                        version: pool.version.clone(),
-                        address: endpoint.address,
-                    };
-                    pools[variant as usize].push(inner.endpoint(key, variant, self.workers));
-                }
-                let before = previous.get(&active.service.name);
-                for variant in Variant::ALL {
-                    keep_last_ready(active, variant, &mut pools[variant as usize], before);
-                }
-                let [stable, candidate] = pools;
-                live_of(active, stable, candidate, before)
-            })
-            .collect()
+        let name = &active.service.name;
+        let mut endpoints = |pool: Option<&Arc<Pool>>, variant| {
+            let pool = pool.into_iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
+            let key = |(pool, endpoint): (&Arc<Pool>, &Endpoint)| EndpointKey {
+                service: name.clone(),
+                version: pool.version.clone(),
+                address: endpoint.address.clone(),
+            };
+            let keys: Vec<_> = pool.map(key).collect();
+            let known =
+                keys.into_iter().map(|key| inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
+            known.collect::<Vec<_>>()
+        };
+        let mut pools = Variant::ALL.map(|variant| endpoints(active.pool(variant), variant));
+        let warm = endpoints(active.warm.as_ref(), Variant::Stable);
+        for variant in Variant::ALL {
+            keep_last_ready(active, variant, &mut pools[variant as usize], before);
+        }
+        let number = inner.number(name);
+        live_of(active, number, pools, warm, before)
     }
 
     /// Marks endpoints that are in no service of `current` as removed at `now`, and forgets those nobody uses any more.
     pub fn sweep(&self, current: &[Arc<ServiceLive>], now: Instant) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let kept: std::collections::HashSet<u64> =
-            current.iter().flat_map(|s| s.stable.iter().chain(&s.candidate)).map(|e| e.slot).collect();
+            current.iter().flat_map(|service| service.endpoints()).map(|endpoint| endpoint.slot).collect();
         let at = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1) + 1;
         for endpoint in inner.endpoints.values().filter(|e| !kept.contains(&e.slot) && !e.is_removed()) {
-            endpoint.removed_at.store(at, Ordering::Release);
+            endpoint.identity.removed_at.store(at, Ordering::Release);
         }
         inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
+        // Connections hold their pool, so what comes back while some are left finds them counted.
+        inner.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        inner.forget_numbers();
     }
 
-    /// When `endpoint` left the snapshot.
+    /// When `endpoint` left the snapshot, or was drained.
     #[must_use]
-    pub fn removed_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        match endpoint.removed_at.load(Ordering::Acquire) {
+    pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
+        let removed = match endpoint.identity.removed_at.load(Ordering::Acquire) {
             0 => None,
             at => Some(self.began + Duration::from_millis(at - 1)),
-        }
+        };
+        [removed, endpoint.conduct.drained_at()].into_iter().flatten().min()
     }
 
     /// Every endpoint known, removed ones in use included.
@@ -216,20 +316,22 @@ impl Registry {
 }
 
 /// Keeps ready endpoints that left the pool of `variant` as long as none of those in it is ready: whoever replaces all endpoints at
-/// once wants to be served meanwhile. A candidate keeps only those of its own version; for another one stable serves. Not bounded in
-/// time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
+/// once wants to be served meanwhile, also until the names of the new ones are resolved. Only those of the same version: another one has
+/// its own pool, and a role of its own. Not bounded in time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
 fn keep_last_ready(
     active: &ActiveService,
     variant: Variant,
     pool: &mut Vec<Arc<EndpointLive>>,
     before: Option<&Arc<ServiceLive>>,
 ) {
-    let Some(before) = before.filter(|_| !pool.is_empty() && !pool.iter().any(|endpoint| endpoint.is_ready())) else {
+    let Some(before) =
+        before.filter(|_| active.pool(variant).is_some() && !pool.iter().any(|endpoint| endpoint.is_ready()))
+    else {
         return;
     };
     let version = active.version(variant);
-    let same_release = |endpoint: &EndpointLive| variant == Variant::Stable || version == Some(&endpoint.key.version);
-    let left = before.pool(variant).iter().filter(|endpoint| endpoint.is_ready() && same_release(endpoint));
+    let before = before.endpoints().filter(|endpoint| version == Some(&endpoint.key.version));
+    let left = before.filter(|endpoint| endpoint.is_ready() && endpoint.variant == variant);
     let kept: Vec<_> = left.filter(|endpoint| pool.iter().all(|new| new.key != endpoint.key)).cloned().collect();
     pool.extend(kept);
 }
@@ -237,26 +339,65 @@ fn keep_last_ready(
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
 fn live_of(
     active: &ActiveService,
-    stable: Vec<Arc<EndpointLive>>,
-    candidate: Vec<Arc<EndpointLive>>,
+    number: usize,
+    pools: [Vec<Arc<EndpointLive>>; 2],
+    warm: Vec<Arc<EndpointLive>>,
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
+    let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
+    let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
+    let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
-    let Some(previous) = previous.filter(|p| p.rollout == rollout && p.candidate_version() == version) else {
-        let candidate_open = Arc::new(AtomicBool::new(open));
-        let turns = Arc::default();
-        return Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate });
+    let previous = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version);
+    let (candidate_open, turns) = match previous {
+        Some(previous) => {
+            if !open {
+                previous.close_candidate();
+            }
+            let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
+            let same_pools = same(&previous.stable, &stable) && same(&previous.candidate, &candidate);
+            if same_layouts && same_pools && same(&previous.warm, &warm) {
+                return Arc::clone(previous);
+            }
+            (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
+        }
+        None => (Arc::new(AtomicBool::new(open)), Arc::default()),
     };
-    if !open {
-        previous.close_candidate();
+    let candidate_version = version.cloned();
+    Arc::new(ServiceLive {
+        rollout,
+        candidate_open,
+        number,
+        turns,
+        panic,
+        layouts,
+        stable,
+        candidate,
+        warm,
+        candidate_version,
+    })
+}
+
+/// Weights and ring of a pool: those before if it is the same one. A ring takes a while to build.
+fn layout(
+    active: &ActiveService,
+    variant: Variant,
+    endpoints: &[Arc<EndpointLive>],
+    previous: Option<&Arc<ServiceLive>>,
+) -> Arc<Layout> {
+    let wanted = active.pool(variant).map_or(&[][..], |pool| &pool.endpoints);
+    // Those that stay only until others are ready come last, and have left the file with their weight.
+    let weight = |at: usize| wanted.get(at).map_or(WEIGHT_MIN, |endpoint| endpoint.weight);
+    let weights: Vec<u32> = (0..endpoints.len()).map(weight).collect();
+    let ringed = active.service.upstream.balance == Balance::RingHash;
+    let before =
+        previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
+    if let Some(before) = before.filter(|before| before.serves(&weights, ringed)) {
+        return Arc::clone(before);
     }
-    if same(&previous.stable, &stable) && same(&previous.candidate, &candidate) {
-        return Arc::clone(previous);
-    }
-    let candidate_open = Arc::clone(&previous.candidate_open);
-    let turns = Arc::clone(&previous.turns);
-    Arc::new(ServiceLive { rollout, candidate_open, turns, stable, candidate })
+    let named: Vec<_> = endpoints.iter().zip(weights).map(|(e, weight)| (e.address_text.to_string(), weight)).collect();
+    Arc::new(Layout::new(&named, ringed))
 }
 
 fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
@@ -266,53 +407,75 @@ fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
 // === impl Inner ===
 
 impl Inner {
-    fn endpoint(&mut self, key: EndpointKey, variant: Variant, workers: usize) -> Arc<EndpointLive> {
-        let slot = self.next_slot + 1;
-        let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
+    /// A number no other service has, as small as there is one.
+    fn number(&mut self, service: &Name) -> usize {
+        if let Some(number) = self.numbers.get(service) {
+            return *number;
+        }
+        let free = self.free_numbers.pop().unwrap_or(self.numbers.len());
+        self.numbers.insert(service.clone(), free);
+        free
+    }
+
+    /// Takes back the numbers of services without endpoints.
+    fn forget_numbers(&mut self) {
+        let used: std::collections::HashSet<&Name> = self.endpoints.keys().map(|(key, _)| &key.service).collect();
+        let (numbers, free) = (&mut self.numbers, &mut self.free_numbers);
+        numbers.retain(|service, number| {
+            let keep = used.contains(service);
+            free.extend((!keep).then_some(*number));
+            keep
+        });
+    }
+
+    fn endpoint(
+        &mut self,
+        key: EndpointKey,
+        variant: Variant,
+        (workers, began): (usize, Instant),
+        bells: &Bells,
+    ) -> Arc<EndpointLive> {
+        let pool = (key.service.clone(), key.version.clone());
+        let pool = self.pools.entry(pool).or_insert_with(|| Arc::new(PoolLive::new(bells)));
+        let other = self.endpoints.get(&(key.clone(), variant.other()));
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
+        let conduct = other.map_or_else(|| Arc::new(Conduct::new(workers, began)), |other| Arc::clone(&other.conduct));
+        let identity = other.map(|other| Arc::clone(&other.identity));
         let entry = self.endpoints.entry((key.clone(), variant));
         let endpoint = entry.or_insert_with(|| {
-            self.next_slot = slot;
+            let identity = identity.unwrap_or_else(|| {
+                self.next_slot += 1;
+                Arc::new(Identity::new(self.next_slot))
+            });
             Arc::new(EndpointLive {
-                address_text: key.address.to_string().into_boxed_str(),
+                address_text: key.address.authority().into_boxed_str(),
                 key,
-                slot,
+                slot: identity.slot,
                 variant,
                 counters: Arc::new(EndpointCounters::new(workers)),
                 health,
                 probes: ProbeCounters::default(),
-                in_flight: AtomicU32::new(0),
-                removed_at: AtomicU64::new(0),
+                conduct,
+                ejections: Default::default(),
+                pool: Arc::clone(pool),
+                identity,
             })
         });
+        endpoint.identity.role.store(variant as u8, Ordering::Relaxed);
         // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
-        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 {
+        if endpoint.identity.removed_at.swap(0, Ordering::AcqRel) != 0 {
             endpoint.health.set_readiness(Readiness::Unknown);
+            endpoint.conduct.forget_drain();
         }
         Arc::clone(endpoint)
     }
 }
 
-// === impl InFlight ===
+// === impl Identity ===
 
-impl InFlight {
-    /// Counts one more request on `endpoint`.
-    #[must_use]
-    pub fn begin(endpoint: Arc<EndpointLive>) -> Self {
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
-    }
-
-    /// The endpoint.
-    #[must_use]
-    pub fn endpoint(&self) -> &Arc<EndpointLive> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+impl Identity {
+    fn new(slot: u64) -> Self {
+        Self { slot, in_flight: AtomicU32::new(0), removed_at: AtomicU64::new(0), role: AtomicU8::new(0) }
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod error;
+pub mod keep;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

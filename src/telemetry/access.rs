@@ -1,7 +1,7 @@
 //! The access log: a line per request, written by one thread. A worker formats into a buffer of its own and never waits.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::core::assign::{Assignment, bucket_of};
+use crate::core::endpoint::Address;
 use crate::core::id::Variant;
 use crate::core::weight::Weight;
 
@@ -43,6 +44,26 @@ pub struct Settings {
     pub format: Format,
     /// Where they go.
     pub target: Target,
+}
+
+/// An attempt that did not bring the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed<'a> {
+    /// In which pool.
+    pub variant: Variant,
+    /// Where.
+    pub endpoint: &'a Address,
+    /// How.
+    pub how: How,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// In a word.
+    Word(&'static str),
+    /// By the status of its response.
+    Status(u16),
 }
 
 /// One request, borrowed from whoever served it. Empty texts and `None` are shown as absent.
@@ -81,11 +102,13 @@ pub struct Record<'a> {
     /// How the variant was chosen.
     pub assignment: Option<Assignment>,
     /// Endpoint of the last attempt.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<&'a Address>,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts that repeated a failed one.
     pub retries: u32,
+    /// Attempts that failed, or whose response was dropped, oldest first; the first few of them.
+    pub failed: &'a [Failed<'a>],
     /// Whether the last attempt used a connection that was already open.
     pub reused: bool,
     /// Bytes of the request body received, without framing.

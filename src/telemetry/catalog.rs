@@ -70,8 +70,10 @@ catalog! {
         "Attempts begun on an endpoint, and requests charged to it because none of the candidate was ready any more.";
     Counter BAD_ATTEMPTS "tidegate_bad_attempts_total" ["service", "version", "variant", "endpoint"]
         "Attempts that count against their version.";
-    Counter RETRIES "tidegate_retries_total" ["service", "version", "variant", "endpoint"]
-        "Attempts that repeated a failed attempt of the same request.";
+    Counter RETRIES "tidegate_retries_total" ["service", "version", "variant", "endpoint", "reason"]
+        "Attempts that repeated a failed attempt of the same request, by how that one failed.";
+    Counter RETRIES_DENIED "tidegate_retries_denied_total" ["service", "version", "variant", "endpoint"]
+        "Failed attempts that were not repeated because the retry budget of the service was spent.";
     Counter STALE_REPLAYS "tidegate_stale_replays_total" ["service", "version", "variant", "endpoint"]
         "Attempts replayed on a fresh connection because a reused one had died.";
     Gauge IN_FLIGHT "tidegate_in_flight_requests" ["service", "version", "variant", "endpoint"]
@@ -87,10 +89,22 @@ catalog! {
         "Whether an endpoint takes requests (1) or not (0), by its probes.";
     Gauge ENDPOINT_ALIVE "tidegate_endpoint_alive" ["service", "version", "variant", "endpoint"]
         "Whether the liveness probes of an endpoint pass (1) or fail (0); only where there are any.";
+    Gauge ENDPOINT_EJECTED "tidegate_endpoint_ejected" ["service", "version", "variant", "endpoint"]
+        "Whether an endpoint is ejected or on trial after an ejection (1) or not (0), by its own requests.";
+    Counter EJECTIONS "tidegate_ejections_total" ["service", "version", "variant", "endpoint", "cause"]
+        "Ejections of an endpoint, by cause: failures in a row, success_rate, or the trial that failed.";
+    Gauge ENDPOINT_DRAINED "tidegate_endpoint_drained" ["service", "version", "variant", "endpoint"]
+        "Whether an endpoint is drained by command (1) or not (0).";
     Counter PROBES "tidegate_probes_total" ["service", "version", "variant", "endpoint", "probe", "result"]
         "Probes of an endpoint, by what was asked and whether it passed.";
     Histogram PROBE_DURATION "tidegate_probe_duration_seconds" ["service", "version", "variant", "endpoint"]
         "From the beginning of a probe to its answer or failure.";
+    Gauge POOL_USE "tidegate_pool_use" ["service", "variant", "limit"]
+        "How much of what a pool may have is in use: connections, pending, requests.";
+    Gauge POOL_LIMIT "tidegate_pool_limit" ["service", "variant", "limit"]
+        "How much of it a pool may have.";
+    Counter POOL_OVERFLOWS "tidegate_pool_overflows_total" ["service", "variant", "limit"]
+        "Requests refused because a pool was at its limit.";
     Gauge UPSTREAM_IDLE "tidegate_upstream_idle_connections" []
         "Idle connections to endpoints kept for reuse.";
     Gauge UPSTREAM_SESSIONS "tidegate_upstream_h2_sessions" []
@@ -102,6 +116,10 @@ catalog! {
         "Share of the requests assigned to the candidate, 0 to 1.";
     Gauge CANDIDATE_OPEN "tidegate_candidate_open" ["service"]
         "Whether the candidate may receive requests (1) or not (0).";
+    Gauge PANIC "tidegate_panic" ["service"]
+        "Whether so few endpoints of stable are usable that all that ever passed a probe are used (1) or not (0).";
+    Counter PANICS "tidegate_panics_total" ["service"]
+        "Times this began.";
     Gauge GENERATION "tidegate_generation" []
         "Generation of the routing state in force.";
     // The client's side.
@@ -126,6 +144,10 @@ catalog! {
         "Whether the last load of the configuration succeeded (1) or was refused (0).";
     Gauge CONFIG_LAST_RELOAD_TIME "tidegate_config_last_reload_timestamp_seconds" []
         "When the configuration was last loaded or refused, in seconds since 1970.";
+    Gauge DNS_NAMES "tidegate_dns_names" ["state"]
+        "Names endpoints are declared by: resolved, stale (the last good answer is in use, newer ones were not good) or unresolved.";
+    Counter DNS_LOOKUPS "tidegate_dns_lookups_total" ["result"]
+        "Times the DNS was asked for a name, by result: success or failure, which empty answers are.";
     // Logs.
     Counter ACCESS_LOG_DROPPED "tidegate_access_log_dropped_lines_total" []
         "Lines of the access log lost because its writer was behind or could not write.";

@@ -19,8 +19,16 @@ pub enum Termination {
     NoRoute,
     /// The pool has no endpoint to try.
     NoEndpoint,
+    /// No name of the pool was answered yet.
+    Unresolved,
     /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
     NotReady,
+    /// The pool has as many requests in flight as it may have.
+    RequestLimit,
+    /// The pool has as many connections as it may have, all busy, and as many requests wait for one as may.
+    PendingLimit,
+    /// The pool has as many connections as it may have, and none became free in time.
+    ConnectionLimit,
     /// No connection to the upstream: refused, unreachable or TLS failed.
     ConnectFailed,
     /// No connection to the upstream in time.
@@ -49,7 +57,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -58,7 +66,11 @@ impl Termination {
         Self::ClientIdle,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::Unresolved,
         Self::NotReady,
+        Self::RequestLimit,
+        Self::PendingLimit,
+        Self::ConnectionLimit,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
@@ -85,7 +97,11 @@ impl Termination {
             Self::ClientIdle => "CI",
             Self::NoRoute => "PR",
             Self::NoEndpoint => "PN",
+            Self::Unresolved => "PU",
             Self::NotReady => "PH",
+            Self::RequestLimit => "PQ",
+            Self::PendingLimit => "PP",
+            Self::ConnectionLimit => "PC",
             Self::ConnectFailed => "UC",
             Self::ConnectTimeout => "UT",
             Self::ResponseTimeout => "UH",
@@ -113,7 +129,11 @@ impl Termination {
             Self::ClientIdle => "client stalled",
             Self::NoRoute => "no route",
             Self::NoEndpoint => "no endpoint",
+            Self::Unresolved => "names not resolved",
             Self::NotReady => "no endpoint ready",
+            Self::RequestLimit => "request limit",
+            Self::PendingLimit => "pending limit",
+            Self::ConnectionLimit => "connection limit",
             Self::ConnectFailed => "upstream connect failed",
             Self::ConnectTimeout => "upstream connect timed out",
             Self::ResponseTimeout => "upstream response timed out",

@@ -144,7 +144,8 @@ async fn validate_answers_without_applying() {
 
 #[tokio::test]
 async fn an_idle_process_is_small() {
-    const RSS_BYTES_MAX: u64 = 20 * 1024 * 1024;
+    // The code of an unoptimised build is several times as large, and what of it has run counts.
+    const RSS_BYTES_MAX: u64 = if cfg!(debug_assertions) { 32 } else { 20 } * 1024 * 1024;
     let upstream = Upstream::start(Behaviour::version("v1")).await;
     let process = Process::start(|c| c.web(&[&upstream.address()], &[])).await;
     process.ask(GET).await;

@@ -376,7 +376,8 @@ async fn tls_needs_the_server_to_choose_http2() {
 #[tokio::test]
 async fn a_server_of_another_protocol_is_a_failed_connect() {
     let server = FrameServer::start().await;
-    let proxy = Proxy::start(|c| http2(c, &server.address())).await;
+    let once = |c| http2(c, &server.address()).set("services.web.upstream.retry", "attempts = 0");
+    let proxy = Proxy::start(once).await;
     let mut client = proxy.client().await;
     client.send(get("/")).await;
     let mut io = server.accept_raw().await;
@@ -438,11 +439,10 @@ async fn failed_calls_count_for_the_gate() {
     let call = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n")
     };
-    let mut calls = 0;
-    for (path, bad) in [("/grpc/0", 0), ("/grpc/5", 0), ("/only/0", 0), ("/grpc/14", 1), ("/only/13", 2), ("/", 2)] {
+    let paths = [("/grpc/0", 0), ("/grpc/5", 0), ("/only/0", 0), ("/grpc/14", 1), ("/only/13", 2), ("/", 2)];
+    for (calls, (path, bad)) in (1..).zip(paths) {
         let response = proxy.ask(call(path)).await;
         assert_eq!(response.status, 200, "{path}");
-        calls += 1;
         // The client may have its answer a moment before the call is over for the proxy.
         eventually(Duration::from_secs(5), "the call to be counted", || async {
             (proxy.admin.count("tidegate_requests_total").await == calls).then_some(())

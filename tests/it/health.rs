@@ -12,11 +12,14 @@ use crate::harness::files::TempDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::tls::Authority;
 use crate::harness::upstream::{Act, Behaviour, Upstream, answer, read_body};
-use crate::harness::wait::{quiet, until};
+use crate::harness::wait::{WAIT_MAX, eventually, quiet, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 /// Probes that come fast and change something at once.
 const QUICK: &str = "interval = \"20ms\"\nfast_interval = \"10ms\"\ntimeout = \"300ms\"\nrise = 1\nfall = 1";
+
+/// Without panic, so that what is not ready gets nothing.
+const CALM: &str = "panic_threshold = \"0%\"";
 
 /// An upstream, another one that answers its probes, and a proxy.
 struct Site {
@@ -27,6 +30,7 @@ struct Site {
 
 fn quick(config: Config, probed: &Upstream, lines: &str) -> Config {
     let port = probed.address().rsplit(':').next().expect("a port").to_owned();
+    let config = config.set("services.web.outlier", CALM);
     config.set("services.web.health", QUICK).set("services.web.health", &format!("port = {port}\n{lines}"))
 }
 
@@ -129,8 +133,12 @@ async fn kamal_proxy_71_every_message_says_what_the_last_probe_saw() {
     assert!(detail.ends_with("status 503 instead of 200-299 (body: no database)"), "{detail}");
     let codes = site.proxy.admin.metric("tidegate_terminations_total", &["code=\"PH\""]).await;
     site.status().await;
-    let after = site.proxy.admin.metric("tidegate_terminations_total", &["code=\"PH\""]).await;
-    assert!((after - codes - 1.0).abs() < f64::EPSILON, "the answer has a code of its own");
+    // Counted once the answer is out.
+    eventually(WAIT_MAX, "the code of its own the answer has", || async {
+        let after = site.proxy.admin.metric("tidegate_terminations_total", &["code=\"PH\""]).await;
+        ((after - codes - 1.0).abs() < f64::EPSILON).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -255,7 +263,10 @@ async fn requests_go_to_their_own_port_with_host_and_headers_and_past_the_proxy(
 #[tokio::test]
 async fn a_connection_is_all_a_tcp_probe_wants() {
     let mut app = Upstream::start(Behaviour::version("v1")).await;
-    let proxy = Proxy::start(|c| c.web(&[&app.address()], &[]).set("services.web.health", QUICK)).await;
+    let proxy = Proxy::start(|c| {
+        c.web(&[&app.address()], &[]).set("services.web.health", QUICK).set("services.web.outlier", CALM)
+    })
+    .await;
     assert_eq!(proxy.ask(GET).await.version(), "v1");
     app.stop().await;
     let endpoint = proxy.admin.until_health(&app.address(), "not_ready").await;

@@ -1,7 +1,12 @@
 //! The integration tests.
 
 mod admin;
+mod balance;
 mod bodies;
+mod breakers;
+mod differential;
+mod discovery;
+mod drain;
 mod forwarding;
 mod gate;
 mod grpc;
@@ -10,10 +15,12 @@ mod h2_upstream;
 mod harness;
 mod health;
 mod memory;
+mod outlier;
 mod pairs;
 mod peers;
 mod refusals;
 mod reload;
+mod retries;
 mod shift;
 mod shutdown;
 mod smuggling;

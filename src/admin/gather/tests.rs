@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::balance::Balance;
-use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::circuit::PoolLimits;
+use crate::core::endpoint::{Address, Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
+use crate::core::retry::RetryRules;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
@@ -68,8 +70,9 @@ fn family_of(kinds: &BTreeMap<String, String>, series: &str) -> String {
 }
 
 fn pool(version: &str, addresses: &[&str]) -> Arc<Pool> {
-    let endpoints = addresses.iter().map(|a| Endpoint { address: a.parse().expect("address") }).collect();
-    Arc::new(Pool { version: Version::new(version).expect("version"), digest: None, endpoints })
+    let endpoint = |a: &&str| Endpoint::new(a.parse::<Address>().expect("address"));
+    let endpoints = addresses.iter().map(endpoint).collect();
+    Arc::new(Pool::fixed(Version::new(version).expect("version"), None, endpoints))
 }
 
 fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
@@ -85,11 +88,16 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
             response_timeout: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(30),
+            limits: PoolLimits::default(),
+            retry: RetryRules::default(),
             balance: Balance::LeastRequest,
+            hash_key: Vec::new(),
+            slow_start: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             websocket_drain: Duration::from_secs(300),
         },
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         rollout: Arc::default(),
         affinity: Affinity {
@@ -127,6 +135,7 @@ fn facts() -> Facts {
             last_successful: false,
             last_at: Duration::from_secs(1_700_000_100),
         },
+        names: NameCounts { resolved: 3, stale: 2, unresolved: 1, answers: 70, failures: 8 },
         access_log: SinkStats { lines_lost: 5, write_errors: 2 },
         log_dropped: 9,
         process: ProcessStats {
@@ -162,14 +171,17 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
     for (cell, n) in [
         (&candidate.attempts, 11),
         (&candidate.bad, 12),
-        (&candidate.retries, 13),
+        (&candidate.retries[0], 13),
         (&candidate.stale_replays, 14),
         (&candidate.connects, 15),
         (&candidate.connect_failures, 16),
         (&candidate.reused, 17),
+        (&candidate.retries_denied, 18),
     ] {
         cell.add(n);
     }
+    stable.pool.overflowed(Limit::Pending);
+    stable.pool.overflowed(Limit::Pending);
     let process = ProcessCounters::new(2);
     for worker in 0..2 {
         let shard = process.of(worker);
@@ -189,7 +201,7 @@ fn small_state() -> (Registry, Routing, ProcessCounters, InFlight) {
             cell.add(n);
         }
     }
-    (registry, routing, process, InFlight::begin(stable))
+    (registry, routing, process, InFlight::begin(stable, &PoolLimits::default()).expect("below its limit"))
 }
 
 #[test]
@@ -209,7 +221,7 @@ fn endpoint_counters_are_summed_over_workers_and_not_mixed_up() {
     for (name, stable, candidate) in [
         ("attempts_total", "4", "11"),
         ("bad_attempts_total", "0", "12"),
-        ("retries_total", "0", "13"),
+        ("retries_denied_total", "0", "18"),
         ("stale_replays_total", "0", "14"),
         ("upstream_connects_total", "0", "15"),
         ("upstream_connect_failures_total", "0", "16"),
@@ -219,6 +231,12 @@ fn endpoint_counters_are_summed_over_workers_and_not_mixed_up() {
     ] {
         assert_eq!((of(name, STABLE).as_str(), of(name, CANDIDATE).as_str()), (stable, candidate), "{name}");
     }
+    let retries = |reason| of("retries_total", &format!(r#"{CANDIDATE},reason="{reason}""#));
+    assert_eq!((retries("connect").as_str(), retries("5xx").as_str()), ("13", "0"));
+    let pool = |name, limit| of(name, &format!(r#"service="web",variant="stable",limit="{limit}""#));
+    assert_eq!(["connections", "pending", "requests"].map(|limit| pool("pool_use", limit)), ["0", "0", "1"]);
+    assert_eq!(["connections", "pending", "requests"].map(|l| pool("pool_limit", l)), ["1024", "256", "10000"]);
+    assert_eq!(pool("pool_overflows_total", "pending"), "2");
     let requests = |labels: &str, class: &str, assignment: &str| {
         of("requests_total", &format!(r#"{labels},status_class="{class}",assignment="{assignment}""#))
     };
@@ -273,6 +291,10 @@ fn services_workers_configuration_and_process_are_reported() {
         ("tidegate_upstream_idle_connections", "12"),
         ("tidegate_upstream_h2_sessions", "10"),
         ("tidegate_upstream_h2_streams", "18"),
+        ("tidegate_dns_names{state=\"stale\"}", "2"),
+        ("tidegate_dns_names{state=\"unresolved\"}", "1"),
+        ("tidegate_dns_lookups_total{result=\"success\"}", "70"),
+        ("tidegate_dns_lookups_total{result=\"failure\"}", "8"),
         ("tidegate_config_reloads_total{result=\"success\"}", "4"),
         ("tidegate_config_reloads_total{result=\"failure\"}", "1"),
         ("tidegate_config_last_reload_successful", "0"),

@@ -112,8 +112,8 @@ mod tests {
         let settings = crate::config::load(place.config(), &|_| None).expect("accepted");
         let service = &settings.services[0];
         assert_eq!(service.name.as_str(), SERVICE);
-        assert_eq!(service.stable.endpoints[0].address, upstreams()[0]);
-        assert_eq!(service.candidate.as_ref().map(|c| c.endpoints[0].address), Some(upstreams()[1]));
+        assert_eq!(service.stable.endpoints[0].address, upstreams()[0].into());
+        assert_eq!(service.candidate.as_ref().map(|c| c.endpoints[0].address.clone()), Some(upstreams()[1].into()));
         assert_eq!((settings.admin.listen.to_string(), settings.listeners.len()), ("127.0.0.1:0".to_owned(), 1));
     }
 

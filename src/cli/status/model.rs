@@ -18,8 +18,28 @@ pub(super) struct Status {
     pub(super) listeners: Vec<Listener>,
     /// Services, in order of name.
     pub(super) services: Vec<Service>,
+    /// Names endpoints are declared by, in order.
+    pub(super) names: Vec<NameState>,
+    /// Endpoints that left the file and finish what is in flight.
+    pub(super) draining: Vec<Draining>,
     /// The newest events, oldest first.
     pub(super) events: Vec<Event>,
+}
+
+/// A name that stands for endpoints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NameState {
+    /// The name.
+    pub(super) name: String,
+    /// `resolved`, `stale`, `unresolved`
+    pub(super) state: String,
+    /// Addresses in use.
+    pub(super) addresses: u64,
+    /// When the answer in use came, in milliseconds since 1970.
+    pub(super) answered_at_ms: Option<u64>,
+    /// What is wrong.
+    pub(super) problem: Option<String>,
 }
 
 /// The file and how the last look at it ended.
@@ -88,6 +108,8 @@ pub(super) struct Service {
 pub(super) struct Pool {
     /// The release it serves.
     pub(super) version: String,
+    /// All that ever passed a probe are used.
+    pub(super) panic: bool,
     /// Its endpoints, in file order.
     pub(super) endpoints: Vec<Endpoint>,
 }
@@ -102,6 +124,10 @@ pub(super) struct Endpoint {
     pub(super) in_flight: u64,
     /// `unknown`, `ready`, `not_ready`
     pub(super) health: String,
+    /// Why it is left alone, if it is.
+    pub(super) outlier: Option<Outlier>,
+    /// Since when it is drained, in milliseconds since 1970.
+    pub(super) drained_since_ms: Option<u64>,
     /// It stays only until another endpoint is ready.
     pub(super) leaving: bool,
     /// The last probe that decides about traffic.
@@ -112,6 +138,34 @@ pub(super) struct Endpoint {
     pub(super) liveness: Option<LastProbe>,
     /// The last deep probe.
     pub(super) deep: Option<LastProbe>,
+}
+
+/// An ejection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Outlier {
+    /// `ejected`, `trial`
+    pub(super) state: String,
+    /// Why.
+    pub(super) reason: String,
+    /// When it is tried again, in milliseconds since 1970.
+    pub(super) until_ms: u64,
+}
+
+/// An endpoint that left the file and finishes what is in flight.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Draining {
+    /// The service.
+    pub(super) service: String,
+    /// The version.
+    pub(super) version: String,
+    /// Where it is.
+    pub(super) address: String,
+    /// Requests in flight.
+    pub(super) in_flight: u64,
+    /// Since when, in milliseconds since 1970.
+    pub(super) since_ms: u64,
 }
 
 /// The result of a probe.

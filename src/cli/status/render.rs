@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
-use super::model::{Config, Endpoint, Event, Pool, Service, Status};
+use super::model::{Config, Draining, Endpoint, Event, NameState, Pool, Service, Status};
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
 use crate::core::weight::{GRAINS, Weight};
 
 /// Newest events shown.
 const EVENTS_SHOWN_MAX: usize = 10;
+/// Names shown.
+const NAMES_SHOWN_MAX: usize = 20;
 /// Most characters of an event's detail that are shown.
 const DETAIL_CHARS_MAX: usize = 100;
 
@@ -17,6 +19,8 @@ pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) 
     let blocks = [
         headline(status, address, paint),
         services(&status.services, now_ms, paint),
+        names(&status.names, now_ms, paint),
+        draining(&status.draining, now_ms, paint),
         listeners(status, paint),
         config(&status.config, now_ms, paint),
         events(&status.events, now_ms, paint),
@@ -74,6 +78,10 @@ fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone, now_ms: u64) -> Ve
         None => [Cell::new(Tone::Bad, "none"), none(), none()],
     };
     let head = |at: usize| match at {
+        0 if pool.panic => {
+            let variant = Cell::new(Tone::Bad, format!("{variant}, in panic"));
+            [Cell::plain(&pool.version), variant, Cell::new(tone, weight)]
+        }
         0 => [Cell::plain(&pool.version), Cell::new(Tone::Faint, variant), Cell::new(tone, weight)],
         _ => [none(), none(), none()],
     };
@@ -85,12 +93,23 @@ fn pool(pool: &Pool, variant: &str, weight: &str, tone: Tone, now_ms: u64) -> Ve
 /// The state of an endpoint, with the last result of whatever is not well.
 fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
     let tone = match endpoint.health.as_str() {
+        "ready" if endpoint.outlier.is_some() => Tone::Bad,
+        "ready" if endpoint.drained_since_ms.is_some() => Tone::Notable,
         "ready" if endpoint.alive == Some(false) || endpoint.leaving => Tone::Notable,
         "ready" | "" => Tone::Plain,
         "unknown" => Tone::Notable,
         _ => Tone::Bad,
     };
     let mut text = endpoint.health.replace('_', " ");
+    if let Some(since) = endpoint.drained_since_ms {
+        // Writing into a String does not fail; so below.
+        let _ = write!(text, ", drained {}", ago(now_ms, since));
+    }
+    if let Some(outlier) = &endpoint.outlier {
+        let left = outlier.until_ms.saturating_sub(now_ms).div_ceil(1_000);
+        let then = if outlier.state == "ejected" { format!(" for another {}", span(left)) } else { String::new() };
+        let _ = write!(text, ", {}{then}: {}", outlier.state, short(&outlier.reason));
+    }
     if endpoint.leaving {
         text.push_str(", leaves when another is ready");
     }
@@ -98,10 +117,54 @@ fn health(endpoint: &Endpoint, now_ms: u64) -> Cell {
         let body = probe.body.as_ref().map(|body| format!(", body: {body}"));
         let reason = format!("{}{}", probe.error.as_deref().unwrap_or_default(), body.unwrap_or_default());
         let when = ago(now_ms, probe.at_ms);
-        // Writing into a String does not fail.
         let _ = write!(text, "; {} failed {when} after {} ms: {}", probe.probe, probe.latency_ms, short(&reason));
     }
     Cell::new(tone, text)
+}
+
+/// Names with anything wrong about them; the others are their endpoints.
+fn names(names: &[NameState], now_ms: u64, paint: Paint) -> String {
+    let columns = [
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("ADDRESSES", Align::Right),
+        ("ANSWERED", Align::Right),
+        ("", Align::Left),
+    ];
+    let row = |name: &NameState| {
+        let tone = if name.state == "unresolved" { Tone::Bad } else { Tone::Notable };
+        let answered = name.answered_at_ms.map_or_else(|| "never".to_owned(), |at| ago(now_ms, at));
+        vec![
+            Cell::plain(&name.name),
+            Cell::new(tone, &name.state),
+            Cell::plain(name.addresses.to_string()),
+            Cell::plain(answered),
+            Cell::plain(short(name.problem.as_deref().unwrap_or_default())),
+        ]
+    };
+    let wrong = names.iter().filter(|name| name.state != "resolved" || name.problem.is_some());
+    let rows: Vec<_> = wrong.take(NAMES_SHOWN_MAX).map(row).collect();
+    table(paint, &columns, &rows)
+}
+
+/// What left the file and finishes what is in flight.
+fn draining(draining: &[Draining], now_ms: u64, paint: Paint) -> String {
+    if draining.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("DRAINING", Align::Left),
+        ("VERSION", Align::Left),
+        ("ENDPOINT", Align::Left),
+        ("IN FLIGHT", Align::Right),
+        ("SINCE", Align::Left),
+    ];
+    let row = |each: &Draining| {
+        let since = ago(now_ms, each.since_ms);
+        let cells = [&each.service, &each.version, &each.address].map(Cell::plain);
+        cells.into_iter().chain([Cell::plain(each.in_flight.to_string()), Cell::plain(since)]).collect()
+    };
+    table(paint, &columns, &draining.iter().map(row).collect::<Vec<_>>())
 }
 
 /// What the candidate's weight leaves to stable.
@@ -170,8 +233,10 @@ fn event_row(event: &Event, now_ms: u64) -> Vec<Cell> {
         (None, None) => String::new(),
     };
     let tone = match event.what.as_str() {
-        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" => Tone::Bad,
-        "weight" => Tone::Notable,
+        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" | "endpoint_ejected" | "panic" => {
+            Tone::Bad
+        }
+        "weight" | "endpoint_drained" => Tone::Notable,
         _ => Tone::Plain,
     };
     vec![
@@ -226,6 +291,14 @@ mod tests {
             probed["endpoints"][at]["probe"] = probe;
         }
         probed["endpoints"][2]["leaving"] = json!(true);
+        let mut split = pool("v1", &[("10.0.0.1:8080", 31), ("10.0.0.2:8080", 2)]);
+        split["panic"] = json!(true);
+        for (at, health) in [(0, "ready"), (1, "ready")] {
+            split["endpoints"][at]["health"] = json!(health);
+        }
+        split["endpoints"][0]["outlier"] =
+            json!({"state": "ejected", "reason": "5 failures in a row, last: status 503", "until_ms": 1_000_018_000});
+        split["endpoints"][1]["drained_since_ms"] = json!(999_940_000);
         let status = json!({
             "generation": 12, "version": "0.1.0", "uptime_seconds": 11_520,
             "config": {"path": "/etc/tidegate.toml", "needs_restart": [], "last_reload":
@@ -236,8 +309,9 @@ mod tests {
                 {"name": "shop", "state": "aborted", "weight": "0%", "stable": pool("v3", &[("10.0.3.1:80", 1)]),
                  "candidate": pool("v4", &[("10.0.3.2:80", 0)])},
                 {"name": "web", "state": "splitting", "weight": "5.5%",
-                 "stable": pool("v1", &[("10.0.0.1:8080", 31), ("10.0.0.2:8080", 2)]), "candidate": pool("v2", &[("10.0.1.1:8080", 4)])},
+                 "stable": split, "candidate": pool("v2", &[("10.0.1.1:8080", 4)])},
             ],
+            "draining": [{"service": "web", "version": "v0", "address": "10.0.9.1:80", "in_flight": 2, "since_ms": 999_990_000}],
             "events": [
                 {"seq": 1, "at_ms": 999_000_000, "actor": "start", "what": "start", "generation": 1},
                 {"seq": 2, "at_ms": 999_999_500, "actor": "127.0.0.1", "what": "abort", "service": "shop", "from": "50%", "to": "0%",
@@ -247,15 +321,18 @@ mod tests {
         insta::assert_snapshot!(shown(status), @r"
         tidegate 0.1.0, generation 12, up 3h 12m, at http://127.0.0.1:9900
 
-        SERVICE  STATE      VERSION             WEIGHT  ENDPOINT       IN FLIGHT  HEALTH
-        api      idle       v7       stable       100%  10.0.2.1:80            0  not ready; readiness failed 4s ago after 12 ms: status 503 instead of 200-299, body: no database
-                                                        10.0.2.2:80            0  unknown
-                                                        10.0.2.3:80            0  ready, leaves when another is ready
-        shop     aborted    v3       stable       100%  10.0.3.1:80            1
-                            v4       candidate      0%  10.0.3.2:80            0
-        web      splitting  v1       stable      94.5%  10.0.0.1:8080         31
-                                                        10.0.0.2:8080          2
-                            v2       candidate    5.5%  10.0.1.1:8080          4
+        SERVICE  STATE      VERSION                    WEIGHT  ENDPOINT       IN FLIGHT  HEALTH
+        api      idle       v7       stable              100%  10.0.2.1:80            0  not ready; readiness failed 4s ago after 12 ms: status 503 instead of 200-299, body: no database
+                                                               10.0.2.2:80            0  unknown
+                                                               10.0.2.3:80            0  ready, leaves when another is ready
+        shop     aborted    v3       stable              100%  10.0.3.1:80            1
+                            v4       candidate             0%  10.0.3.2:80            0
+        web      splitting  v1       stable, in panic   94.5%  10.0.0.1:8080         31  ready, ejected for another 18s: 5 failures in a row, last: status 503
+                                                               10.0.0.2:8080          2  ready, drained 1m ago
+                            v2       candidate           5.5%  10.0.1.1:8080          4
+
+        DRAINING  VERSION  ENDPOINT     IN FLIGHT  SINCE
+        web       v0       10.0.9.1:80          2  10s ago
 
         LISTENER  ADDRESS
         public    0.0.0.0:8443  TLS
@@ -308,9 +385,28 @@ mod tests {
             "version": evil, "config": {"path": evil, "needs_restart": [evil], "last_reload": {"ok": false, "actor": evil, "errors": [evil]}},
             "listeners": [{"name": evil, "bound": evil}],
             "services": [{"name": evil, "state": evil, "weight": evil, "stable": pool(evil, &[(evil, 0)])}],
+            "names": [{"name": evil, "state": evil, "problem": evil}],
             "events": [{"actor": evil, "what": evil, "service": evil, "from": evil, "to": evil, "detail": evil}],
         }));
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+
+    #[test]
+    fn names_are_shown_when_something_is_wrong_with_them() {
+        let status = json!({"generation": 4, "version": "0.1.0", "config": {"path": "t.toml"}, "names": [
+            {"name": "a.internal", "state": "resolved", "addresses": 2, "answered_at_ms": 999_990_000},
+            {"name": "b.internal", "state": "stale", "addresses": 2, "answered_at_ms": 999_990_000, "problem": "timed out"},
+            {"name": "srv:_a._tcp.c", "state": "unresolved", "addresses": 0, "problem": "it has no SRV records"},
+        ]});
+        insta::assert_snapshot!(shown(status), @r"
+        tidegate 0.1.0, generation 4, up 0s, at http://127.0.0.1:9900
+
+        NAME           STATE       ADDRESSES  ANSWERED
+        b.internal     stale               2   10s ago  timed out
+        srv:_a._tcp.c  unresolved          0     never  it has no SRV records
+
+        CONFIG   t.toml
+        ");
     }
 
     #[test]

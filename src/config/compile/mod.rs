@@ -3,13 +3,16 @@
 //! Every function here notes mistakes in the file and goes on with a stand-in, so that one run finds them all. The result is
 //! only used when there were none.
 
+mod endpoints;
 mod gate;
 mod health;
 mod listeners;
+mod outlier;
 mod pem;
 mod policy;
 mod predicates;
 mod process;
+mod retry;
 mod rollout;
 mod routes;
 mod services;

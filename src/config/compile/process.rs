@@ -1,18 +1,18 @@
 //! The sections about the process: `[admin]`, `[state]`, `[runtime]`, `[log]`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::file::Table;
-use super::super::settings::{AccessLog, Admin, ListenAddress, Log, LogFormat, LogLevel, Runtime, State};
+use super::super::settings::{AccessLog, Admin, Dns, ListenAddress, Log, LogFormat, LogLevel, Runtime, State};
 use super::super::{keys, units, words};
 use super::listen_address;
 use crate::core::weight::Weight;
 
 /// Where the admin API listens unless the file says otherwise.
-const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 /// Where state is kept unless the file or the environment says otherwise.
 const STATE_DIR_DEFAULT: &str = "./tidegate-state";
 /// Says where state is kept and wins over the file (systemd sets it).
@@ -22,6 +22,12 @@ const DIR_FORM: &str = "a folder such as \"./tidegate-state\"";
 const WORKERS: RangeInclusive<u32> = 1..=1_024;
 /// Time allowed for stopping.
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3_600);
+/// DNS servers; bounds of the wait for one, and of how long answers are used.
+const SERVERS_MAX: usize = 8;
+const DNS_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30);
+const TTL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3_600);
+const SERVER_FORM: &str =
+    "a DNS server is an IP address, such as \"10.0.0.53\", or IP:port, such as \"127.0.0.1:5353\"";
 /// What a share looks like.
 const SHARE_FORM: &str = "a weight is a share such as \"5%\" or \"0.01%\"";
 
@@ -63,6 +69,7 @@ pub(super) fn runtime(root: &Table<'_>) -> Runtime {
         drain_timeout: Duration::from_secs(30),
         accept_grace: Duration::ZERO,
         idle_grace: Duration::from_secs(5),
+        dns: Dns::default(),
     };
     let Some(table) = root.table("runtime", &keys::RUNTIME) else { return defaults };
     let runtime = Runtime {
@@ -70,6 +77,7 @@ pub(super) fn runtime(root: &Table<'_>) -> Runtime {
         drain_timeout: table.duration("drain_timeout", GRACE, defaults.drain_timeout),
         accept_grace: table.duration("accept_grace", GRACE, defaults.accept_grace),
         idle_grace: table.duration("idle_grace", GRACE, defaults.idle_grace),
+        dns: table.table("dns", &keys::DNS).map_or(defaults.dns, |table| dns(&table)),
     };
     if let Some(value) = table.value("accept_grace").filter(|_| runtime.accept_grace > runtime.drain_timeout) {
         value.refuse(format_args!(
@@ -78,6 +86,29 @@ pub(super) fn runtime(root: &Table<'_>) -> Runtime {
         ));
     }
     runtime
+}
+
+fn dns(table: &Table<'_>) -> Dns {
+    let defaults = Dns::default();
+    let server = |text: &str| match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(address),
+        // The port of the DNS (RFC 1035 section 4.2).
+        _ => text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)).map_err(|_| SERVER_FORM),
+    };
+    let dns = Dns {
+        servers: table.value("servers").map(|list| list.list(SERVER_FORM, 1..=SERVERS_MAX, server)).unwrap_or_default(),
+        timeout: table.duration("timeout", DNS_TIMEOUT, defaults.timeout),
+        min_ttl: table.duration("min_ttl", TTL, defaults.min_ttl),
+        max_ttl: table.duration("max_ttl", TTL, defaults.max_ttl),
+    };
+    if let Some(value) = table.value("min_ttl").or(table.value("max_ttl")).filter(|_| dns.min_ttl > dns.max_ttl) {
+        value.refuse(format_args!(
+            "min_ttl (\"{}\") is longer than max_ttl (\"{}\")",
+            units::show_duration(dns.min_ttl),
+            units::show_duration(dns.max_ttl)
+        ));
+    }
+    dns
 }
 
 fn workers(table: &Table<'_>) -> Option<usize> {

@@ -1,13 +1,12 @@
 //! How single values are written: hosts, paths, names, addresses. Refusals say what is allowed.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::super::units;
-use crate::core::endpoint::Endpoint;
 use crate::core::route::HostMatch;
 use crate::core::route::path::pattern;
 use crate::core::service::KeySource;
@@ -25,8 +24,6 @@ const DIGEST_LEN_MAX: usize = 256;
 pub(super) const HOST_FORM: &str = "a host is a name such as \"shop.example.com\", \"*.example.com\" for any name below it, or an IP address; without scheme and port";
 pub(super) const PATH_FORM: &str = "a path begins with / and is ASCII without spaces, controls and any of ? # \\";
 pub(super) const REGEX_FORM: &str = "a regular expression such as \"^/v[0-9]+/\"";
-pub(super) const ENDPOINT_FORM: &str =
-    "endpoints are IP:port in this version, such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"";
 pub(super) const NETWORK_FORM: &str =
     "a network is an address with a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\", or a single address";
 pub(super) const KEY_FORM: &str =
@@ -79,7 +76,7 @@ fn bracketed(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let label = |label: &str| {
         (1..=LABEL_LEN_MAX).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -128,12 +125,6 @@ pub(super) fn regex(text: &str) -> Result<Regex, String> {
             format!("not a regular expression: {reason}")
         }
     })
-}
-
-/// An address and port to connect to.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
-    let address = text.parse::<SocketAddr>().map_err(|_| ENDPOINT_FORM)?;
-    if address.port() == 0 { Err(ENDPOINT_FORM) } else { Ok(Endpoint { address }) }
 }
 
 /// A network without bits beyond its prefix, or a single address.

@@ -52,7 +52,7 @@ host = "*"
 service = "wbe"
 redirect = {}
 [services.web]
-stable = { version = "v1", endpoints = ["web:80"], endpoint = [] }
+stable = { version = "v1", endpoints = ["web"], endpoint = [] }
 candidate = { version = "v1", endpoints = ["10.0.0.1:80"] }
 [services.web.upstream]
 tls = { cert = "a.pem" }

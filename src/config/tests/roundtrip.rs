@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -13,13 +13,15 @@ use proptest::sample::select;
 use super::{compile, files};
 use crate::config::render;
 use crate::config::settings::{
-    AccessLog, Admin, CertificateFiles, Http2, Limits, ListenAddress, Listener, ListenerTls, Log, LogFormat, LogLevel,
-    Runtime, Settings, State, Underscores,
+    AccessLog, Admin, CertificateFiles, Dns, Http2, Limits, ListenAddress, Listener, ListenerTls, Log, LogFormat,
+    LogLevel, Runtime, Settings, State, Underscores,
 };
 use crate::core::balance::Balance;
-use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::circuit::PoolLimits;
+use crate::core::endpoint::{Address, Declared, Place, Pool};
 use crate::core::health::wanted::Health;
 use crate::core::id::{Name, Version};
+use crate::core::retry::{RetryOn, RetryRules};
 use crate::core::route::path::pattern;
 use crate::core::route::{FieldMatch, HostMatch, Matcher, PathMatch, Route, Target, ValueMatch};
 use crate::core::service::{
@@ -139,10 +141,11 @@ fn process() -> impl Strategy<Value = (Admin, State, Runtime, Log)> {
     let format = || select(vec![LogFormat::Text, LogFormat::Json]);
     let access = (any::<bool>(), option::of("/[a-z\"\\\\ ]{1,9}"), format(), 0..=GRAINS);
     let level = select(vec![LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]);
-    let runtime = (1_usize..=1_024, ms(30_000, 60_000), ms(0, 30_000), ms(0, 86_400_000));
+    let runtime = (1_usize..=1_024, ms(30_000, 60_000), ms(0, 30_000), ms(0, 86_400_000), dns());
     (admin, "/[a-z']{1,9}", runtime, level, option::of(format()), access).prop_map(
         |(listen, dir, r, level, format, a)| {
-            let runtime = Runtime { workers: r.0, drain_timeout: r.1, accept_grace: r.2, idle_grace: r.3 };
+            let (workers, drain_timeout, accept_grace, idle_grace, dns) = r;
+            let runtime = Runtime { workers, drain_timeout, accept_grace, idle_grace, dns };
             let sample = Weight::from_grains(a.3).expect("in range");
             let access = AccessLog { enabled: a.0, path: a.1.map(Into::into), format: a.2, sample };
             (Admin { listen }, State { dir: dir.into() }, runtime, Log { level, format, access })
@@ -230,13 +233,34 @@ fn routes(services: Vec<Name>) -> impl Strategy<Value = Vec<Route<Name>>> {
     })
 }
 
-fn pool(version: String) -> impl Strategy<Value = Arc<Pool>> {
-    (option::of("sha256:[0-9a-f]{8}"), btree_set((any::<[u8; 4]>(), 1..=u16::MAX), 1..4)).prop_map(
-        move |(digest, at)| {
-            let endpoints = at.into_iter().map(|address| Endpoint { address: address.into() }).collect();
-            Arc::new(Pool { version: Version::new(&version).expect("a version"), digest, endpoints })
+fn place() -> impl Strategy<Value = Place> {
+    let name = "(_[a-z]{1,4}\\.)?[a-z]([a-z0-9-]{0,4}[a-z0-9])?(\\.internal)?\\.?";
+    prop_oneof![
+        (any::<[u8; 4]>(), 1..=u16::MAX).prop_map(|at| Place::Fixed(Address::from(at))),
+        (any::<[u16; 8]>(), 1..=u16::MAX).prop_map(|at| Place::Fixed(Address::from(at))),
+        "/[a-z ]{1,20}\"?".prop_map(|path| Place::Fixed(Address::Unix(path.into()))),
+        (name, 1..=u16::MAX).prop_map(|(name, port)| Place::Host(name.into(), port)),
+        name.prop_map(|name| Place::Srv(name.into())),
+    ]
+}
+
+fn dns() -> impl Strategy<Value = Dns> {
+    let server = (any::<[u8; 4]>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+    (btree_set(server, 0..3), 10_u64..=30_000, 10_u64..9_000, ms(9_000, 86_400_000)).prop_map(
+        |(servers, timeout, min_ttl, max_ttl)| {
+            let [timeout, min_ttl] = [timeout, min_ttl].map(Duration::from_millis);
+            Dns { servers: servers.into_iter().collect(), timeout, min_ttl, max_ttl }
         },
     )
+}
+
+fn pool(version: String) -> impl Strategy<Value = Arc<Pool>> {
+    (option::of("sha256:[0-9a-f]{8}"), btree_map(place(), 1_u32..=100, 1..5)).prop_map(move |(digest, at)| {
+        let weight = |place: &Place, weight| if matches!(place, Place::Srv(_)) { 1 } else { weight };
+        let declared = at.into_iter().map(|(place, w)| Declared { weight: weight(&place, w), place });
+        let declared = declared.collect();
+        Arc::new(Pool::new(Version::new(&version).expect("a version"), digest, declared))
+    })
 }
 
 fn upstream() -> impl Strategy<Value = Upstream> {
@@ -251,21 +275,58 @@ fn upstream() -> impl Strategy<Value = Upstream> {
         2 => Some(UpstreamTls { ca: Some(pem("a.pem")), client: None, sni, insecure: false }),
         _ => Some(UpstreamTls { ca: None, client: Some((pem("b.pem"), pem("b.key"))), sni, insecure: false }),
     });
-    let balance = select(vec![Balance::LeastRequest, Balance::RoundRobin]);
+    let plain = select(vec![Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::PeakEwma]);
+    let balance = prop_oneof![
+        plain.prop_map(|balance| (balance, Vec::new())),
+        keys(true).prop_map(|keys| (Balance::RingHash, keys)),
+    ];
+    let balance = (balance, ms(0, 3_600_000));
     let waits = (wait(), wait(), wait(), wait(), ms(0, 9_000), ms(0, 86_400_000));
     let protocol = select(vec![Protocol::Http1, Protocol::Http2]);
-    (protocol, tls, host, balance, waits).prop_map(|(protocol, tls, host, balance, w)| Upstream {
-        protocol,
-        tls,
-        host,
-        connect_timeout: w.0,
-        response_timeout: w.1,
-        body_idle: w.2,
-        keepalive_idle: w.3,
-        balance,
-        drain_timeout: w.4,
-        websocket_drain: w.5,
-    })
+    (protocol, tls, host, balance, waits, pool_limits(), retry()).prop_map(
+        |(protocol, tls, host, balance, w, limits, retry)| Upstream {
+            limits,
+            retry,
+            protocol,
+            tls,
+            host,
+            connect_timeout: w.0,
+            response_timeout: w.1,
+            body_idle: w.2,
+            keepalive_idle: w.3,
+            balance: balance.0.0,
+            hash_key: balance.0.1,
+            slow_start: balance.1,
+            drain_timeout: w.4,
+            websocket_drain: w.5,
+        },
+    )
+}
+
+fn pool_limits() -> impl Strategy<Value = PoolLimits> {
+    (1_u32..=1_000_000, 0_u32..=1_000_000, 1_u32..=1_000_000).prop_map(
+        |(max_connections, max_pending, max_requests)| PoolLimits { max_connections, max_pending, max_requests },
+    )
+}
+
+fn retry() -> impl Strategy<Value = RetryRules> {
+    let on = any::<[bool; 5]>().prop_map(|[connect, stale, server_error, reset, timeout]| RetryOn {
+        connect,
+        stale,
+        server_error,
+        reset,
+        timeout,
+    });
+    (on, 0_u32..=5, 0..=GRAINS, 0_u32..=10_000, ms(0, 10_000), 0_u64..=16 << 20).prop_map(
+        |(on, attempts, budget, min_per_second, backoff, max_body)| RetryRules {
+            attempts,
+            on,
+            budget: Weight::from_grains(budget).expect("a share"),
+            min_per_second,
+            backoff,
+            max_body,
+        },
+    )
 }
 
 fn force() -> impl Strategy<Value = Force> {
@@ -303,13 +364,31 @@ mod probing;
 #[path = "rollout.rs"]
 mod rolling;
 
+#[path = "outlier.rs"]
+mod outliers;
+
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
     let upstream = upstream().prop_flat_map(|upstream| (rolling::wanted(&upstream), Just(upstream))).boxed();
-    (pools.boxed(), upstream, probing::health().boxed(), option::of(force()).boxed(), affinity().boxed()).prop_map(
-        move |((stable, candidate), (rollout, upstream), health, force, affinity)| {
+    let rules = (probing::health(), outliers::rules()).boxed();
+    (pools.boxed(), upstream, rules, option::of(force()).boxed(), affinity().boxed()).prop_map(
+        move |((stable, candidate), (rollout, upstream), (mut health, outlier), force, affinity)| {
+            let unix = |pool: &Pool| pool.declared.iter().any(|d| matches!(d.place, Place::Fixed(Address::Unix(_))));
+            if std::iter::once(&stable).chain(&candidate).any(|pool| unix(pool)) {
+                health.port = None;
+            }
             let health: Arc<Health> = Arc::new(health);
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, force, affinity, rollout })
+            Arc::new(Service {
+                name: name.clone(),
+                stable,
+                candidate,
+                upstream,
+                health,
+                outlier,
+                force,
+                affinity,
+                rollout,
+            })
         },
     )
 }

@@ -8,36 +8,24 @@ use std::time::Duration;
 use super::*;
 use crate::core::balance::{Balance, Draw, Equals, pick};
 use crate::core::endpoint::{Endpoint, Pool};
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SameSite, Service, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SameSite, Service, Upstream};
 use crate::core::snapshot::{ActiveService, Running};
 
 /// A service with so many endpoints in each pool and its candidate at `weight`.
 fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
     let second = Duration::from_secs(1);
     let pool = |version: &str, count: u16| {
-        let endpoint = |i: u16| Endpoint { address: SocketAddr::from(([10, 0, 0, 1], 1_000 + i)) };
+        let endpoint = |i: u16| Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 1_000 + i)));
         let version = Version::new(version).expect("a version");
-        Arc::new(Pool { version, digest: None, endpoints: (0..count).map(endpoint).collect() })
+        Arc::new(Pool::fixed(version, None, (0..count).map(endpoint).collect()))
     };
     let service = Service {
         name: Name::new("web").expect("a name"),
         stable: pool("v1", stable),
         candidate: Some(pool("v2", candidate)),
-        upstream: Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: second,
-            response_timeout: second,
-            body_idle: second,
-            keepalive_idle: second,
-            balance: Balance::LeastRequest,
-            drain_timeout: second,
-            websocket_drain: second,
-        },
+        upstream: Upstream::in_seconds(),
         health: std::sync::Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         rollout: Arc::default(),
         affinity: Affinity {

@@ -3,7 +3,6 @@
 pub mod ewma;
 pub mod ring;
 
-use self::ewma::Ewma;
 use self::ring::Ring;
 
 /// How an endpoint is chosen.
@@ -87,9 +86,9 @@ pub fn pick(balance: Balance, pool: &impl Members, draw: &Draw<'_>) -> Option<us
             Some((hash, ring)) => hashed(pool, hash, ring),
             None => next_eligible(pool, drawn(pool, &mut bits)),
         },
-        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |i| f64::from(pool.load(i)) + 1.0),
+        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_, load| load),
         (_, Balance::PeakEwma) => {
-            better_of_two(pool, &mut bits, |i| (f64::from(pool.latency(i)) + 1.0) * (f64::from(pool.load(i)) + 1.0))
+            better_of_two(pool, &mut bits, |i, load| (f64::from(pool.latency(i)) + 1.0) * (load + 1.0))
         }
     }
 }
@@ -105,17 +104,34 @@ pub fn share(weight: u32, age: std::time::Duration, slow_start: std::time::Durat
     u32::try_from(grown).unwrap_or(full).max(weight.saturating_mul(SLOW_SHARE_MIN))
 }
 
-/// Two different endpoints are drawn, so that two are always compared; the one with the smaller cost per share wins.
-fn better_of_two(pool: &impl Members, bits: &mut Bits, cost: impl Fn(usize) -> f64) -> Option<usize> {
-    let count = pool.count();
+/// Two different endpoints are drawn by their shares, so that two are always compared; the one with the smaller cost for its load per
+/// share wins, the first if both cost the same: where nobody is busy the shares of the draw remain.
+fn better_of_two(pool: &impl Members, bits: &mut Bits, cost: impl Fn(usize, f64) -> f64) -> Option<usize> {
     let first = next_eligible(pool, drawn(pool, bits))?;
-    let second = (first + 1 + scale(bits.next(), count - 1)) % count;
-    let second = (second..count).chain(0..second).find(|&i| i != first && pool.is_eligible(i)).unwrap_or(first);
-    let cost = |i: usize| match pool.shares() {
-        Some(shares) => cost(i) / f64::from(shares.of(i)),
-        None => cost(i),
+    let second = another(pool, first, bits);
+    let cost = |i: usize| {
+        let load = f64::from(pool.load(i));
+        match pool.shares() {
+            Some(shares) => cost(i, load * f64::from(FULL_SHARE) / f64::from(shares.of(i).max(1))),
+            None => cost(i, load),
+        }
     };
     Some(if cost(second) < cost(first) { second } else { first })
+}
+
+/// An eligible endpoint other than `first`, if there is one.
+fn another(pool: &impl Members, first: usize, bits: &mut Bits) -> usize {
+    let count = pool.count();
+    if pool.shares().is_some() {
+        for _ in 0..DRAWS_MAX {
+            let second = drawn(pool, bits);
+            if second != first && pool.is_eligible(second) {
+                return second;
+            }
+        }
+    }
+    let second = (first + 1 + scale(bits.next(), count - 1)) % count;
+    (second..count).chain(0..second).find(|&i| i != first && pool.is_eligible(i)).unwrap_or(first)
 }
 
 /// Draws an endpoint, each as often as its share says.
@@ -173,7 +189,7 @@ fn scale(bits: u32, count: usize) -> usize {
     usize::try_from(scaled).unwrap_or(0)
 }
 
-/// Uniform bits from a seed (SplitMix64; Steele, Lea, Flood 2014).
+/// Uniform bits from a seed (`SplitMix64`; Steele, Lea, Flood 2014).
 struct Bits(u64);
 
 impl Bits {
@@ -206,12 +222,6 @@ impl<E: Fn(usize) -> bool, L: Fn(usize) -> u32> Members for Equals<E, L> {
     fn latency(&self, _endpoint: usize) -> f32 {
         0.0
     }
-}
-
-/// Latency for [`Members::latency`] of one that keeps an [`Ewma`].
-#[must_use]
-pub fn latency_of(kept: u64, now_ms: u32) -> f32 {
-    Ewma::from_bits(kept).at(now_ms)
 }
 
 #[cfg(test)]

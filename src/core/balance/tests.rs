@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::ewma::Ewma;
 use super::*;
 
 #[derive(Default)]

@@ -108,7 +108,7 @@ fn the_single_request_decides_and_ejections_grow_up_to_their_bound() {
             Standing::Ejected { until } => until,
             other => panic!("{other:?}"),
         };
-        assert_eq!(pool.after(until - pool.now - Duration::from_millis(1)), []);
+        assert_eq!(pool.after(until.saturating_sub(pool.now + Duration::from_millis(1))), []);
         assert_eq!(pool.after(Duration::from_millis(1)), [Change::Trial { endpoint: 2 }]);
         assert_eq!(pool.after(SECOND), [], "nothing ended yet");
         pool.fail(2, 1);

@@ -1,7 +1,5 @@
 //! What a changed file does to a service that runs. It acts only through what changed in it since the last one.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +7,7 @@ use super::settle::{Beginning, By};
 use super::{Context, Declared, Effect, Origin, Outcome, Roles, words};
 use crate::core::endpoint::Pool;
 use crate::core::id::Version;
+use crate::core::membership::{declaration, is_declared_alike};
 use crate::core::rollout::Command;
 use crate::core::rollout::wanted::Start;
 use crate::core::service::Service;
@@ -123,6 +122,7 @@ impl Roles {
     pub fn removed(&self, now: Duration) -> Outcome {
         let mut next = self.clone();
         let mut raw = Vec::new();
+        let aborted = self.active().map(|current| format!(", candidate {} aborted", current.candidate.version));
         if let Some(current) = next.current.as_mut().filter(|current| !current.rollout.is_over())
             && let Ok(effects) = current.rollout.obey(&current.terms.plan, Command::Abort)
         {
@@ -135,7 +135,7 @@ impl Roles {
         if !effects.contains(&Effect::Publish) {
             effects.push(Effect::Publish);
         }
-        Outcome { roles: next, effects, began: None, changes: vec!["removed".to_owned()] }
+        Outcome { roles: next, effects, began: None, changes: vec![format!("removed{}", aborted.unwrap_or_default())] }
     }
 
     fn refusals(&self, wanted: &Service) -> Vec<Reason> {
@@ -223,20 +223,20 @@ impl Roles {
                 }
             }
             let said = self.declared.pool(&pool.version);
-            if said.is_some_and(|said| addresses(said) == addresses(pool)) {
+            if said.is_some_and(|said| is_declared_alike(said, pool)) {
                 continue;
             }
             let current = self.current.as_mut().map(|current| &mut current.candidate);
             let warm = self.warm.as_mut().map(|warm| &mut warm.pool);
-            let mut shown = None;
+            let mut shown = Vec::new();
             for known in std::iter::once(&mut self.stable).chain(current).chain(warm) {
-                if known.version == pool.version && addresses(known) != addresses(pool) {
-                    shown = Some(words::endpoints(known, pool));
-                    let endpoints = pool.endpoints.clone();
-                    *known = Arc::new(Pool { endpoints, ..Pool::clone(known) });
+                if known.version == pool.version && !is_declared_alike(known, pool) {
+                    shown = declaration(known, pool);
+                    let digest = known.digest.clone();
+                    *known = Arc::new(Pool::new(known.version.clone(), digest, pool.declared.clone()));
                 }
             }
-            changes.extend(shown);
+            changes.extend(shown.iter().map(ToString::to_string));
         }
         changes
     }
@@ -279,8 +279,4 @@ pub(super) fn beginning(pool: Arc<Pool>, wanted: &Service, known: bool) -> Begin
 
 fn version_of(pool: Option<&Arc<Pool>>) -> Option<&Version> {
     pool.map(|pool| &pool.version)
-}
-
-pub(super) fn addresses(pool: &Pool) -> BTreeSet<SocketAddr> {
-    pool.endpoints.iter().map(|endpoint| endpoint.address).collect()
 }

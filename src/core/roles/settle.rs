@@ -159,12 +159,13 @@ impl Roles {
         let closes = raw.contains(&rollout::Effect::Close);
         let restores = raw.contains(&rollout::Effect::Restore);
         let back = after.id == before.id && closes && after.phase != "superseded";
+        let trial = after.phase == "trial" && before.phase != "trial";
         let mut swap = Vec::new();
         swap.extend(closes.then_some(Effect::Close));
         let seen = |s: &Sight| (s.running.clone(), Arc::clone(&s.stable), s.candidate.clone());
         swap.extend((seen(before) != seen(after)).then_some(Effect::Publish));
         // Taking back waits for no disk.
-        let mut effects = if back || restores {
+        let mut effects = if back || restores || trial {
             swap.push(Effect::Record(note));
             swap
         } else {

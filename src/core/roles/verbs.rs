@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::settle::{Beginning, By};
 use super::{Context, Current, Origin, Outcome, Quarantine, Roles};
-use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::endpoint::{Declared, Pool};
 use crate::core::id::Version;
 use crate::core::rollout::wanted::Terms;
 use crate::core::rollout::{self, Command, PauseReason};
@@ -72,7 +72,7 @@ pub struct StartWith {
     /// What it consists of.
     pub digest: Option<String>,
     /// Where it runs; empty: as the file says.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Declared>,
     /// A plan of its own; absent: the file's.
     pub terms: Option<Terms>,
     /// End the rollout of another version that runs.
@@ -242,8 +242,7 @@ impl Roles {
     fn pool_to_start(&self, with: &StartWith, context: &Context<'_>) -> Option<Arc<Pool>> {
         let digest = with.digest.clone().or_else(|| self.known(&with.version)?.digest.clone());
         if !with.endpoints.is_empty() {
-            let (version, endpoints) = (with.version.clone(), with.endpoints.clone());
-            return Some(Arc::new(Pool { version, digest, endpoints }));
+            return Some(Arc::new(Pool::new(with.version.clone(), digest, with.endpoints.clone())));
         }
         let known = self.where_it_runs(&with.version, context)?;
         Some(if with.digest.is_some() { Arc::new(Pool { digest, ..Pool::clone(&known) }) } else { known })
@@ -317,6 +316,16 @@ impl Roles {
         let what =
             Beginning { pool, origin: Origin::Command, terms, own_terms: true, known: true, by_hand: Some(weight) };
         Ok(self.begin(context.next_rollout, what, context.now))
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// A command without anything else.
+    #[must_use]
+    pub fn of(verb: Verb, actor: &str) -> Self {
+        Self { verb, rollout: None, expected: Expected::default(), actor: actor.to_owned(), reason: None }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Changes, refusals and differences as sentences.
 
 use std::fmt;
-use std::net::SocketAddr;
 
-use super::file::{Reason, addresses};
+use super::file::Reason;
 use super::settle::Sight;
 use super::verbs::Refused;
 use super::{Declared, Origin, Roles};
-use crate::core::endpoint::Pool;
 use crate::core::id::{Name, Version};
 use crate::core::rollout::wanted::Start;
 use crate::core::rollout::{End, PauseReason};
@@ -55,20 +53,6 @@ pub(super) fn digest(version: &Version) -> String {
 
 pub(super) fn pending(version: &Version) -> String {
     format!("the rollout of {version} keeps its plan and gate; the new ones are for the next rollout")
-}
-
-pub(super) fn endpoints(known: &Pool, wanted: &Pool) -> String {
-    let (before, after) = (addresses(known), addresses(wanted));
-    let list = |verb, addresses: Vec<&SocketAddr>| {
-        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        (!shown.is_empty()).then(|| format!("{verb} {}", shown.join(" ")))
-    };
-    let parts: Vec<_> =
-        [list("added", after.difference(&before).collect()), list("removed", before.difference(&after).collect())]
-            .into_iter()
-            .flatten()
-            .collect();
-    format!("version {}: {}", known.version, parts.join(", "))
 }
 
 impl Roles {

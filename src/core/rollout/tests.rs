@@ -358,6 +358,18 @@ fn a_weight_by_hand_is_held_and_left_by_resume() {
 }
 
 #[test]
+fn a_weight_by_hand_stays_when_a_pause_ends_by_itself() {
+    let mut run = Run::at(1);
+    run.command(Command::Weight(percent(10)));
+    run.facts.verdict = Verdict::Error;
+    run.tick(1);
+    run.facts.verdict = Verdict::Open;
+    assert_eq!(run.tick(300), [], "clear for as long as it is held");
+    run.is("progressing", 10);
+    assert_eq!(run.command(Command::Resume), [Effect::Weight(percent(25))]);
+}
+
+#[test]
 fn abort_is_always_allowed_and_safe_to_repeat() {
     let mut run = Run::at(1);
     assert_eq!(run.command(Command::Abort), [Effect::Close, Effect::Weight(Weight::ZERO), Effect::Quarantine]);

@@ -4,46 +4,67 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::Assignment;
-use crate::core::balance::{Balance, Draw, Equals, pick};
+use crate::core::circuit::Limit;
 use crate::core::id::Variant;
+use crate::core::retry::Reason;
+use crate::state::conduct::Admission;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
-use super::{ATTEMPTS_MAX, Attempt, CONNECTS_PER_POOL_MAX, Exchange, Failure, Next, REFUSALS_MAX, Replay, TRIED_MAX};
+use super::again::narrow;
+use super::choose::is_out;
+use super::judge::fault_of;
+use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
 
 impl Exchange {
     /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
         let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
-        if replay != Replay::Truncated && self.is_free(failure) {
+        self.remember(Outcome::Failed(failure));
+        if self.can_repeat(replay) && self.is_free(failure) {
             return self.replay(now, random);
         }
-        if !matches!(failure, Failure::Drained | Failure::Withdrawn | Failure::OutOfResources) {
+        if failure.is_bad() {
             self.mark_bad();
         }
-        match failure {
-            Failure::Connect | Failure::ConnectTimeout => {
-                if let Some(shard) = self.shard() {
-                    shard.connect_failures.add(1);
-                }
-                self.elsewhere(failure, now, random)
-            }
-            Failure::Closed { .. } | Failure::Refused | Failure::Reset => {
-                Next::Reply(self.reply(Termination::UpstreamReset))
-            }
-            Failure::BadResponse => Next::Reply(self.reply(Termination::BadResponse)),
-            Failure::HeadTimeout => Next::Reply(self.reply(Termination::ResponseTimeout)),
-            Failure::Drained => Next::Reply(self.reply(Termination::Drained)),
-            Failure::OutOfResources => Next::Reply(self.reply(Termination::OutOfResources)),
-            Failure::Withdrawn => self.send(now, random),
+        if let Some(fault) = fault_of(failure) {
+            self.blame(fault, now);
         }
+        if let Some(shard) = self.shard().filter(|_| failure.is_connect()) {
+            shard.connect_failures.add(1);
+        }
+        if let Some(granted) = self.granted() {
+            return granted;
+        }
+        if failure == Failure::Withdrawn {
+            return self.send(now, random);
+        }
+        // A request nobody has seen is better off on stable now than on the same endpoint of the candidate later.
+        let has_stable = self.variant == Variant::Candidate && self.assignment != Assignment::Forced;
+        let leaves = failure.is_connect() && has_stable && !(self.is_allowed() && self.has_other());
+        let repeatable = self.idempotent || failure.is_untouched();
+        if !leaves
+            && let Some(reason) = failure.reason()
+            && let Some(next) = self.retry(reason, repeatable, replay, now, random)
+        {
+            return next;
+        }
+        if failure.is_connect()
+            && has_stable
+            && self.can_repeat(replay)
+            && let Some(next) = self.elsewhere(now, random)
+        {
+            return next;
+        }
+        Next::Reply(self.reply(failure.termination()))
     }
 
     /// Whether a failure leaves the request as if it had never been sent: a connection that died while idle, once, or a refusal.
     fn is_free(&mut self, failure: Failure) -> bool {
         match failure {
             Failure::Closed { accepted } => {
-                let free = self.reused && !self.replayed && (self.idempotent || !accepted);
+                let stale = self.reused && self.rules().is_some_and(|rules| rules.on.stale);
+                let free = stale && !self.replayed && (self.idempotent || !accepted);
                 self.replayed |= free;
                 free
             }
@@ -61,52 +82,58 @@ impl Exchange {
             self.fall_back();
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
-        let mut picked = self.pick(service, random);
+        let mut picked = self.pick(service, now, random);
+        if picked.is_none() && self.is_retry() {
+            picked = self.pick_tried(service, now, random);
+        }
         if picked.is_none() && self.leave_unready(service) {
-            picked = self.pick(service, random);
+            picked = self.pick(service, now, random);
         }
         let live = &self.routing.live[service];
-        let Some(index) = picked.filter(|_| self.attempts < ATTEMPTS_MAX) else {
-            let nobody = !live.pool(self.variant).iter().any(|endpoint| endpoint.is_ready());
-            return Next::Reply(self.reply(if nobody { Termination::NotReady } else { Termination::NoEndpoint }));
+        if self.attempts >= ATTEMPTS_MAX
+            && let Some((index, admission)) = picked.take()
+        {
+            live.pool(self.variant)[index].conduct.give_back(admission);
+        }
+        let Some((index, admission)) = picked else {
+            return Next::Reply(self.reply(match is_out(live, self.variant) {
+                _ if live.pool(self.variant).is_empty() => Termination::Unresolved,
+                true => Termination::NotReady,
+                false => Termination::NoEndpoint,
+            }));
         };
         let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
-            self.tried[self.tried_len] = at;
+            self.tried[self.tried_len] = (at.0, narrow(at.1));
             self.tried_len += 1;
         }
-        Next::Send(self.attempt(service, at, now, true))
+        self.attempt(service, at, now, Some(admission))
     }
 
-    /// An endpoint of the current pool that is ready and was not tried. Where nobody is ready there is none; whoever wants to send there
-    /// all the same (panic, stable only) decides it here.
-    fn pick(&self, service: usize, random: &mut fastrand::Rng) -> Option<usize> {
-        let (active, live) = self.routing.service(service);
-        let pool = live.pool(self.variant);
-        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
-        let draw = random.u64(..);
-        let fresh = |i: usize| pool[i].is_ready() && !tried.contains(&(variant, i));
-        let staying = |i: usize| fresh(i) && !pool[i].is_removed();
-        let load = |i: usize| pool[i].in_flight();
-        let balance = active.service.upstream.balance;
-        let cursor = if balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
-        let draw = Draw { random: draw, cursor, hashed: None };
-        pick(balance, &Equals { count: pool.len(), eligible: staying, load }, &draw)
-            // One that is leaving finishes what it has begun, and that is better than losing the request.
-            .or_else(|| pick(balance, &Equals { count: pool.len(), eligible: fresh, load }, &draw))
+    /// An endpoint that was tried already: any but the last, or the last.
+    fn pick_tried(&mut self, service: usize, now: Instant, random: &mut fastrand::Rng) -> Option<(usize, Admission)> {
+        self.tried_len = 0;
+        if let Some(last) = self.endpoint {
+            self.tried[0] = (last.0, narrow(last.1));
+            self.tried_len = 1;
+        }
+        self.pick(service, now, random).or_else(|| {
+            self.tried_len = 0;
+            self.pick(service, now, random)
+        })
     }
 
-    /// Goes to stable if the request was assigned to a candidate nobody of which is ready. One that was ready once is charged: one
-    /// exposure, one bad. One that is still unknown has no share yet, so the request counts as assigned to stable. Whoever forces the
-    /// candidate wants to know.
+    /// Goes to stable if the request was assigned to a candidate nobody of which can be used. One that was ready once, or is ejected, is
+    /// charged: one exposure, one bad. One that is still unknown, or was drained, has no share, so the request counts as assigned to
+    /// stable. Whoever forces the candidate wants to know.
     fn leave_unready(&mut self, service: usize) -> bool {
         let live = &self.routing.live[service];
-        let ready = live.pool(Variant::Candidate).iter().any(|endpoint| endpoint.is_ready());
-        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || ready {
+        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
+        {
             return false;
         }
-        let lost = live.lost(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
-        if let Some(shard) = lost.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
+        let at_fault = live.at_fault(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
+        if let Some(shard) = at_fault.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
             shard.attempts.add(1);
             shard.bad.add(1);
             self.bad = true;
@@ -119,11 +146,25 @@ impl Exchange {
         true
     }
 
-    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, counted: bool) -> Attempt {
-        let endpoint = Arc::clone(&self.routing.live[service].pool(at.0)[at.1]);
+    /// Begins an attempt; without an admission of its own it goes on with that of the one before, whose exposure it is.
+    fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, admission: Option<Admission>) -> Next {
+        let limits = self.settings().map(|service| service.upstream.limits).unwrap_or_default();
+        let endpoint = &self.routing.live[service].pool(at.0)[at.1];
+        let Some(in_flight) = InFlight::begin(Arc::clone(endpoint), &limits) else {
+            endpoint.pool.overflowed(Limit::Requests);
+            if let Some(admission) = admission {
+                endpoint.conduct.give_back(admission);
+            }
+            return Next::Reply(self.reply(Termination::RequestLimit));
+        };
+        let (endpoint, counted) = (Arc::clone(endpoint), admission.is_some());
+        if let Some(admission) = admission {
+            self.admitted(admission);
+        }
         self.endpoint = Some(at);
         self.attempt_began = now;
         self.connected = None;
+        self.queued = Duration::ZERO;
         self.reused = false;
         self.sent = None;
         self.status = 0;
@@ -131,21 +172,19 @@ impl Exchange {
         if counted {
             self.attempts += 1;
             shard.attempts.add(1);
-            shard.retries.add(u64::from(self.attempts > 1));
+            if let Some(reason) = self.history.reason.take() {
+                shard.retries[reason as usize].add(1);
+            }
         } else {
             shard.stale_replays.add(1);
         }
-        Attempt {
-            number: self.attempts,
-            address: endpoint.key.address,
-            in_flight: InFlight::begin(endpoint),
-            may_reuse: counted,
-        }
+        Next::Send(Attempt { number: self.attempts, in_flight, may_reuse: counted })
     }
 
     /// The same exposure once more on a fresh connection: the old one had died while idle (RFC 9110 section 9.2.2), or nobody looked at it.
     fn replay(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
-        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed() || !endpoint.is_ready());
+        let on_trial = self.admission.is_some_and(Admission::is_trial);
+        let leaving = self.endpoint().is_some_and(|e| e.is_removed() || !(e.is_usable() || on_trial));
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
         if (leaving || !self.is_allowed())
             && let next @ Next::Send(_) = self.send(now, random)
@@ -153,36 +192,24 @@ impl Exchange {
             return next;
         }
         match (self.service, self.endpoint) {
-            (Some(service), Some(at)) => Next::Send(self.attempt(service, at, now, false)),
+            (Some(service), Some(at)) => self.attempt(service, at, now, None),
             _ => Next::Reply(self.reply(Termination::UpstreamReset)),
         }
     }
 
-    /// After a failed connect: another endpoint of the pool, then stable, then an answer.
-    pub(super) fn elsewhere(&mut self, failure: Failure, now: Instant, random: &mut fastrand::Rng) -> Next {
-        self.connects_in_pool += 1;
-        let answer = match failure {
-            Failure::ConnectTimeout => Termination::ConnectTimeout,
-            _ => Termination::ConnectFailed,
-        };
-        if self.connects_in_pool < CONNECTS_PER_POOL_MAX
-            && let next @ Next::Send(_) = self.send(now, random)
-        {
-            return next;
+    /// After a connect that failed for good: stable instead of the candidate, once.
+    fn elsewhere(&mut self, now: Instant, random: &mut fastrand::Rng) -> Option<Next> {
+        self.fall_back();
+        self.history.reason = Some(Reason::Connect);
+        match self.send(now, random) {
+            next @ Next::Send(_) => Some(next),
+            _ => None,
         }
-        if self.variant == Variant::Candidate && self.assignment != Assignment::Forced {
-            self.fall_back();
-            if let next @ Next::Send(_) = self.send(now, random) {
-                return next;
-            }
-        }
-        Next::Reply(self.reply(answer))
     }
 
     fn fall_back(&mut self) {
         self.variant = Variant::Stable;
         self.assignment = Assignment::Fallback;
-        self.connects_in_pool = 0;
         self.fresh = None;
     }
 
@@ -190,15 +217,24 @@ impl Exchange {
     /// its pool can serve.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_removed());
+        let leaving = self.endpoint().is_some_and(|endpoint| endpoint.is_leaving());
         !self.is_allowed() || (leaving && self.has_staying())
     }
 
     fn has_staying(&self) -> bool {
+        self.has_untried(|endpoint| !endpoint.is_removed())
+    }
+
+    fn has_other(&self) -> bool {
+        self.has_untried(|_| true)
+    }
+
+    /// Whether an endpoint of the pool can be used, was not tried, and is `wanted`.
+    fn has_untried(&self, wanted: impl Fn(&EndpointLive) -> bool) -> bool {
         let Some(service) = self.service else { return false };
         let pool = self.routing.live[service].pool(self.variant);
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_ready() && !pool[i].is_removed() && !tried.contains(&(self.variant, i)))
+        (0..pool.len()).any(|i| pool[i].is_usable() && wanted(&pool[i]) && !tried.contains(&(self.variant, narrow(i))))
     }
 
     /// Who was tried last.

@@ -1,5 +1,8 @@
 //! What is different for a gRPC call: its outcome stands in the trailers, or in a head that is all there is.
 
+use std::time::Instant;
+
+use crate::core::outlier::fault::Fault;
 use crate::proxy::grpc;
 use crate::proxy::headers::{Known, ResponseHead, Trailers};
 use crate::proxy::respond::Reply;
@@ -8,26 +11,27 @@ use super::Exchange;
 
 impl Exchange {
     /// Takes in the head of a response that may be one to a call.
-    pub(super) fn answered(&mut self, head: &ResponseHead) {
+    pub(super) fn answered(&mut self, head: &ResponseHead, now: Instant) {
         if head.known(Known::ContentType).is_some_and(grpc::is_grpc) {
             self.status_due = true;
             if let Some(status) = head.known(Known::GrpcStatus) {
-                self.judge_call(Some(status));
+                self.judge_call(Some(status), now);
             }
         }
     }
 
     /// Judges what came behind a response that is complete.
-    pub fn trailers(&mut self, trailers: Option<&Trailers>) {
+    pub fn trailers(&mut self, trailers: Option<&Trailers>, now: Instant) {
         if self.status_due {
-            self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)));
+            self.judge_call(trailers.and_then(|trailers| trailers.known(Known::GrpcStatus)), now);
         }
     }
 
-    fn judge_call(&mut self, status: Option<&[u8]>) {
+    fn judge_call(&mut self, status: Option<&[u8]>, now: Instant) {
         self.status_due = false;
         if grpc::is_bad(status) {
             self.mark_bad();
+            self.blame(Fault::Call, now);
         }
     }
 

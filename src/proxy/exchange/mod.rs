@@ -4,20 +4,30 @@
 //! still open is read from the live state again before every attempt. After a response head was passed the only call left is
 //! [`Exchange::end`]; a dropped exchange counts itself.
 
+mod again;
 mod attempt;
 mod call;
+mod choose;
+mod failure;
+mod judge;
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::assign::{Assignment, assign};
+use crate::core::balance::Balance;
+use crate::core::endpoint::Address;
 use crate::core::id::Variant;
+use crate::core::outlier::fault::Fault;
+use crate::core::retry::Reason;
 use crate::core::route::Target;
 use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
+use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::InFlight;
@@ -31,14 +41,17 @@ use crate::proxy::respond::Reply;
 use crate::proxy::routing::{RouteScratch, find_route};
 use crate::proxy::sticky::{self, Reading, SessionId, SessionSeal, hex_u128};
 
-/// Connections that may fail per pool before a request gives up on it: the first and one on another endpoint.
-const CONNECTS_PER_POOL_MAX: u32 = 2;
+pub use self::again::Budgets;
+pub use self::failure::{Failure, Outcome, Replay};
+
+use self::again::History;
+
 /// Times a request is sent again because an upstream refused to look at it.
 const REFUSALS_MAX: u32 = 3;
 /// Attempts one request may begin, whatever happens meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 /// Endpoints a request can have tried, over both pools and all retries.
-const TRIED_MAX: usize = 2 * CONNECTS_PER_POOL_MAX as usize;
+const TRIED_MAX: usize = ATTEMPTS_MAX as usize;
 
 /// What all exchanges of one worker share.
 #[derive(Debug)]
@@ -49,6 +62,8 @@ pub struct Policy {
     pub process: Arc<ProcessCounters>,
     /// Key of session cookies for services without a secret of their own.
     pub session_secret: [u8; 32],
+    /// What may be retried.
+    pub budgets: Budgets,
     /// Memory for the cookie of one response.
     pub spare: RefCell<Vec<u8>>,
 }
@@ -61,6 +76,11 @@ pub type Held = Rc<Arc<Routing>>;
 pub enum Next {
     /// Send it to an endpoint.
     Send(Attempt),
+    /// Try it again later, by [`Exchange::unpark`].
+    Park {
+        /// When.
+        until: Instant,
+    },
     /// Answer it.
     Reply(Reply),
 }
@@ -72,50 +92,17 @@ pub struct Attempt {
     pub number: u32,
     /// Counts the attempt as in flight.
     pub in_flight: InFlight,
-    /// Where to connect.
-    pub address: SocketAddr,
     /// An idle connection may be used.
     pub may_reuse: bool,
 }
 
-/// How an attempt failed before a response head was passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection: nothing was sent.
-    Connect,
-    /// No connection in time: nothing was sent.
-    ConnectTimeout,
-    /// Closed or reset before any response byte; `accepted` says whether the socket took any byte of the request.
-    Closed {
-        /// Any byte of the request was taken.
-        accepted: bool,
-    },
-    /// The upstream said that nothing of it has looked at the request (RFC 9113 section 8.7), or its session was gone before any of it
-    /// was sent.
-    Refused,
-    /// The upstream gave this one request up, its session lives on.
-    Reset,
-    /// Closed, reset or malformed within the response head.
-    BadResponse,
-    /// No response head in time.
-    HeadTimeout,
-    /// The endpoint left and its drain time is over.
-    Drained,
-    /// The variant was aborted, or the endpoint left, while the connection was made: nothing was sent.
-    Withdrawn,
-    /// This process has no descriptor, port or memory for a connection: nothing was sent, nobody else is to blame.
-    OutOfResources,
-}
-
-/// What of the request body could be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// No body byte was taken from the client yet.
-    Nothing,
-    /// Everything taken so far is kept.
-    Kept,
-    /// More was taken than is kept.
-    Truncated,
+/// What to do with a response head.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Pass it on, with this value in a `Set-Cookie` of ours, in the memory of [`Policy::spare`].
+    Pass(Option<Vec<u8>>),
+    /// Drop the response: the request is tried again.
+    Discard(Next),
 }
 
 /// What became of a request, for the access log.
@@ -162,13 +149,15 @@ pub struct Exchange {
     began: Instant,
     attempt_began: Instant,
     connected: Option<Instant>,
+    /// How long the attempt waited for a slot.
+    queued: Duration,
     sent: Option<Instant>,
     deadline: Option<Instant>,
     head_at: Option<Instant>,
     attempts: u32,
-    connects_in_pool: u32,
-    tried: [(Variant, usize); TRIED_MAX],
+    tried: [(Variant, u32); TRIED_MAX],
     tried_len: usize,
+    history: History,
     reused: bool,
     replayed: bool,
     refusals: u32,
@@ -176,7 +165,21 @@ pub struct Exchange {
     status: u16,
     /// Who was tried last: the variant, and the place in its pool.
     endpoint: Option<(Variant, usize)>,
+    /// Under what the attempt was let in, until it has said something of its endpoint.
+    admission: Option<Admission>,
+    /// What falls on the ring, where requests are hashed and this one has a key.
+    hash: Option<NonZeroU64>,
     ended: bool,
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// Where to connect.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.in_flight.endpoint().key.address
+    }
 }
 
 // === impl Exchange ===
@@ -215,6 +218,9 @@ impl Exchange {
         if exchange.grpc {
             exchange.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
         }
+        if active.service.upstream.retry.attempts > 0 {
+            policy.budgets.request(live.number, now);
+        }
         exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
         let openness = active.openness(live.is_candidate_open());
         // Where everything goes to stable anyway, nobody needs a key.
@@ -231,6 +237,9 @@ impl Exchange {
         exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         exchange.strip_header = reading.strip_header;
         exchange.strip_cookie = reading.strip_cookie;
+        if active.service.upstream.balance == Balance::RingHash {
+            exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
+        }
         let next = match head.body {
             BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
                 Next::Reply(exchange.reply(Termination::BodyTooLarge))
@@ -270,19 +279,22 @@ impl Exchange {
             began: now,
             attempt_began: now,
             connected: None,
+            queued: Duration::ZERO,
             sent: None,
             deadline: None,
             head_at: None,
             attempts: 0,
-            connects_in_pool: 0,
             tried: [(Variant::Stable, 0); TRIED_MAX],
             tried_len: 0,
+            history: History::default(),
             reused: false,
             replayed: false,
             refusals: 0,
             bad: false,
             status: 0,
             endpoint: None,
+            admission: None,
+            hash: None,
             ended: false,
         }
     }
@@ -304,32 +316,49 @@ impl Exchange {
         }
     }
 
+    /// The attempt waited so long for a connection or a stream because all were busy; that is part of how fast its pool is.
+    pub fn queued(&mut self, wait: Duration) {
+        self.queued = wait;
+    }
+
     /// The request is fully written: from here on the response head is waited for.
     pub fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
-        self.deadline.get_or_insert(now + self.timeout);
+        let deadline = *self.deadline.get_or_insert(now + self.timeout);
+        self.share(deadline, now);
     }
 
     /// When the wait for a response head ends: a budget over all attempts that starts once a request was fully written. That of a gRPC
     /// call starts with it and ends with the last byte of the response.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let head = self.deadline.filter(|_| self.head_at.is_none());
-        [head, self.call_until].into_iter().flatten().min()
+        if self.head_at.is_some() { self.call_until } else { self.patience() }
     }
 
-    /// Judges a final response head; the value of a `Set-Cookie` to add to it, in the memory of [`Policy::spare`].
-    pub fn response(&mut self, head: &ResponseHead, now: Instant) -> Option<Vec<u8>> {
-        self.head_at = Some(now);
-        self.status = head.status;
+    /// Judges a final response head.
+    pub fn response(
+        &mut self,
+        head: &ResponseHead,
+        replay: Replay,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Verdict {
+        if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
+            shard.upstream.record(now.saturating_duration_since(sent) + self.queued);
+        }
         if head.status >= 500 {
             self.mark_bad();
+            self.blame(Fault::Status(head.status), now);
+            if let Some(next) = self.retry(Reason::ServerError, self.idempotent, replay, now, random) {
+                self.remember(Outcome::Status(head.status));
+                return Verdict::Discard(next);
+            }
         }
-        self.answered(head);
-        if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
-            shard.upstream.record(now.saturating_duration_since(sent));
-        }
-        self.cookie_for(head)
+        self.head_at = Some(now);
+        self.status = head.status;
+        self.answered(head, now);
+        self.judge_head(head.status, now);
+        Verdict::Pass(self.cookie_for(head))
     }
 
     /// The request is over. Counts it; call it once.
@@ -338,6 +367,7 @@ impl Exchange {
         if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
             self.mark_bad();
         }
+        self.judge_end(termination, now);
         let duration = now.saturating_duration_since(self.began);
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
         if let Some(shard) = self.shard() {
@@ -374,12 +404,6 @@ impl Exchange {
     #[must_use]
     pub fn settings(&self) -> Option<&Arc<Service>> {
         self.service().map(|active| &active.service)
-    }
-
-    /// Whether the attempt under way is on a connection that was open before.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.reused
     }
 
     /// The path to ask the upstream for, where it differs from the client's: dot segments are resolved.
@@ -464,9 +488,6 @@ impl Drop for Exchange {
         }
     }
 }
-
-/// Most request body bytes kept for a replay.
-pub const REPLAY_MAX: usize = 64 * 1024;
 
 /// Whether sending a request twice means the same as sending it once (RFC 9110 section 9.2.2).
 fn is_idempotent(method: &[u8]) -> bool {

@@ -3,8 +3,10 @@
 mod attempts;
 mod begin;
 mod calls;
+mod conduct;
 mod counting;
 mod ready;
+mod retries;
 mod withdrawn;
 
 use std::collections::HashMap;
@@ -13,7 +15,9 @@ use std::sync::Arc;
 use super::*;
 use crate::clock;
 use crate::config::settings::Limits;
+use crate::core::circuit::{Limit, PoolLimits};
 use crate::core::id::Name;
+use crate::core::retry::{RetryOn, RetryRules};
 use crate::core::route::Route;
 use crate::core::service::{Force, OnIncrease};
 use crate::core::snapshot::{Running, Snapshot};
@@ -22,6 +26,7 @@ use crate::proxy::fixture::{facts, get, listener, response};
 use crate::state::counters::Cell;
 use crate::state::fixture::{all_ready, route, service};
 use crate::state::live::{Registry, ServiceLive};
+use crate::telemetry::access::How;
 
 /// Which worker the exchanges run on, of two.
 const WORKER: usize = 1;
@@ -47,6 +52,8 @@ struct Setup {
     keep_candidate: bool,
     new_sessions: bool,
     routes: Vec<Route<Name>>,
+    retry: RetryRules,
+    limits: PoolLimits,
 }
 
 impl Default for Setup {
@@ -60,19 +67,22 @@ impl Default for Setup {
             keep_candidate: false,
             new_sessions: false,
             routes: vec![route("/", "web")],
+            retry: RetryRules::default(),
+            limits: PoolLimits::default(),
         }
     }
 }
 
 impl Setup {
     fn build(self) -> World {
+        let now = clock::now();
         let policy = Policy {
             worker: WORKER,
             process: Arc::new(ProcessCounters::new(2)),
             session_secret: [7; 32],
+            budgets: Budgets::new(now),
             spare: std::cell::RefCell::default(),
         };
-        let now = clock::now();
         let registry = Registry::new(2, now);
         let routing = self.routing(&registry, &HashMap::new());
         World {
@@ -96,6 +106,7 @@ impl Setup {
             secret: None,
             keep_candidate: self.keep_candidate,
         });
+        (of_web.upstream.retry, of_web.upstream.limits) = (self.retry, self.limits);
         if self.new_sessions {
             of_web.affinity.on_increase = OnIncrease::NewSessions;
         }
@@ -121,8 +132,37 @@ impl World {
         (exchange, attempt(next))
     }
 
+    /// What comes after a failure, once the wait before it is over.
     fn fail(&mut self, exchange: &mut Exchange, failure: Failure) -> Next {
-        exchange.failed(failure, Replay::Nothing, self.now, &mut self.random)
+        self.fail_with(exchange, failure, Replay::Nothing)
+    }
+
+    fn fail_with(&mut self, exchange: &mut Exchange, failure: Failure, replay: Replay) -> Next {
+        let next = exchange.failed(failure, replay, self.now, &mut self.random);
+        self.waited(exchange, next)
+    }
+
+    /// What comes after `next` if that is a wait.
+    fn waited(&mut self, exchange: &mut Exchange, next: Next) -> Next {
+        let Next::Park { until } = next else { return next };
+        self.now = self.now.max(until);
+        exchange.unpark(self.now, &mut self.random)
+    }
+
+    /// What comes of a response: `None` when it is passed on.
+    fn answer(&mut self, exchange: &mut Exchange, status: u16, replay: Replay) -> Option<Next> {
+        match exchange.response(&response(status, ""), replay, self.now, &mut self.random) {
+            Verdict::Pass(_) => None,
+            Verdict::Discard(next) => Some(next),
+        }
+    }
+
+    /// The cookie that is added to a response that is passed on.
+    fn cookie(&mut self, exchange: &mut Exchange, head: &ResponseHead) -> Option<Vec<u8>> {
+        match exchange.response(head, Replay::Nothing, self.now, &mut self.random) {
+            Verdict::Pass(cookie) => cookie,
+            Verdict::Discard(_) => panic!("tried again"),
+        }
     }
 
     fn web(&self) -> &Arc<ServiceLive> {
@@ -175,14 +215,14 @@ impl World {
 fn attempt(next: Next) -> Attempt {
     match next {
         Next::Send(attempt) => attempt,
-        Next::Reply(reply) => panic!("answered with {reply:?}"),
+        other => panic!("not sent: {other:?}"),
     }
 }
 
 fn reply(next: Next) -> Reply {
     match next {
         Next::Reply(reply) => reply,
-        Next::Send(attempt) => panic!("sent to {}", attempt.address),
+        other => panic!("not answered: {other:?}"),
     }
 }
 

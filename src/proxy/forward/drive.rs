@@ -3,15 +3,15 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::proxy::body::{Broken, Fault, Pump, WaitsFor};
-use crate::proxy::exchange::Failure;
+use crate::proxy::body::{Broken, Fault, Fill, Pump, WaitsFor};
+use crate::proxy::exchange::{Failure, Verdict};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::headers::ResponseHead;
 use crate::proxy::respond::Reply;
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
-use super::{Downstream, HeadFault, Outcome, Serving, Upstream};
+use super::{Downstream, HeadFault, Outcome, SKIP_MAX, Serving, Upstream};
 
 /// Both directions of one attempt, as one future without tasks or channels.
 pub(super) struct Drive<'a, 'b> {
@@ -95,10 +95,12 @@ impl Drive<'_, '_> {
         if self.upload == Pump::Done && down.poll_gone(cx).is_ready() {
             return over(Outcome::Cut(Termination::ClientAbort));
         }
-        let (deadline, outcome) = self.deadline(down.facts());
-        match down.alarm().poll_until(cx, deadline, now) {
-            Poll::Ready(()) => over(outcome),
-            Poll::Pending => Poll::Pending,
+        loop {
+            let (deadline, outcome) = self.deadline(down.facts());
+            std::task::ready!(down.alarm().poll_until(cx, deadline, now));
+            if !matches!(outcome, Outcome::Failed(Failure::HeadTimeout)) || self.serving.is_overdue(now) {
+                return over(outcome);
+            }
         }
     }
 
@@ -132,9 +134,11 @@ impl Drive<'_, '_> {
                 if turn.moved > 0 {
                     self.upload_moved = now;
                 }
-                match turn.waits {
-                    Some(waits) => self.upload_waits = waits,
-                    None => self.serving.exchange.sent(now),
+                if let Some(waits) = turn.waits {
+                    self.upload_waits = waits;
+                } else {
+                    self.serving.kept.whole = true;
+                    self.serving.exchange.sent(now);
                 }
                 None
             }
@@ -193,17 +197,26 @@ impl Drive<'_, '_> {
                     Failure::BadResponse
                 }
                 Ok(()) if up.head().status == 101 && down.head().websocket && self.upload == Pump::Done => {
-                    self.serving.exchange.response(up.head(), now);
+                    self.serving.respond(up.head(), now);
                     down.respond(up.head(), None, true);
                     return Poll::Ready(Driven::Upgraded);
                 }
                 Ok(()) if up.head().status >= 200 => {
-                    self.pass(down, up.head(), now);
-                    return Poll::Pending;
+                    return match self.serving.respond(up.head(), now) {
+                        Verdict::Pass(cookie) => {
+                            self.pass(down, up.head(), cookie, now);
+                            Poll::Pending
+                        }
+                        Verdict::Discard(next) => {
+                            let clean = self.upload == Pump::Done && !self.upload_broken && skip_response(cx, up);
+                            Poll::Ready(Driven::Over { outcome: Outcome::Again(next), clean })
+                        }
+                    };
                 }
                 Ok(()) if up.head().status == 101 || self.interims == INTERIMS_MAX => Failure::BadResponse,
                 Ok(()) => {
                     self.interims += 1;
+                    self.serving.exchange.informed();
                     down.interim(up.head());
                     match down.poll_flush(cx) {
                         Poll::Ready(Err(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
@@ -215,8 +228,7 @@ impl Drive<'_, '_> {
         }
     }
 
-    fn pass<D: Downstream>(&mut self, down: &mut D, head: &ResponseHead, now: Instant) {
-        let cookie = self.serving.exchange.response(head, now);
+    fn pass<D: Downstream>(&mut self, down: &mut D, head: &ResponseHead, cookie: Option<Vec<u8>>, now: Instant) {
         // A connection whose request is still arriving cannot tell where the next one begins.
         self.last |= self.serving.last || self.upload != Pump::Done;
         self.last = down.respond(head, cookie.as_deref(), self.last);
@@ -253,7 +265,7 @@ impl Drive<'_, '_> {
             self.download_waits = waits;
             return Poll::Pending;
         }
-        self.serving.exchange.trailers(up.trailers());
+        self.serving.exchange.trailers(up.trailers(), now);
         let clean = self.upload == Pump::Done && !self.upload_broken;
         Poll::Ready(Driven::Over { outcome: Outcome::Complete(!self.last), clean })
     }
@@ -286,7 +298,7 @@ impl Drive<'_, '_> {
                 WaitsFor::Sink => sooner(Some(self.download_moved + client_idle), Termination::ClientIdle),
             }
         }
-        sooner(self.serving.worker.removed_at(self.endpoint).map(|at| at + drain), Termination::Drained);
+        sooner(self.serving.worker.leaving_at(self.endpoint).map(|at| at + drain), Termination::Drained);
         let outcome = match soonest.1 {
             why if !waiting => Outcome::Cut(why),
             Termination::ClientIdle => Outcome::BadBody(Reply::of(Termination::ClientIdle)),
@@ -295,6 +307,23 @@ impl Drive<'_, '_> {
         };
         (soonest.0, outcome)
     }
+}
+
+/// Skips what has arrived of a response nobody gets. Whether that was all of it, so that its connection can be used again.
+fn skip_response<U: Upstream>(cx: &mut Context<'_>, up: &mut U) -> bool {
+    let mut skipped = 0;
+    while skipped < SKIP_MAX {
+        match up.poll_fill(cx) {
+            Poll::Ready(Ok(Fill::End)) => return true,
+            Poll::Ready(Ok(Fill::Data)) => {
+                let n = up.chunk().len();
+                up.consume(n);
+                skipped += n;
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => return false,
+        }
+    }
+    false
 }
 
 fn over(outcome: Outcome) -> Poll<Driven> {

@@ -2,6 +2,7 @@
 //!
 //! The loop moves bytes and watches timers; what to do with a failure, a response or a retry is asked of the exchange.
 
+mod connect;
 mod drive;
 
 use std::future::poll_fn;
@@ -10,8 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::clock;
 use crate::core::service::{HostMode, Protocol};
 use crate::state::live::EndpointLive;
@@ -19,13 +18,9 @@ use crate::telemetry::termination::Termination;
 
 use crate::proxy::body::{Fill, Sink, Source};
 use crate::proxy::edits::RequestEdits;
-use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, REPLAY_MAX, Replay};
+use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay, Verdict};
 use crate::proxy::facts::ConnFacts;
-use crate::proxy::h1::upstream::H1Upstream;
-use crate::proxy::h2::up::H2Upstream;
-use crate::proxy::h2::up::sessions::{Wanted, lease};
-use crate::proxy::headers::{RequestHead, ResponseHead};
-use crate::proxy::idle::Link;
+use crate::proxy::headers::{BodyLength, RequestHead, ResponseHead};
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::respond::Reply;
 use crate::proxy::timer::Alarm;
@@ -106,6 +101,16 @@ struct Kept {
     bytes: Vec<u8>,
     taken: u64,
     max: usize,
+    /// The client has sent its whole request.
+    whole: bool,
+}
+
+/// Why a request does not wait any more.
+enum Wake {
+    /// It goes on.
+    Due,
+    /// Its client left.
+    Gone,
 }
 
 /// How an attempt came out.
@@ -114,6 +119,8 @@ enum Outcome {
     Complete(bool),
     /// No response head; the client has seen nothing.
     Failed(Failure),
+    /// The response was dropped; the client has seen nothing.
+    Again(Next),
     /// The request body failed before a response head was passed.
     BadBody(Reply),
     /// Over, with the response undelivered or incomplete.
@@ -136,20 +143,31 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     let facts = Rc::clone(down.facts());
     worker.tick();
     let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
-    let mut kept = Kept::default();
+    let mut kept = Kept { whole: down.head().body == BodyLength::None, ..Kept::default() };
     let mut volume = Volume::default();
     let (termination, reusable) = loop {
         let attempt = match next {
             Next::Send(attempt) => attempt,
+            Next::Park { until } => match park(down, &exchange, &kept, until).await {
+                Wake::Due => {
+                    next = worker.unpark(&mut exchange);
+                    continue;
+                }
+                Wake::Gone => {
+                    down.cut(Termination::ClientAbort);
+                    break (Termination::ClientAbort, false);
+                }
+            },
             Next::Reply(reply) => {
                 let reply = exchange.worded(reply);
                 break answer(down, worker, &reply, last, &mut volume).await;
             }
         };
         let mut turn = Serving { worker, exchange: &mut exchange, kept: &mut kept, volume: &mut volume, last };
-        match turn.attempt(down, &attempt).await {
+        match turn.attempt(down, attempt).await {
             Outcome::Complete(reusable) => break (Termination::Complete, reusable),
             Outcome::Failed(failure) => next = worker.failed(&mut exchange, failure, kept.state()),
+            Outcome::Again(again) => next = again,
             Outcome::BadBody(reply) => {
                 let reply = exchange.worded(reply);
                 break answer(down, worker, &reply, true, &mut volume).await;
@@ -166,6 +184,22 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     reusable
 }
 
+/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which can only be seen once it has sent
+/// everything).
+async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, until: Instant) -> Wake {
+    poll_fn(|cx| {
+        let now = clock::now();
+        if until <= now || exchange.is_shut_out() {
+            return Poll::Ready(Wake::Due);
+        }
+        if kept.whole && down.poll_gone(cx).is_ready() {
+            return Poll::Ready(Wake::Gone);
+        }
+        down.alarm().poll_until(cx, Some(until), now).map(|()| Wake::Due)
+    })
+    .await
+}
+
 /// What one request keeps through all its attempts.
 struct Serving<'a> {
     worker: &'a Rc<Worker>,
@@ -176,24 +210,25 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Outcome {
+    async fn attempt<D: Downstream>(&mut self, down: &mut D, attempt: Attempt) -> Outcome {
+        let attempt = &attempt;
         let protocol = self.exchange.settings().map(|service| service.upstream.protocol);
         let served = match protocol {
             // Boxed: every connection would carry room for a stream of a session that is somewhere else.
             Some(Protocol::Http2) => Box::pin(self.over_session(down, attempt)).await,
             _ => self.over_connection(down, attempt).await,
         };
-        served.unwrap_or_else(Outcome::Failed)
+        served.unwrap_or_else(|outcome| outcome)
     }
 
-    async fn over_session<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Failure> {
+    async fn over_session<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
         let mut up = self.lease(down, attempt).await?;
         let (outcome, clean) = self.serve(down, &mut up, attempt).await;
         self.finish(up, attempt, clean);
         Ok(outcome)
     }
 
-    async fn over_connection<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Failure> {
+    async fn over_connection<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
         let mut up = self.connect(down, attempt).await?;
         let (outcome, clean) = self.serve(down, &mut up, attempt).await;
         self.finish(up, attempt, clean);
@@ -208,8 +243,7 @@ impl Serving<'_> {
         attempt: &Attempt,
     ) -> (Outcome, bool) {
         let endpoint = attempt.in_flight.endpoint();
-        // Only what dies on a connection that was open before, or is refused, is sent again.
-        self.kept.max = if self.exchange.is_reused() || U::MAY_REFUSE { REPLAY_MAX } else { 0 };
+        self.kept.allow(self.exchange.replay_max(U::MAY_REFUSE), down.head().body);
         up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
         let mut drive = Drive::new(self, endpoint, self.worker.now());
         match poll_fn(|cx| drive.poll(cx, down, up)).await {
@@ -229,76 +263,24 @@ impl Serving<'_> {
         }
     }
 
+    fn respond(&mut self, head: &ResponseHead, now: Instant) -> Verdict {
+        self.worker.respond(self.exchange, head, self.kept.state(), now)
+    }
+
+    fn is_overdue(&mut self, now: Instant) -> bool {
+        self.worker.is_overdue(self.exchange, self.kept.state(), now)
+    }
+
     fn finish<U: Upstream>(&self, up: U, attempt: &Attempt, clean: bool) {
         let idle_max = self.exchange.settings().map_or(Duration::ZERO, |service| service.upstream.keepalive_idle);
         up.finish(self.worker, attempt.in_flight.endpoint(), idle_max, clean);
     }
-
-    /// An idle connection, or a new one within the connect timeout.
-    async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H1Upstream, Failure> {
-        let endpoint = attempt.in_flight.endpoint();
-        let now = self.worker.now();
-        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
-        let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
-        if attempt.may_reuse
-            && let Some(link) = self.worker.idle().take(endpoint.slot, dial_tag, now)
-        {
-            self.exchange.connected(true, now);
-            return Ok(H1Upstream::new(link, self.worker));
-        }
-        let deadline = now + service.upstream.connect_timeout;
-        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
-        let dial = self.worker.dialer().dial(&service, attempt.address);
-        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
-            Some(Ok(io)) => {
-                let now = self.worker.tick();
-                self.exchange.connected(false, now);
-                if self.exchange.is_withdrawn() {
-                    return Err(Failure::Withdrawn);
-                }
-                Ok(H1Upstream::new(Link { io, opened: now, dial_tag }, self.worker))
-            }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
-            None => Err(Failure::ConnectTimeout),
-        }
-    }
-
-    /// A stream of a session there is, or of a new one within the connect timeout.
-    async fn lease<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<H2Upstream, Failure> {
-        let endpoint = attempt.in_flight.endpoint();
-        let Some(active) = self.exchange.service() else { return Err(Failure::Connect) };
-        let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
-        let deadline = clock::now() + service.upstream.connect_timeout;
-        let deadline = self.exchange.deadline().map_or(deadline, |budget| budget.min(deadline));
-        let wanted = Wanted { service: &service, endpoint, dial_tag };
-        match within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await {
-            Some(Ok((lease, reused))) => {
-                self.exchange.connected(reused, self.worker.tick());
-                // A stream may have taken a while to become free, and that of a replay comes after a failure.
-                if self.exchange.is_withdrawn() {
-                    return Err(Failure::Withdrawn);
-                }
-                Ok(H2Upstream::new(lease))
-            }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error)),
-            None => Err(Failure::ConnectTimeout),
-        }
-    }
 }
 
-fn connect_failure(endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
-    if is_ours(error) {
-        tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
-        return Failure::OutOfResources;
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
-    tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
-    if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
-}
-
-/// Whether a dial failed for want of something this process or machine has run out of.
-fn is_ours(error: &std::io::Error) -> bool {
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Answers a request ourselves. What is left of a body at hand is skipped; if more would have to come, the connection closes.
@@ -385,6 +367,12 @@ fn edits<'a>(
 // === impl Kept ===
 
 impl Kept {
+    /// Keeps what comes from now on of a body of this length, up to `max` bytes in all; nothing of one that is longer.
+    fn allow(&mut self, max: u64, length: BodyLength) {
+        let fits = !matches!(length, BodyLength::Exact(length) if length > max);
+        self.max = usize::try_from(max).ok().filter(|_| fits).unwrap_or(0);
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         self.taken += bytes.len() as u64;
         if self.bytes.len() + bytes.len() <= self.max {

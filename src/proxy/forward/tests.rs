@@ -113,6 +113,7 @@ impl Seen {
             Outcome::BadBody(reply) => format!("bad body {}", reply.status),
             Outcome::Cut(termination) => format!("cut {termination:?}"),
             Outcome::Tunnelled(_) => "tunnelled".into(),
+            Outcome::Again(_) => "again".into(),
         };
         if *clean { format!("{outcome} clean") } else { outcome }
     }
@@ -251,7 +252,7 @@ fn so_many_interim_heads_are_passed_and_no_switch_nobody_asked_for() {
 #[test]
 fn what_was_kept_of_a_body_is_sent_again_first() {
     let world = world(PATIENT);
-    let kept = Kept { bytes: b"kept ".to_vec(), taken: 5, max: 0 };
+    let kept = Kept { bytes: b"kept ".to_vec(), taken: 5, ..Kept::default() };
     let client = world.upload(&[Give::Data(b"rest"), Give::End]);
     let seen = world.drive_with(client, Server::answering(&[200], &[Give::End]), kept, false);
     assert_eq!((seen.outcome(), &seen.server.half.got[..]), ("complete reusable=true clean".into(), &b"kept rest"[..]));

@@ -114,13 +114,14 @@ impl Connection {
         let since = self.worker.now();
         let mut now = Some(since);
         // Some clients send an empty line after a body (RFC 9112 section 2.2): no request begins with it alone.
+        let mut scan = ScanState::default();
         if self.wire.input.bytes() == b"\r\n" {
             self.wire.input.clear();
+            scan = ScanState::after_empty_line();
         }
         if self.wire.input.is_empty() && !poll_fn(|cx| self.poll_first(cx, since, now.take())).await {
             return Incoming::Gone;
         }
-        let mut scan = ScanState::default();
         self.arrived = self.worker.tick();
         let deadline = Some(self.arrived + self.limits_of().head_timeout);
         let len = poll_fn(|cx| {

@@ -10,6 +10,7 @@ use crate::proxy::headers::{RequestHead, ResponseHead};
 use crate::proxy::idle::Link;
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
+use crate::state::pool::Connection;
 
 use super::edit::write_request;
 use super::head::{HeadLimits, RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX, ScanState, parse_response, scan_response_head};
@@ -27,6 +28,7 @@ const TRAILERS: HeadLimits = HeadLimits {
 pub struct H1Upstream {
     wire: Wire,
     opened: Instant,
+    room: Connection,
     dial_tag: u64,
     head: ResponseHead,
     scan: ScanState,
@@ -41,14 +43,14 @@ impl H1Upstream {
     /// An attempt over `link`, which carries nothing at this moment.
     #[must_use]
     pub fn new(link: Link, worker: &Worker) -> Self {
-        let Link { io, opened, dial_tag } = link;
+        let Link { io, opened, room, dial_tag } = link;
         let (mut wire, mut head) = (Wire::new(io, TRAILERS), ResponseHead::default());
         let mut buffers = worker.buffers();
         wire.input.attach(&mut buffers);
         wire.out = buffers.take();
         head.bytes = buffers.take();
         head.fields = buffers.take_fields();
-        Self { wire, opened, dial_tag, head, scan: ScanState::default(), head_request: false, answered: false }
+        Self { wire, opened, room, dial_tag, head, scan: ScanState::default(), head_request: false, answered: false }
     }
 
     fn give_back(&mut self, worker: &Worker) {
@@ -118,8 +120,8 @@ impl Upstream for H1Upstream {
             clean && self.answered && self.head.keep_alive && self.wire.is_drained() && self.wire.is_written();
         self.give_back(worker);
         if reusable && !worker.is_draining() {
-            let link = Link { io: self.wire.io, opened: self.opened, dial_tag: self.dial_tag };
-            worker.idle().keep(endpoint, link, idle_max, worker.now());
+            let link = Link { io: self.wire.io, opened: self.opened, room: self.room, dial_tag: self.dial_tag };
+            worker.give_back(endpoint, link, idle_max);
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::clock;
+use crate::core::circuit::PoolLimits;
 use crate::core::snapshot::Running;
 use crate::state::fixture::{service, snapshot};
 use crate::state::live::Registry;
@@ -25,7 +26,13 @@ fn endpoints(count: u16) -> (Registry, Vec<Arc<EndpointLive>>) {
 const PLAIN: u64 = 0;
 
 fn link(io: Stream) -> Link {
-    Link { io, opened: clock::now(), dial_tag: PLAIN }
+    let bells: crate::state::pool::Bells = [tokio::sync::Notify::new()].into();
+    link_of(&Arc::new(PoolLive::new(&bells)), io)
+}
+
+fn link_of(pool: &Arc<PoolLive>, io: Stream) -> Link {
+    let room = pool.connect(&PoolLimits::default()).expect("below the limit");
+    Link { io, opened: clock::now(), room, dial_tag: PLAIN }
 }
 
 fn pair() -> (Stream, UnixStream) {

@@ -14,9 +14,7 @@ use crate::core::service::OnIncrease;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::net::socket::ListenSocket;
-use crate::proxy::fixture::{self, facts, listener};
-use crate::proxy::h1::connection;
-use crate::proxy::io::Stream;
+use crate::proxy::fixture::{self, listener};
 use crate::proxy::listener::ListenerLive;
 use crate::state::fixture::{route, service};
 
@@ -25,8 +23,6 @@ const WARM: usize = 300;
 const COUNTED: usize = 500;
 /// Longest wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// Most bytes of a connection's task.
-const TASK_MAX: usize = 2_560;
 
 /// What is asked again and again.
 struct Case {
@@ -99,7 +95,7 @@ fn worker(origin: SocketAddr, case: &Case) -> Rc<Worker> {
     let settings = Arc::get_mut(&mut web).expect("nobody else has it");
     let pool = |version| {
         let version = Version::new(version).expect("a version");
-        Arc::new(Pool { version, digest: None, endpoints: vec![Endpoint { address: origin }] })
+        Arc::new(Pool::fixed(version, None, vec![Endpoint::new(origin)]))
     };
     (settings.stable, settings.candidate) = (pool("v1"), Some(pool("v2")));
     settings.affinity.on_increase = case.on_increase;
@@ -158,19 +154,4 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
         let case = Case { on_increase, request, response, cookie };
         assert_eq!(allocations(&case), 0, "{on_increase:?}, {request:?}, {response:?}");
     }
-}
-
-/// What an idle client connection holds is little more than its task.
-#[test]
-fn the_task_of_a_connection_is_small() {
-    let case = Case { on_increase: OnIncrease::Move, request: "", response: "", cookie: true };
-    let worker = worker(([127, 0, 0, 1], 1).into(), &case);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let _within = runtime.enter();
-    let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
-    near.set_nonblocking(true).expect("not blocking");
-    let io = Stream::Unix(tokio::net::UnixStream::from_std(near).expect("a stream"));
-    let task = connection::serve(&worker, io, Rc::new(facts("192.0.2.7")));
-    let size = size_of_val(&task);
-    assert!(size <= TASK_MAX, "{size} bytes");
 }

@@ -1,6 +1,7 @@
 //! The switch of a candidate outlives reloads within its rollout and never opens again.
 
 use super::*;
+use crate::core::circuit::PoolLimits;
 use crate::core::snapshot::Running;
 use crate::state::fixture::{service, snapshot};
 
@@ -47,7 +48,8 @@ fn another_candidate_or_rollout_gets_a_switch_of_its_own() {
         let new_live = registry.resolve(&new, &before(&old, &old_live));
         assert!(new_live[0].is_candidate_open() && !old_live[0].is_candidate_open(), "{version} {rollout}");
     }
-    let reopened = old_live[0].reopened(9);
+    let again = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(9))]);
+    let reopened = registry.resolve_one(&again.services[0], Some(&old_live[0]));
     assert!(reopened.is_candidate_open() && !old_live[0].is_candidate_open() && reopened.rollout == 9);
 }
 
@@ -82,6 +84,35 @@ fn changed(
     let live = registry.resolve(new, &before(old, before_live));
     registry.sweep(&live, crate::clock::now());
     live
+}
+
+/// What was the candidate is the same endpoint as stable, and what was stable stays as it is, to go back to.
+#[test]
+fn a_promotion_and_its_rollback_swap_roles_and_nothing_else() {
+    let registry = registry();
+    let old = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(7))]);
+    let old_live = registry.resolve(&old, &HashMap::new());
+    crate::state::fixture::all_ready(&old_live);
+    let (v1, v2) = (&old_live[0].stable[0], &old_live[0].candidate[0]);
+    let limits = PoolLimits::default();
+    let begun = [v1, v2].map(|endpoint| InFlight::begin(Arc::clone(endpoint), &limits).expect("room"));
+    let mut promoted = crate::core::service::Service::clone(&old.services[0].service);
+    let before = std::mem::replace(&mut promoted.stable, promoted.candidate.take().expect("one"));
+    let promoted = ActiveService::new(Arc::new(promoted), Running::idle(7)).with_warm(Some(before));
+    let new = Snapshot::build(2, &[], vec![promoted]).expect("no routes");
+    let live = changed(&registry, &old_live, &old, &new);
+    let stable = &live[0].stable[0];
+    assert_eq!((stable.slot, stable.in_flight(), stable.variant), (v2.slot, 1, Variant::Stable));
+    assert!(stable.is_ready() && stable.is_in_role() && !v2.is_in_role() && !v2.is_removed());
+    assert!(Arc::ptr_eq(&stable.pool, &v2.pool) && Arc::ptr_eq(&stable.conduct, &v2.conduct));
+    assert!(Arc::ptr_eq(&live[0].warm[0], v1) && !v1.is_removed() && v1.is_ready());
+    let back = changed(&registry, &live, &new, &old);
+    assert!(Arc::ptr_eq(&back[0].stable[0], v1) && Arc::ptr_eq(&back[0].candidate[0], v2));
+    drop(begun);
+    assert_eq!((v1.in_flight(), v2.in_flight(), stable.in_flight()), (0, 0, 0));
+    let gone = snapshot(vec![(service("web", 1, None), Running::idle(7))]);
+    let live = changed(&registry, &back, &old, &gone);
+    assert!(v2.is_removed() && !live[0].stable[0].is_removed());
 }
 
 /// Health survives a promotion: what was the candidate is the same endpoint as stable.
@@ -120,7 +151,8 @@ fn ready_ones_stay_only_while_nobody_of_the_new_pool_is_ready() {
     let registry = registry();
     let old = snapshot(vec![(crate::state::fixture::service_at("web", 8_000, 2), Running::idle(0))]);
     let new = snapshot(vec![(crate::state::fixture::service_at("web", 8_001, 3), Running::idle(0))]);
-    let ports = |live: &[Arc<ServiceLive>]| live[0].stable.iter().map(|e| e.key.address.port()).collect::<Vec<_>>();
+    let ports =
+        |live: &[Arc<ServiceLive>]| live[0].stable.iter().filter_map(|e| e.key.address.port()).collect::<Vec<_>>();
     let old_live = registry.resolve(&old, &HashMap::new());
     old_live[0].stable[0].health.set_readiness(Readiness::Ready);
     let live = changed(&registry, &old_live, &old, &new);

@@ -1,7 +1,8 @@
 //! Lines of the access log: JSON for machines, text for people. No `std::fmt`, no allocation beyond the buffer they are written to.
 
-use super::Record;
 use super::digits;
+use super::{Failed, How, Record};
+use crate::core::endpoint::Address;
 
 /// Longest free text (method, host, path, request id) shown, in bytes; the rest is cut off.
 pub const TEXT_MAX: usize = 8 * 1024;
@@ -28,9 +29,14 @@ pub(super) fn json(out: &mut Vec<u8>, record: &Record<'_>) {
     string(out, "variant", record.variant.map_or("", |v| v.as_str()).as_bytes());
     string(out, "assignment", record.assignment.map_or("", |a| a.as_str()).as_bytes());
     key(out, "endpoint");
-    quoted(out, record.endpoint, digits::socket);
+    match record.endpoint {
+        Some(address) => address_json(out, address),
+        None => out.extend_from_slice(b"null"),
+    }
     number(out, "attempts", u64::from(record.attempts));
     number(out, "retries", u64::from(record.retries));
+    key(out, "failed");
+    failed_json(out, record.failed);
     flag(out, "reused", record.reused);
     number(out, "request_bytes", record.request_bytes);
     number(out, "response_bytes", record.response_bytes);
@@ -68,7 +74,7 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     word(out, b" variant=", record.variant.map_or("", |v| v.as_str()).as_bytes());
     word(out, b" assignment=", record.assignment.map_or("", |a| a.as_str()).as_bytes());
     out.extend_from_slice(b" endpoint=");
-    or_dash(out, record.endpoint, digits::socket);
+    or_dash(out, record.endpoint, address_text);
     for (name, value) in [
         (&b" tls="[..], u64::from(record.tls)),
         (b" attempts=", u64::from(record.attempts)),
@@ -80,6 +86,8 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
         out.extend_from_slice(name);
         digits::integer(out, value);
     }
+    out.extend_from_slice(b" failed=");
+    failed_text(out, record.failed);
     for (name, timing) in timings(record) {
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
@@ -88,6 +96,62 @@ pub(super) fn text(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     word(out, b" id=", record.request_id);
     out.push(b'\n');
+}
+
+fn address_json(out: &mut Vec<u8>, address: &Address) {
+    out.push(b'"');
+    match address {
+        Address::Ip(address) => digits::socket(out, *address),
+        Address::Unix(path) => {
+            out.extend_from_slice(b"unix:");
+            escape(out, path.as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+fn address_text(out: &mut Vec<u8>, address: &Address) {
+    match address {
+        Address::Ip(address) => digits::socket(out, *address),
+        Address::Unix(path) => word(out, b"unix:", path.as_bytes()),
+    }
+}
+
+fn failed_json(out: &mut Vec<u8>, failed: &[Failed<'_>]) {
+    let mut before: &[u8] = b"[{\"variant\":\"";
+    for attempt in failed {
+        out.extend_from_slice(before);
+        before = b",{\"variant\":\"";
+        out.extend_from_slice(attempt.variant.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"endpoint\":");
+        address_json(out, attempt.endpoint);
+        out.extend_from_slice(b",\"how\":\"");
+        how(out, attempt.how);
+        out.extend_from_slice(b"\"}");
+    }
+    out.extend_from_slice(if failed.is_empty() { b"[]" } else { b"]" });
+}
+
+/// `VARIANT/ENDPOINT/HOW`, with commas.
+fn failed_text(out: &mut Vec<u8>, failed: &[Failed<'_>]) {
+    for (at, attempt) in failed.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"" } else { b"," });
+        out.extend_from_slice(attempt.variant.as_str().as_bytes());
+        out.push(b'/');
+        address_text(out, attempt.endpoint);
+        out.push(b'/');
+        how(out, attempt.how);
+    }
+    if failed.is_empty() {
+        out.push(b'-');
+    }
+}
+
+fn how(out: &mut Vec<u8>, how: How) {
+    match how {
+        How::Word(word) => out.extend_from_slice(word.as_bytes()),
+        How::Status(status) => digits::integer(out, u64::from(status)),
+    }
 }
 
 fn timings(record: &Record<'_>) -> [(&'static str, Option<std::time::Duration>); 2] {

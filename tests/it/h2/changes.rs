@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::harness::config::Config;
@@ -31,8 +30,7 @@ struct Traffic {
 /// Asks again and again, on several streams of one connection after the other. A request that the proxy says it never took is no
 /// failure; every other one without a whole response is.
 async fn keep_asking(address: String, traffic: Arc<Traffic>) -> Result<(), String> {
-    while TcpStream::connect(&address).await.is_ok() {
-        let client = H2Client::connect(&address).await;
+    while let Some(client) = H2Client::try_connect(&address).await {
         while ask_on_all_streams(&client, &traffic).await? {}
     }
     Ok(())

@@ -52,6 +52,14 @@ impl H2Client {
         Self::connect_with(address, &Builder::new()).await
     }
 
+    /// Connects by prior knowledge; `None` when nobody listens any more.
+    pub(crate) async fn try_connect(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (requests, connection) = within("a handshake", h2::client::handshake(stream)).await.ok()?;
+        Some(Self { requests, connection: tokio::spawn(connection) })
+    }
+
     /// The same with settings of its own.
     pub(crate) async fn connect_with(address: &str, builder: &Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("a listener");

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod dns;
 pub(crate) mod files;
 pub(crate) mod h2;
 pub(crate) mod h2_raw;

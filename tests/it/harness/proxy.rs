@@ -137,6 +137,14 @@ impl Admin {
         .await
     }
 
+    /// The state of an endpoint of `web` once its requests have this said of it: `ejected`, `trial`, or nothing.
+    pub(crate) async fn until_outlier(&self, address: &str, state: Option<&str>) -> Value {
+        eventually(WAIT_MAX, &format!("{address} to be {state:?}"), || async {
+            Some(self.endpoint(address).await).filter(|endpoint| endpoint["outlier"]["state"].as_str() == state)
+        })
+        .await
+    }
+
     /// The answer to a GET.
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.request("GET", path, "", "").await

@@ -84,8 +84,10 @@ async fn a_grpc_server_says_itself_whether_it_serves() {
     let lines = format!(
         "kind = \"grpc\"\npath = \"shop.Cart\"\nport = {port}\nhost = \"cart.internal\"\nheaders = [{{ name = \"x-probe\", value = \"1\" }}]"
     );
-    let health =
-        |c: crate::harness::config::Config| c.set("services.web.health", QUICK).set("services.web.health", &lines);
+    let health = |c: crate::harness::config::Config| {
+        let c = c.set("services.web.outlier", super::CALM);
+        c.set("services.web.health", QUICK).set("services.web.health", &lines)
+    };
     let proxy = Proxy::start(|c| health(c.web(&[&app.address()], &[]))).await;
     proxy.admin.until_health(&app.address(), "ready").await;
     {

@@ -12,13 +12,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 const REASON_BYTES_MIN: usize = 20;
 
 /// Which top-level module is in which layer. `main` stands above `cli` only because something has to call it.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("main", 6),
     ("cli", 5),
     ("app", 4),
     ("proxy", 3),
     ("health", 3),
     ("watch", 3),
+    ("discovery", 3),
     ("admin", 3),
     ("notify", 3),
     ("synthetic", 3),

@@ -6,12 +6,9 @@ mod table;
 use std::time::Duration;
 
 use super::*;
-use crate::core::balance::Balance;
 use crate::core::endpoint::Endpoint;
 use crate::core::rollout::{AbortReason, Counts, Event, Facts, PauseReason, Verdict};
-use crate::core::service::{
-    Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Upstream,
-};
+use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SaltMode, SameSite, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,8 +20,9 @@ fn version(text: &str) -> Version {
 fn pool(text: &str) -> Arc<Pool> {
     let (text, ports) = text.split_once('=').unwrap_or((text, "80"));
     let (name, digest) = text.split_once('@').map_or((text, None), |(v, d)| (v, Some(d.to_owned())));
-    let endpoint = |port: &str| Endpoint { address: ([10, 0, 0, 1], port.parse().expect("a port")).into() };
-    Arc::new(Pool { version: version(name), digest, endpoints: ports.split(',').map(endpoint).collect() })
+    let endpoint =
+        |port: &str| Endpoint::new(std::net::SocketAddr::from(([10, 0, 0, 1], port.parse().expect("a port"))));
+    Arc::new(Pool::fixed(version(name), digest, ports.split(',').map(endpoint).collect()))
 }
 
 /// A file with these pools.
@@ -33,19 +31,9 @@ fn file(stable: &str, candidate: &str) -> Service {
         name: Name::new("web").expect("a name"),
         stable: pool(stable),
         candidate: (!candidate.is_empty()).then(|| pool(candidate)),
-        upstream: Upstream {
-            protocol: Protocol::Http1,
-            tls: None,
-            host: HostMode::Preserve,
-            connect_timeout: SECOND,
-            response_timeout: SECOND,
-            body_idle: SECOND,
-            keepalive_idle: SECOND,
-            balance: Balance::LeastRequest,
-            drain_timeout: SECOND,
-            websocket_drain: SECOND,
-        },
+        upstream: Upstream::in_seconds(),
         health: Arc::default(),
+        outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
@@ -171,7 +159,7 @@ fn reasoned(verb: Verb) -> Ask {
 
 fn start(text: &str) -> Verb {
     let pool = pool(text);
-    let endpoints = if text.contains('=') { pool.endpoints.clone() } else { Vec::new() };
+    let endpoints = if text.contains('=') { pool.declared.clone() } else { Vec::new() };
     let (version, digest) = (pool.version.clone(), pool.digest.clone());
     Verb::Start(StartWith { version, digest, endpoints, terms: None, supersede: false })
 }

@@ -47,23 +47,23 @@ fn a_call_is_judged_by_its_status_wherever_it_stands() {
     for (status, bad) in [("0", 0), ("5", 0), ("16", 0), ("2", 1), ("4", 1), ("14", 1), ("13", 1)] {
         let mut world = Setup::default().build();
         let (mut exchange, _) = world.sent_off(&get(GRPC));
-        exchange.response(&response(200, GRPC), world.now);
+        world.cookie(&mut exchange, &response(200, GRPC));
         assert_eq!(world.bad(Variant::Candidate), 0);
-        exchange.trailers(Some(&trailers("grpc-status", status)));
+        exchange.trailers(Some(&trailers("grpc-status", status)), world.now);
         exchange.end(Termination::Complete, world.now);
         assert_eq!(world.bad(Variant::Candidate), bad, "{status} in the trailers");
 
         let (mut exchange, _) = world.sent_off(&get(GRPC));
-        exchange.response(&response(200, &format!("{GRPC}grpc-status: {status}\r\n")), world.now);
-        exchange.trailers(Some(&Trailers::default()));
+        world.cookie(&mut exchange, &response(200, &format!("{GRPC}grpc-status: {status}\r\n")));
+        exchange.trailers(Some(&Trailers::default()), world.now);
         exchange.end(Termination::Complete, world.now);
         assert_eq!(world.bad(Variant::Candidate), 2 * bad, "{status} in the head");
     }
     for (head, found, bad) in [(GRPC, "x-other", 1), ("", "grpc-status", 0), (GRPC, "GRPC-Status", 1)] {
         let mut world = Setup::default().build();
         let (mut exchange, _) = world.sent_off(&get(GRPC));
-        exchange.response(&response(200, head), world.now);
-        exchange.trailers(Some(&trailers(found, "2")));
+        world.cookie(&mut exchange, &response(200, head));
+        exchange.trailers(Some(&trailers(found, "2")), world.now);
         assert_eq!(world.bad(Variant::Candidate), bad, "{head:?} {found}");
     }
 }
@@ -78,7 +78,7 @@ fn a_call_takes_no_longer_than_its_client_allows() {
     assert_eq!(exchange.deadline(), Some(until), "from the beginning");
     exchange.sent(world.now);
     assert_eq!(exchange.deadline(), Some(until), "sooner than the response timeout");
-    exchange.response(&response(200, GRPC), world.now);
+    world.cookie(&mut exchange, &response(200, GRPC));
     assert_eq!(exchange.deadline(), Some(until), "and to the end");
     let (mut exchange, _) = world.sent_off(&call("1H"));
     exchange.sent(world.now);

@@ -12,7 +12,7 @@ fn answered(world: &mut World, request: &RequestHead, head: &ResponseHead, end: 
     let (mut exchange, _attempt) = world.sent_off(request);
     exchange.connected(false, world.now);
     exchange.sent(world.now);
-    let cookie = exchange.response(head, world.now);
+    let cookie = world.cookie(&mut exchange, head);
     exchange.end(end, world.now);
     cookie
 }
@@ -84,11 +84,11 @@ fn a_session_that_stays_is_counted_as_sticky() {
     let mut world = Setup { weight: half(), new_sessions: true, ..Setup::default() }.build();
     for _ in 0..20 {
         let (mut exchange, first) = world.sent_off(&get(""));
-        let cookie = exchange.response(&response(200, ""), world.now).expect("a cookie");
+        let cookie = world.cookie(&mut exchange, &response(200, "")).expect("a cookie");
         let pair = String::from_utf8(cookie).expect("text").split(';').next().expect("a pair").to_owned();
         let (mut again, second) = world.sent_off(&get(&format!("Cookie: {pair}\r\n")));
         assert_eq!(is_candidate(&first), is_candidate(&second));
-        assert_eq!(again.response(&response(200, ""), world.now), None, "it has its cookie");
+        assert_eq!(world.cookie(&mut again, &response(200, "")), None, "it has its cookie");
         assert_eq!(again.end(Termination::Complete, world.now).assignment, Assignment::Sticky);
     }
 }
@@ -109,7 +109,8 @@ fn durations_are_recorded_once_per_request() {
     let mut world = Setup::default().build();
     let (mut exchange, _attempt) = world.sent_off(&get(""));
     exchange.sent(world.later(100));
-    exchange.response(&response(200, ""), world.later(30));
+    world.later(30);
+    world.cookie(&mut exchange, &response(200, ""));
     exchange.end(Termination::Complete, world.later(20));
     assert_eq!(world.sum(Variant::Candidate, |s| &s.upstream.sum_us), 30_000);
     assert_eq!(world.sum(Variant::Candidate, |s| &s.duration.sum_us), 150_000);
@@ -122,7 +123,8 @@ fn durations_are_recorded_once_per_request() {
 fn an_answer_before_the_request_was_sent_is_no_upstream_time() {
     let mut world = Setup::default().build();
     let (mut exchange, _attempt) = world.sent_off(&request("POST", "/", "Content-Length: 9\r\n"));
-    exchange.response(&response(200, ""), world.later(30));
+    world.later(30);
+    world.cookie(&mut exchange, &response(200, ""));
     assert_eq!(exchange.upstream_time(), None);
 }
 
@@ -198,7 +200,7 @@ fn forced_requests_fallbacks_and_known_clients_get_no_cookie() {
         }
     };
     let _fallback = attempt(world.fail(&mut exchange, Failure::Connect));
-    assert_eq!(exchange.response(&response(200, ""), world.now), None, "it has not seen the candidate");
+    assert_eq!(world.cookie(&mut exchange, &response(200, "")), None, "it has not seen the candidate");
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn set(world: &World, variant: Variant, readiness: Readiness) {
 
 #[test]
 fn without_a_ready_stable_endpoint_the_answer_comes_at_once() {
-    for readiness in [Readiness::Unknown, Readiness::NotReady, Readiness::Lost] {
+    for readiness in [Readiness::Unknown, Readiness::NotReady] {
         let mut world = Setup { weight: Weight::ZERO, ..Setup::default() }.build();
         set(&world, Variant::Stable, readiness);
         let (mut exchange, next) = world.begin(&get(""));
@@ -30,10 +30,11 @@ fn only_the_ready_of_several_is_chosen() {
     let ready = Arc::clone(&world.web().stable[2]);
     ready.health.set_readiness(Readiness::Ready);
     for _ in 0..32 {
-        assert_eq!(world.sent_off(&get("")).1.address, ready.key.address);
+        assert_eq!(world.sent_off(&get("")).1.address(), &ready.key.address);
     }
-    // It fails, and there is nobody else to try.
+    // It fails, and there is nobody else to try: it is tried once more.
     let (mut exchange, _) = world.sent_off(&get(""));
+    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).address(), &ready.key.address);
     assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).termination, Termination::ConnectFailed);
 }
 
@@ -46,7 +47,7 @@ fn an_unknown_candidate_has_no_share_and_nothing_is_charged() {
             set(&world, Variant::Candidate, readiness);
             let (mut exchange, sent) = world.sent_off(&get(""));
             assert!(!is_candidate(&sent));
-            assert_eq!(exchange.response(&response(200, ""), world.now), None, "no session begins");
+            assert_eq!(world.cookie(&mut exchange, &response(200, "")), None, "no session begins");
             let seen = exchange.end(Termination::Complete, world.now);
             assert_eq!((seen.assignment, seen.attempts), (Assignment::Bucket, 1));
             assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (0, 0));
@@ -61,13 +62,13 @@ fn a_candidate_that_was_ready_once_is_charged_with_one_exposure_and_one_bad() {
     set(&world, Variant::Candidate, Readiness::Lost);
     let (mut exchange, sent) = world.sent_off(&get(""));
     assert!(!is_candidate(&sent));
-    exchange.response(&response(503, ""), world.now);
+    world.cookie(&mut exchange, &response(503, ""));
     let seen = exchange.end(Termination::Complete, world.now);
     assert_eq!((seen.assignment, seen.attempts), (Assignment::Fallback, 1));
     assert_eq!((world.attempts(Variant::Candidate), world.bad(Variant::Candidate)), (1, 1));
     assert_eq!(world.bad(Variant::Stable), 0, "a fallback never counts against stable");
     // With stable down as well it is still charged once.
-    set(&world, Variant::Stable, Readiness::Lost);
+    set(&world, Variant::Stable, Readiness::NotReady);
     let (mut exchange, next) = world.begin(&get(""));
     assert_eq!(reply(next).termination, Termination::NotReady);
     exchange.end(Termination::NotReady, world.now);
@@ -100,5 +101,5 @@ fn a_replay_prefers_an_endpoint_that_is_ready() {
     let (mut exchange, first) = world.sent_off(&get(""));
     exchange.connected(true, world.now);
     first.in_flight.endpoint().health.set_readiness(Readiness::Lost);
-    assert_ne!(attempt(world.fail(&mut exchange, CLOSED)).address, first.address);
+    assert_ne!(attempt(world.fail(&mut exchange, CLOSED)).address(), first.address());
 }

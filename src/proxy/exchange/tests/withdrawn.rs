@@ -31,10 +31,10 @@ fn a_retry_never_goes_to_an_endpoint_that_left() {
         let mut world = Setup { weight: Weight::ZERO, stable: 3, ..Setup::default() }.build();
         let (mut exchange, first) = world.sent_off(&get(""));
         remove_but(&world, 1);
-        let stays = world.web().stable[0].key.address;
+        let stays = world.web().stable[0].key.address.clone();
         let next = world.fail(&mut exchange, Failure::Connect);
-        if first.address != stays {
-            assert_eq!(attempt(next).address, stays);
+        if *first.address() != stays {
+            assert_eq!(*attempt(next).address(), stays);
         }
     }
 }

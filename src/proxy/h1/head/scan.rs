@@ -22,6 +22,8 @@ pub struct ScanState {
     start: usize,
     /// Whether the first line is complete and not too long.
     line: bool,
+    /// Whether the one empty line tolerated in front is gone already.
+    emptied: bool,
 }
 
 /// Bounds of a scan.
@@ -33,6 +35,16 @@ pub(crate) struct ScanLimits {
     pub(crate) line: usize,
     /// Whether an empty line in front is skipped (RFC 9112 section 2.2).
     pub(crate) skip_empty: bool,
+}
+
+// === impl ScanState ===
+
+impl ScanState {
+    /// For a head whose one empty line in front was thrown away before it began: no other is tolerated, however they arrived.
+    #[must_use]
+    pub fn after_empty_line() -> Self {
+        Self { emptied: true, ..Self::default() }
+    }
 }
 
 /// Finds the end of the last line and the empty line after it; prepared once, since that costs more than most searches.
@@ -58,13 +70,14 @@ pub fn scan_response_head(buf: &[u8], state: &mut ScanState) -> Result<Option<us
 
 /// Looks for the empty line that ends a first line and fields.
 pub(crate) fn scan_section(buf: &[u8], state: &mut ScanState, limits: ScanLimits) -> Result<Option<usize>, Refusal> {
-    if limits.skip_empty && state.start == 0 && buf.starts_with(b"\r\n") {
+    let skip_empty = limits.skip_empty && state.start == 0 && !state.emptied;
+    if skip_empty && buf.starts_with(b"\r\n") {
         state.start = 2;
         state.clean = 2;
     }
     match &buf[state.start..] {
         [] => return Ok(None),
-        [b'\r'] if limits.skip_empty && state.start == 0 => return Ok(None),
+        [b'\r'] if skip_empty && state.start == 0 => return Ok(None),
         [b'\r' | b'\n', ..] => return Err(Refusal::bad("an empty line or a bare CR or LF in front of the first line")),
         _ => {}
     }

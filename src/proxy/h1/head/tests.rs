@@ -48,6 +48,20 @@ fn read_split(raw: &[u8], limits: &HeadLimits) -> Result<Option<(RequestHead, us
     whole
 }
 
+/// One empty line in front is tolerated; when it was thrown away before the scan, none is left to tolerate.
+#[test]
+fn one_empty_line_however_it_arrives() {
+    let head = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(scan_head(head, &mut ScanState::default(), &limits()), Ok(Some(head.len())));
+    for length in 1..=head.len() {
+        let refused = scan_head(&head[..length], &mut ScanState::after_empty_line(), &limits());
+        assert_eq!(refused.map_err(|refusal| refusal.status), Err(400), "{length} bytes");
+    }
+    let plain = &head[2..];
+    assert_eq!(scan_head(plain, &mut ScanState::after_empty_line(), &limits()), Ok(Some(plain.len())));
+    assert_eq!(scan_head(b"\r\n\r", &mut ScanState::default(), &limits()).map_err(|r| r.status), Err(400));
+}
+
 proptest! {
     #[test]
     fn garbage_never_panics(raw in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..300) {

@@ -22,6 +22,7 @@ use crate::proxy::io::{Buf, Stream};
 use crate::proxy::timer::Alarm;
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
+use crate::state::pool::Connection as Connected;
 
 /// Most streams at once on one session, whatever more its peer allows.
 pub const STREAMS_MAX: usize = 100;
@@ -116,6 +117,8 @@ struct Keeper {
     alarm: Alarm,
     state: Rc<State>,
     worker: Rc<Worker>,
+    /// Counts the connection in its pool until it is closed.
+    _room: Connected,
 }
 
 /// Opens a session on `stream`: ready once the peer has shown by its SETTINGS that it speaks HTTP/2 and how many streams it takes.
@@ -127,7 +130,7 @@ pub async fn open(
     worker: &Rc<Worker>,
     stream: Stream,
     endpoint: &Arc<EndpointLive>,
-    dial_tag: u64,
+    (dial_tag, room): (u64, Connected),
     changed: &Rc<Notify>,
     pace: Pace,
 ) -> io::Result<Session> {
@@ -148,6 +151,7 @@ pub async fn open(
         alarm: worker.alarm(),
         state: Rc::clone(&session.state),
         worker: Rc::clone(worker),
+        _room: room,
     };
     worker.shard().sessions.add(1);
     tokio::task::spawn_local(keeper);
@@ -263,6 +267,9 @@ impl Drop for Lease {
         state.streams.set(state.streams.get() - 1);
         state.idle_since.set(clock::now());
         state.changed.notify_one();
+        if self.session.is_idle() && self.session.endpoint.pool.is_waited_for() {
+            self.worker.ring();
+        }
         self.worker.shard().streams.sub(1);
     }
 }

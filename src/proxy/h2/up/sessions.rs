@@ -2,19 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::core::circuit::Limit;
 use crate::core::service::Service;
 use crate::proxy::forward::within;
 use crate::proxy::idle::AGE_MAX;
+use crate::proxy::rooms::{Grant, Place, Rooms};
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
+use crate::state::pool::{Connection, Pending, PoolLive};
 
 use super::session::{Lease, PACE, Pace, STREAMS_MAX, Session, open};
 
@@ -37,6 +42,23 @@ pub struct Wanted<'a> {
     pub endpoint: &'a Arc<EndpointLive>,
     /// [`crate::core::snapshot::ActiveService::dial_tag`]
     pub dial_tag: u64,
+    /// Told of waits for a limit of the pool.
+    pub limited: &'a Limited,
+}
+
+/// What a request that wants a stream had to do with the limits of its pool.
+#[derive(Debug, Default)]
+pub struct Limited {
+    /// The limit it waits for at this moment, or was refused at.
+    pub at: Cell<Option<Limit>>,
+    /// How long it has waited for one.
+    pub waited: Cell<Duration>,
+}
+
+/// The wait of a request at a limit.
+struct Waits {
+    began: Instant,
+    slot: Option<Pending>,
 }
 
 /// The sessions of one endpoint.
@@ -60,35 +82,61 @@ struct Dial {
 enum Step {
     /// It has one.
     Leased(Lease),
-    /// Open a session.
-    Dial(Rc<Dial>),
+    /// Open a session, which is counted so.
+    Dial(Rc<Dial>, Connection),
     /// Wait for one being opened.
     Join(Rc<Dial>),
     /// Wait for a session to show that it lives.
     Check(Rc<Session>),
     /// Wait for a stream to end.
     Full,
+    /// Wait for a stream to end, or until there may be another connection.
+    NoRoom,
 }
 
-/// A stream on a session to `wanted`, and whether the session was not opened for it. The caller bounds the wait.
+/// A stream on a session to `wanted`, and whether the session was not opened for it. The caller bounds the wait; `wanted.limited` says
+/// whether it is one for a limit.
 ///
 /// # Errors
-/// Why no session could be opened; [`io::ErrorKind::TimedOut`]: not in time.
+/// Why no session could be opened; [`io::ErrorKind::TimedOut`]: not in time; [`io::ErrorKind::QuotaExceeded`]: as many wait as may.
 pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bool), Rc<io::Error>> {
-    let mut opened = false;
+    let (mut opened, mut place, mut room) = (false, None, None);
+    let mut waits = Waits { began: clock::now(), slot: None };
     loop {
-        let (step, changed) = worker.sessions().step(worker, wanted, clock::now());
+        let (step, changed) = worker.sessions().step(worker, wanted, &mut room, clock::now());
         // From here on it hears of every change, and nothing has changed since the look.
         let notified = changed.notified();
         match step {
-            Step::Leased(lease) => return Ok((lease, !opened)),
-            Step::Dial(dial) => {
+            Step::Leased(lease) => {
+                waits.over(wanted);
+                return Ok((lease, !opened));
+            }
+            Step::Dial(dial, room) => {
                 opened = true;
-                spawn(worker, wanted, &dial);
+                waits.over(wanted);
+                spawn(worker, wanted, &dial, room);
                 dialled(&dial, &changed).await?;
             }
-            Step::Join(dial) => dialled(&dial, &changed).await?,
-            Step::Full => notified.await,
+            Step::Join(dial) => {
+                waits.over(wanted);
+                dialled(&dial, &changed).await?;
+            }
+            Step::Full => {
+                // No connection helps: none is held back from others.
+                drop(room.take());
+                waits.slot(worker, wanted)?;
+                notified.await;
+            }
+            Step::NoRoom => {
+                let queued = match &mut place {
+                    Some(place) => place,
+                    none => none.insert(waits.room(worker, wanted)?),
+                };
+                room = freed(queued, notified).await;
+                if room.is_some() {
+                    place = None;
+                }
+            }
             Step::Check(session) => {
                 session.check();
                 let deadline = clock::now() + wanted.service.upstream.connect_timeout / 2;
@@ -99,6 +147,17 @@ pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bo
             }
         }
     }
+}
+
+/// Waits for a connection, which comes back, or a change.
+async fn freed(place: &Place<'_>, changed: impl Future<Output = ()>) -> Option<Connection> {
+    let mut changed = std::pin::pin!(changed);
+    poll_fn(|cx| match place.poll(cx) {
+        Poll::Ready(Grant::Room(room)) => Poll::Ready(Some(room)),
+        Poll::Ready(Grant::Link(_)) => Poll::Ready(None),
+        Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// Waits for a session being opened.
@@ -113,14 +172,14 @@ async fn dialled(dial: &Dial, changed: &Notify) -> Result<(), Rc<io::Error>> {
 }
 
 /// Opens a session in a task of its own: whoever asked for it first may leave while others wait.
-fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>) {
+fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>, room: Connection) {
     let (worker, dial) = (Rc::clone(worker), Rc::clone(dial));
     let (service, endpoint) = (Arc::clone(wanted.service), Arc::clone(wanted.endpoint));
     tokio::task::spawn_local(async move {
         let (changed, pace) = worker.sessions().place(endpoint.slot);
         let opening = async {
-            let stream = worker.dialer().dial(&service, endpoint.key.address).await?;
-            open(&worker, stream, &endpoint, dial.tag, &changed, pace).await
+            let stream = worker.dialer().dial(&service, &endpoint.key.address).await?;
+            open(&worker, stream, &endpoint, (dial.tag, room), &changed, pace).await
         };
         let deadline = Some(clock::now() + service.upstream.connect_timeout);
         let opened = within(&worker.alarm(), deadline, opening).await;
@@ -128,6 +187,50 @@ fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>) {
         worker.sessions().settle(endpoint.slot, &dial, opened);
         changed.notify_waiters();
     });
+}
+
+// === impl Waits ===
+
+impl Waits {
+    /// Counts the request as one that waits, for a stream.
+    fn slot(&mut self, worker: &Worker, wanted: Wanted<'_>) -> io::Result<()> {
+        if self.slot.is_none() {
+            let pool = &wanted.endpoint.pool;
+            self.slot = pool.wait(worker.index(), &wanted.service.upstream.limits);
+            if self.slot.is_none() {
+                pool.overflowed(Limit::Pending);
+                return Err(refused(wanted));
+            }
+        }
+        self.begin(wanted);
+        Ok(())
+    }
+
+    /// A place among those that wait for a connection.
+    fn room<'w>(&mut self, worker: &'w Worker, wanted: Wanted<'_>) -> io::Result<Place<'w>> {
+        let place = worker.rooms().queue(worker.index(), wanted.endpoint, &wanted.service.upstream.limits, None);
+        self.begin(wanted);
+        place.ok_or_else(|| refused(wanted))
+    }
+
+    fn begin(&mut self, wanted: Wanted<'_>) {
+        if wanted.limited.at.replace(Some(Limit::Connections)).is_none() {
+            self.began = clock::now();
+        }
+    }
+
+    fn over(&mut self, wanted: Wanted<'_>) {
+        self.slot = None;
+        if wanted.limited.at.take().is_some() {
+            let waited = clock::now().saturating_duration_since(self.began);
+            wanted.limited.waited.set(wanted.limited.waited.get() + waited);
+        }
+    }
+}
+
+fn refused(wanted: Wanted<'_>) -> io::Error {
+    wanted.limited.at.set(Some(Limit::Pending));
+    io::ErrorKind::QuotaExceeded.into()
 }
 
 // === impl Sessions ===
@@ -145,12 +248,49 @@ impl Sessions {
         Self { pace, ..Self::default() }
     }
 
-    fn step(&mut self, worker: &Rc<Worker>, wanted: Wanted<'_>, now: Instant) -> (Step, Rc<Notify>) {
+    fn step(
+        &mut self,
+        worker: &Rc<Worker>,
+        wanted: Wanted<'_>,
+        room: &mut Option<Connection>,
+        now: Instant,
+    ) -> (Step, Rc<Notify>) {
         let pace = self.pace;
         let endpoint = self.endpoint(wanted.endpoint.slot);
         endpoint.sessions.retain(|session| is_usable(session, now));
         let changed = Rc::clone(&endpoint.changed);
-        (endpoint.step(worker, wanted, now, pace), changed)
+        let step = endpoint.step(worker, wanted, room, now, pace);
+        if matches!(step, Step::NoRoom) {
+            // What is closed is free once its last frames are written.
+            self.close_idle(&wanted.endpoint.pool, 1);
+        }
+        (step, changed)
+    }
+
+    /// Closes idle sessions of pools requests wait for, as many as wait.
+    pub fn make_room(&mut self) {
+        let mut asked: Vec<Arc<PoolLive>> = Vec::new();
+        for pool in self.by_slot.values().filter_map(|e| Some(&e.sessions.first()?.endpoint.pool)) {
+            if pool.is_waited_for() && !asked.iter().any(|known| Arc::ptr_eq(known, pool)) {
+                asked.push(Arc::clone(pool));
+            }
+        }
+        for pool in &asked {
+            self.close_idle(pool, pool.used(Limit::Pending));
+        }
+    }
+
+    /// Closes at most `most` idle sessions of `pool`.
+    fn close_idle(&mut self, pool: &Arc<PoolLive>, most: u32) {
+        let mut left = most;
+        for endpoint in self.by_slot.values_mut() {
+            endpoint.sessions.retain(|session| {
+                let close =
+                    left > 0 && session.is_idle() && !session.is_fresh() && Arc::ptr_eq(&session.endpoint.pool, pool);
+                left -= u32::from(close);
+                !close
+            });
+        }
     }
 
     fn endpoint(&mut self, slot: u64) -> &mut Endpoint {
@@ -206,14 +346,21 @@ impl Sessions {
 /// left.
 fn is_usable(session: &Session, now: Instant) -> bool {
     let aged = now.saturating_duration_since(session.opened) >= AGE_MAX;
-    let left = session.endpoint.is_removed() && !session.is_fresh();
+    let left = session.endpoint.is_leaving() && !session.is_fresh();
     !aged && !left && !session.is_over() && !session.is_worn(now)
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn step(&mut self, worker: &Rc<Worker>, wanted: Wanted<'_>, now: Instant, pace: Pace) -> Step {
+    fn step(
+        &mut self,
+        worker: &Rc<Worker>,
+        wanted: Wanted<'_>,
+        room: &mut Option<Connection>,
+        now: Instant,
+        pace: Pace,
+    ) -> Step {
         let fitting = |session: &&Rc<Session>| session.dial_tag == wanted.dial_tag;
         if let Some(session) = self.sessions.iter().filter(fitting).find(|session| session.has_room()) {
             if session.is_doubtful(now, pace) {
@@ -221,10 +368,11 @@ impl Endpoint {
             }
             return Step::Leased(session.lease(worker, wanted.service.upstream.keepalive_idle));
         }
-        self.dial(wanted.dial_tag)
+        self.dial(wanted, room)
     }
 
-    fn dial(&mut self, tag: u64) -> Step {
+    fn dial(&mut self, wanted: Wanted<'_>, room: &mut Option<Connection>) -> Step {
+        let tag = wanted.dial_tag;
         let joinable = |dial: &&Rc<Dial>| dial.tag == tag && dial.waiting.get() < self.room;
         if let Some(dial) = self.dials.iter().find(joinable) {
             dial.waiting.set(dial.waiting.get() + 1);
@@ -233,8 +381,10 @@ impl Endpoint {
         if self.sessions.len() + self.dials.len() >= SESSIONS_PER_ENDPOINT_MAX {
             return Step::Full;
         }
+        let limits = &wanted.service.upstream.limits;
+        let Some(room) = room.take().or_else(|| Rooms::take(wanted.endpoint, limits)) else { return Step::NoRoom };
         let dial = Rc::new(Dial { tag, waiting: Cell::new(1), outcome: RefCell::new(None) });
         self.dials.push(Rc::clone(&dial));
-        Step::Dial(dial)
+        Step::Dial(dial, room)
     }
 }

@@ -15,7 +15,7 @@ use crate::core::service::{Protocol, Service};
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::proxy::fixture;
 use crate::proxy::h2::up::session::{Lease, Pace};
-use crate::proxy::h2::up::sessions::{Sessions, Wanted, lease};
+use crate::proxy::h2::up::sessions::{Limited, Sessions, Wanted, lease};
 use crate::proxy::worker::Worker;
 use crate::state::fixture::service;
 use crate::state::live::EndpointLive;
@@ -38,8 +38,8 @@ impl World {
         let of_web = Arc::get_mut(&mut web).unwrap();
         of_web.upstream.protocol = Protocol::Http2;
         of_web.upstream.keepalive_idle = FAR;
-        let endpoints = vec![Endpoint { address: listener.local_addr().unwrap() }];
-        of_web.stable = Arc::new(Pool { version: Version::new("v1").unwrap(), digest: None, endpoints });
+        let endpoints = vec![Endpoint::new(listener.local_addr().unwrap())];
+        of_web.stable = Arc::new(Pool::fixed(Version::new("v1").unwrap(), None, endpoints));
         let active = ActiveService::new(Arc::clone(&web), Running::idle(0));
         let (worker, _) = fixture::worker(Snapshot::build(1, &[], vec![active]).unwrap());
         worker.run_timers();
@@ -49,7 +49,8 @@ impl World {
     }
 
     async fn lease(&self) -> (Lease, bool) {
-        let wanted = Wanted { service: &self.service, endpoint: &self.endpoint, dial_tag: 2 };
+        let limited = Limited::default();
+        let wanted = Wanted { service: &self.service, endpoint: &self.endpoint, dial_tag: 2, limited: &limited };
         soon(lease(&self.worker, wanted)).await.unwrap()
     }
 

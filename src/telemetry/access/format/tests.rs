@@ -1,5 +1,6 @@
 //! Exact lines, and what no bytes of a client can do to them.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,6 +10,18 @@ use super::*;
 use crate::core::assign::Assignment;
 use crate::core::id::Variant;
 use crate::telemetry::termination::Termination;
+
+static ENDPOINT: Address =
+    Address::Ip(SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 8_080));
+static TRIED: [Address; 2] = [local(9_001), local(9_002)];
+static FAILED: [Failed<'static>; 2] = [
+    Failed { variant: Variant::Candidate, endpoint: &TRIED[0], how: How::Word("connect") },
+    Failed { variant: Variant::Stable, endpoint: &TRIED[1], how: How::Status(503) },
+];
+
+const fn local(port: u16) -> Address {
+    Address::Ip(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port))
+}
 
 pub(in crate::telemetry::access) fn record() -> Record<'static> {
     Record {
@@ -28,9 +41,10 @@ pub(in crate::telemetry::access) fn record() -> Record<'static> {
         version: "v2",
         variant: Some(Variant::Candidate),
         assignment: Some(Assignment::Bucket),
-        endpoint: Some("[2001:db8::1]:8080".parse().expect("address")),
+        endpoint: Some(&ENDPOINT),
         attempts: 2,
         retries: 1,
+        failed: &FAILED,
         reused: true,
         request_bytes: 0,
         response_bytes: 5_120,
@@ -62,6 +76,7 @@ fn bare() -> Record<'static> {
         endpoint: None,
         attempts: 0,
         retries: 0,
+        failed: &[],
         reused: false,
         request_bytes: 0,
         response_bytes: 0,
@@ -85,8 +100,9 @@ fn json_is_exactly_this() {
             r#"{"time":"2026-01-02T03:04:05.678Z","request_id":"0123-abcd","listener":"public","tls":true,"#,
             r#""client":"203.0.113.7","method":"GET","host":"shop.example.com","path":"/cart/42","protocol":"HTTP/1.1","#,
             r#""status":200,"termination":"--","route":"routes[0]","service":"web","version":"v2","variant":"candidate","#,
-            r#""assignment":"bucket","endpoint":"[2001:db8::1]:8080","attempts":2,"retries":1,"reused":true,"#,
-            r#""request_bytes":0,"response_bytes":5120,"duration_ms":12.345,"connect_ms":null,"#,
+            r#""assignment":"bucket","endpoint":"[2001:db8::1]:8080","attempts":2,"retries":1,"#,
+            r#""failed":[{"variant":"candidate","endpoint":"127.0.0.1:9001","how":"connect"},"#,
+            r#"{"variant":"stable","endpoint":"127.0.0.1:9002","how":"503"}],"reused":true,"request_bytes":0,"response_bytes":5120,"duration_ms":12.345,"connect_ms":null,"#,
             r#""upstream_head_ms":11.900}"#,
             "\n"
         )
@@ -97,7 +113,7 @@ fn json_is_exactly_this() {
             r#"{"time":"1970-01-01T00:00:00.000Z","request_id":null,"listener":"public","tls":false,"client":null,"#,
             r#""method":null,"host":null,"path":null,"protocol":null,"status":0,"termination":"CT","route":null,"#,
             r#""service":null,"version":null,"variant":null,"assignment":null,"endpoint":null,"attempts":0,"retries":0,"#,
-            r#""reused":false,"request_bytes":0,"response_bytes":0,"duration_ms":10000.000,"#,
+            r#""failed":[],"reused":false,"request_bytes":0,"response_bytes":0,"duration_ms":10000.000,"#,
             r#""connect_ms":null,"upstream_head_ms":null}"#,
             "\n"
         )
@@ -110,13 +126,13 @@ fn text_is_exactly_this() {
         shown(text, &record()),
         "2026-01-02T03:04:05.678Z public 203.0.113.7 GET shop.example.com /cart/42 HTTP/1.1 200 -- 12.345ms \
          route=routes[0] service=web version=v2 variant=candidate assignment=bucket endpoint=[2001:db8::1]:8080 tls=1 \
-         attempts=2 retries=1 reused=1 request_bytes=0 response_bytes=5120 connect_ms=- \
-         upstream_head_ms=11.900 id=0123-abcd\n"
+         attempts=2 retries=1 reused=1 request_bytes=0 response_bytes=5120 \
+         failed=candidate/127.0.0.1:9001/connect,stable/127.0.0.1:9002/503 connect_ms=- upstream_head_ms=11.900 id=0123-abcd\n"
     );
     assert_eq!(
         shown(text, &bare()),
         "1970-01-01T00:00:00.000Z public - - - - - 0 CT 10000.000ms route=- service=- version=- variant=- assignment=- \
-         endpoint=- tls=0 attempts=0 retries=0 reused=0 request_bytes=0 response_bytes=0 connect_ms=- \
+         endpoint=- tls=0 attempts=0 retries=0 reused=0 request_bytes=0 response_bytes=0 failed=- connect_ms=- \
          upstream_head_ms=- id=-\n"
     );
 }
@@ -210,9 +226,9 @@ proptest! {
         let body = line.strip_suffix('\n').expect("a line feed");
         prop_assert!(body.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{}", body);
         let words: Vec<_> = body.split(' ').collect();
-        prop_assert_eq!(words.len(), 25);
-        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (24, &id)] {
-            let word = words[at].strip_prefix("id=").filter(|_| at == 24).unwrap_or(words[at]);
+        prop_assert_eq!(words.len(), 26);
+        for (at, bytes) in [(3, &method[..]), (4, &host), (5, without_query(&path)), (25, &id)] {
+            let word = words[at].strip_prefix("id=").filter(|_| at == 25).unwrap_or(words[at]);
             let expected = if bytes.is_empty() { b"-" } else { bytes };
             prop_assert_eq!(unescape(word), expected);
         }
@@ -239,4 +255,12 @@ fn unescape(word: &str) -> Vec<u8> {
         };
     }
     out
+}
+
+#[test]
+fn unix_sockets_are_paths_escaped_like_everything_else() {
+    let endpoint = Address::Unix("/run/a b\"\u{7f}".into());
+    let record = Record { endpoint: Some(&endpoint), ..record() };
+    assert!(shown(json, &record).contains(r#""endpoint":"unix:/run/a b\"\u007f","#), "{}", shown(json, &record));
+    assert!(shown(text, &record).contains(r#" endpoint=unix:/run/a\x20b"\x7f tls"#), "{}", shown(text, &record));
 }

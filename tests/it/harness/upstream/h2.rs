@@ -1,5 +1,6 @@
 //! The HTTP/2 upstream of a test, on the server of the `h2` crate: what a request gets is said by its path.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -63,6 +64,8 @@ struct Shared {
     /// Streams still to be refused by `/refuse`.
     refuse: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
+    /// Paths the next requests are taken to ask for, one each; then that of all others.
+    next: Mutex<(VecDeque<String>, Option<String>)>,
     /// Lets `/hold` go.
     release: watch::Sender<bool>,
     go_away: Notify,
@@ -99,6 +102,7 @@ impl H2Server {
             arrived: AtomicUsize::new(0),
             refuse: AtomicUsize::new(0),
             seen: Mutex::default(),
+            next: Mutex::default(),
             release: watch::channel(false).0,
             go_away: Notify::new(),
         });
@@ -160,6 +164,16 @@ impl H2Server {
     /// Says goodbye on every connection: what is in flight is finished.
     pub(crate) fn go_away(&self) {
         self.shared.go_away.notify_waiters();
+    }
+
+    /// Takes the next requests for ones that ask for these paths, whatever they do ask for.
+    pub(crate) fn next(&self, paths: &[&str]) {
+        self.shared.next.lock().expect("nobody panics").0.extend(paths.iter().map(|path| (*path).to_owned()));
+    }
+
+    /// Takes all further requests for ones that ask for `path`.
+    pub(crate) fn always(&self, path: &str) {
+        self.shared.next.lock().expect("nobody panics").1 = Some(path.to_owned());
     }
 
     /// Refuses the next `count` requests for `/refuse`.
@@ -247,7 +261,10 @@ async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, numb
         fields: parts.headers,
         ..Seen::default()
     };
-    let path = parts.uri.path().to_owned();
+    let path = {
+        let (next, usual) = &mut *shared.next.lock().expect("nobody panics");
+        next.pop_front().or_else(|| usual.clone()).unwrap_or_else(|| parts.uri.path().to_owned())
+    };
     // A failure is the end of the stream, which is what the record says.
     let _ = answer(&path, &mut body, respond, &mut seen, &shared).await;
     shared.seen.lock().expect("nobody panics").push(seen);

@@ -77,16 +77,21 @@ struct Log {
 impl Upstream {
     /// Starts on a free port of the loopback.
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
-        Self::listen(behaviour, None).await
+        Self::listen("127.0.0.1:0", behaviour, None).await
     }
 
     /// The same behind TLS.
     pub(crate) async fn start_tls(behaviour: Behaviour, identity: &Identity) -> Self {
-        Self::listen(behaviour, Some(TlsAcceptor::from(identity.server_config()))).await
+        Self::listen("127.0.0.1:0", behaviour, Some(TlsAcceptor::from(identity.server_config()))).await
     }
 
-    async fn listen(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    /// Starts at this address.
+    pub(crate) async fn start_at(address: &str, behaviour: Behaviour) -> Self {
+        Self::listen(address, behaviour, None).await
+    }
+
+    async fn listen(address: &str, behaviour: Behaviour, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared { log: Mutex::new(Log::new(behaviour)), changed: Notify::new() });
         let accepting = Some(tokio::spawn(accept(listener, Arc::clone(&shared), tls.clone())));

@@ -1,0 +1,121 @@
+//! Draining one endpoint by hand: it gets no new attempts, what is in flight finishes.
+
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::core::id::Name;
+use crate::state::live::{EndpointLive, ServiceLive};
+
+use super::answer::{Drained, Refused};
+use super::journal::{Note, What};
+use super::writer::Control;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// No new attempts.
+    Drain,
+    /// New attempts again.
+    Undrain,
+}
+
+/// The command.
+pub(super) struct EndpointCommand {
+    pub(super) service: String,
+    /// Its address.
+    pub(super) endpoint: String,
+    pub(super) verb: Verb,
+    /// Also the last usable one of stable.
+    pub(super) force: bool,
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+    pub(super) reply: oneshot::Sender<Result<Drained, Refused>>,
+}
+
+impl Control {
+    /// Drains or undrains whatever serves at an address of a service, in both variants.
+    pub(super) fn endpoint(&mut self, command: EndpointCommand) {
+        let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
+        let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
+        // Whoever no longer waits needs no answer.
+        let _ = reply.send(answer);
+    }
+
+    fn drained(
+        &self,
+        (service, asked): (&str, &str),
+        verb: Verb,
+        force: bool,
+        actor: &str,
+        reason: Option<&str>,
+    ) -> Result<Drained, Refused> {
+        let (routing, index) = (self.routing(), self.find(service)?);
+        let (active, live) = routing.service(index);
+        let name = &active.service.name;
+        let found = decide(name, live, asked, verb, force, reason)?;
+        let (now, unix) = (clock::now(), clock::unix_time());
+        let generation = routing.snapshot.generation;
+        for endpoint in &found {
+            let (changed, what) = match verb {
+                Verb::Drain => (endpoint.conduct.drain(now, unix), What::EndpointDrained),
+                Verb::Undrain => (endpoint.conduct.undrain(now), What::EndpointUndrained),
+            };
+            if changed {
+                let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                let detail = Some(format!("{} {}{why}", endpoint.key.version, endpoint.address_text));
+                let (actor, service) = (actor.to_owned(), Some(name.to_string()));
+                self.note(Note { actor, what, service, change: None, detail, generation });
+            }
+        }
+        Ok(Drained {
+            service: name.clone(),
+            endpoint: found[0].address_text.to_string(),
+            generation,
+            drained: found[0].conduct.is_drained(),
+            since_ms: found[0].conduct.drained_since_ms(),
+            in_flight: found.iter().map(|endpoint| endpoint.in_flight()).sum(),
+            settled: false,
+        })
+    }
+}
+
+/// The endpoints that are meant, at least one; refuses what would leave stable without any.
+fn decide<'a>(
+    service: &Name,
+    live: &'a ServiceLive,
+    asked: &str,
+    verb: Verb,
+    force: bool,
+    reason: Option<&str>,
+) -> Result<Vec<&'a EndpointLive>, Refused> {
+    let all = || live.stable.iter().chain(&live.candidate).map(AsRef::as_ref);
+    let meant = |endpoint: &&EndpointLive| is_at(endpoint, asked);
+    let found: Vec<&EndpointLive> = all().filter(meant).collect();
+    if found.is_empty() {
+        let known = all().map(|endpoint| endpoint.address_text.to_string()).collect();
+        return Err(Refused::UnknownEndpoint { service: service.clone(), endpoint: asked.to_owned(), known });
+    }
+    if force && reason.is_none_or(|reason| reason.trim().is_empty()) {
+        return Err(Refused::ForceWithoutReason);
+    }
+    if verb == Verb::Drain && !force && is_last(live, asked) {
+        return Err(Refused::LastEndpoint { service: service.clone(), endpoint: asked.to_owned() });
+    }
+    Ok(found)
+}
+
+/// Whether stable lives by what is at this address: it can be used, or could be in panic, and nothing else can.
+fn is_last(live: &ServiceLive, asked: &str) -> bool {
+    let (meant, others): (Vec<_>, Vec<_>) = live.stable.iter().partition(|endpoint| is_at(endpoint, asked));
+    meant.iter().any(|endpoint| endpoint.ever_passed())
+        && !others.iter().any(|endpoint| endpoint.is_ready() && endpoint.conduct.is_in())
+}
+
+/// Whether `endpoint` is what people write as `asked`.
+fn is_at(endpoint: &EndpointLive, asked: &str) -> bool {
+    &*endpoint.address_text == asked
+        || asked.parse().is_ok_and(|address: crate::core::endpoint::Address| address == endpoint.key.address)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Carrying out what was decided: switches, publication, records, in that order.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::core::endpoint::Question;
+use crate::core::id::Name;
+use crate::core::roles;
+use crate::state::current::Routing;
+use crate::state::live::ServiceLive;
+use crate::store::audit::Draft;
+
+use super::desk::{Deeds, Entry, Proposal, Said};
+use super::discovery::{self, Resolution, shown};
+use super::health;
+use super::journal::{Note, What};
+use super::ledger::{Line, Record};
+use super::writer::{Control, Then, Writing};
+
+impl Control {
+    /// Does what is true already. `evidence` is what the gate saw, if it was the gate that decided.
+    pub(super) fn carry_out(&mut self, deeds: Deeds, evidence: Option<&Value>) {
+        let Deeds { close, publish, owed, gate, said, released: _ } = deeds;
+        // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
+        for name in &close {
+            if let Some(live) = self.live_of(name) {
+                live.close_candidate();
+            }
+        }
+        self.publish_services(&publish);
+        for entry in owed {
+            let line = self.line(entry, evidence);
+            self.ledger.owe(line);
+        }
+        for (service, work) in gate {
+            self.watch(&service, work);
+        }
+        self.show(said.iter().map(|said| &said.service));
+        for said in said {
+            self.tell(said);
+        }
+    }
+
+    /// Has `proposal` written; it is true once that is done. Call it only while nothing is being written.
+    pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Draft>) {
+        let entries = self.desk.write(proposal);
+        let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry, None)).collect();
+        lines.extend(also.map(|draft| Line { service: None, drafts: vec![draft] }));
+        let answer = self.ledger.write(lines, self.desk.next_rollout());
+        self.writing = Some(Writing { answer, then });
+    }
+
+    /// What the store is told of `entry`.
+    pub(super) fn line(&self, entry: Entry, evidence: Option<&Value>) -> Line {
+        let Entry { service, roles, notes } = entry;
+        let drafts = notes.into_iter().map(|note| {
+            let evidence = evidence.filter(|_| note.actor.starts_with("gate"));
+            self.draft(Some(&service), note, evidence.cloned())
+        });
+        let drafts = drafts.collect();
+        Line { service: Some((service, roles.map_or(Record::Gone, Record::Is))), drafts }
+    }
+
+    pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note, evidence: Option<Value>) -> Draft {
+        let roles::Note { actor, verb, from, to, reason, .. } = note;
+        Draft {
+            time: u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX),
+            actor,
+            source: String::new(),
+            verb: verb.to_owned(),
+            service: service.map(ToString::to_string),
+            from,
+            to,
+            generation: self.current.snapshot.generation,
+            reason,
+            evidence,
+            config: self.config.to_string(),
+        }
+    }
+
+    /// Takes a transition down for people.
+    pub(super) fn tell(&self, said: Said) {
+        let Said { service, note, weights: (from, to) } = said;
+        let change = (from != to).then(|| (from.to_string(), to.to_string()));
+        self.shared.journal.note(Note {
+            actor: note.actor,
+            what: What::of_verb(note.verb),
+            service: Some(service.to_string()),
+            change,
+            detail: note.reason.or(Some(note.to)),
+            generation: self.current.snapshot.generation,
+        });
+    }
+
+    /// Publishes what runs of the services called `names`.
+    fn publish_services(&mut self, names: &[Name]) {
+        if names.is_empty() {
+            return;
+        }
+        let (mut services, mut live) = (self.current.snapshot.services.clone(), self.current.live.clone());
+        let mut moved = false;
+        for index in names.iter().filter_map(|name| self.desk.find(name.as_str())) {
+            services[index] = shown(&self.desk.services()[index], &self.answers);
+            let next = self.registry.resolve_one(&services[index], Some(&live[index]));
+            moved |= !Arc::ptr_eq(&next, &live[index]);
+            live[index] = next;
+        }
+        let next = Routing { snapshot: self.current.snapshot.next(services), live };
+        if moved { self.publish_members(next) } else { drop(self.publish(next)) }
+    }
+
+    /// Publishes `next`; what was in force comes back.
+    pub(super) fn publish(&mut self, next: Routing) -> Arc<Routing> {
+        let published = self.publisher.publish(next);
+        self.shared.published.send_replace(published.snapshot.generation);
+        std::mem::replace(&mut self.current, published)
+    }
+
+    /// Publishes a generation with other endpoints.
+    fn publish_members(&mut self, next: Routing) {
+        let replaced = self.publish(next);
+        self.registry.sweep(&self.current.live, clock::now());
+        let settled = self.shared.plane.settled();
+        // Nobody waits for an answer: the workers close what they keep open to those that went. Bounded by the plane.
+        tokio::spawn(async move { drop((settled.await, replaced)) });
+    }
+
+    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
+    pub(super) fn release(&mut self) {
+        if !health::keeps_left_ones(&self.current) {
+            return;
+        }
+        let live = self.registry.resolve(&self.current.snapshot, &self.live_by_name());
+        if live.iter().zip(&self.current.live).all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return;
+        }
+        self.publish_members(Routing { snapshot: health::next_generation(&self.current.snapshot), live });
+    }
+
+    /// Takes in what names are answered.
+    pub(super) fn resolved(&mut self, resolution: Resolution) {
+        let services = self.current.snapshot.services.iter();
+        let asked: HashSet<Question> = services.flat_map(|active| active.questions()).collect();
+        self.answers.extend(resolution.answers.into_iter().filter(|(question, _)| asked.contains(question)));
+        if let Some((snapshot, changes)) = discovery::next_generation(&self.current.snapshot, &self.answers) {
+            let live = self.registry.resolve(&snapshot, &self.live_by_name());
+            self.publish_members(Routing { snapshot, live });
+            let generation = self.current.snapshot.generation;
+            for note in discovery::notes(&changes, generation) {
+                self.shared.journal.note(note);
+            }
+        }
+        let generation = self.current.snapshot.generation;
+        for news in resolution.news {
+            self.shared.journal.note(discovery::note(news, generation));
+        }
+    }
+
+    /// Forgets answers nobody asks for any more.
+    pub(super) fn forget(&mut self, settings: &Settings) {
+        let wanted = settings.services.iter().flat_map(|service| service.questions());
+        let running = self.current.snapshot.services.iter().flat_map(|active| active.questions());
+        let asked: HashSet<Question> = wanted.chain(running).collect();
+        self.answers.retain(|question, _| asked.contains(question));
+    }
+
+    /// Shows how the services called `names` stand.
+    fn show<'a>(&self, names: impl Iterator<Item = &'a Name>) {
+        let mut indices: Vec<usize> = names.filter_map(|name| self.desk.find(name.as_str())).collect();
+        indices.dedup();
+        if !indices.is_empty() {
+            self.shared.views.show(indices.into_iter().map(|index| &self.desk.services()[index]), clock::now());
+        }
+    }
+
+    fn live_of(&self, name: &Name) -> Option<&Arc<ServiceLive>> {
+        let (index, _) = self.current.snapshot.service(name.as_str())?;
+        self.current.live.get(index)
+    }
+
+    pub(super) fn live_by_name(&self) -> HashMap<Name, Arc<ServiceLive>> {
+        let names = self.current.snapshot.services.iter().map(|active| active.service.name.clone());
+        names.zip(self.current.live.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! From outcomes to ejections and events, with the clock in hand.
+
+use super::*;
+use crate::core::health::Readiness;
+use crate::core::outlier::fault::Fault;
+use crate::core::service::Service;
+use crate::core::snapshot::{Running, Snapshot};
+use crate::core::weight::Weight;
+use crate::state::fixture::{all_ready, service, snapshot};
+use crate::state::live::Registry;
+
+/// A service with its ticker.
+struct World {
+    registry: Registry,
+    routing: Routing,
+    ticker: Ticker,
+    now: Instant,
+}
+
+impl World {
+    fn new(stable: u16, candidate: u16) -> Self {
+        let now = clock::now();
+        let registry = Registry::new(1, now);
+        let snapshot = snapshot(vec![(service("web", stable, Some(("v2", candidate))), Running::idle(1))]);
+        let live = registry.resolve(&snapshot, &HashMap::new());
+        all_ready(&live);
+        let mut world = Self { registry, routing: Routing { snapshot, live }, ticker: Ticker::new(now), now };
+        assert_eq!(world.tick(TICK).len(), 0);
+        world
+    }
+
+    fn tick(&mut self, wait: Duration) -> Vec<Note> {
+        self.now += wait;
+        self.ticker.tick(&self.routing, self.now)
+    }
+
+    fn live(&self) -> &ServiceLive {
+        &self.routing.live[0]
+    }
+
+    fn fail(&self, variant: Variant, endpoint: usize, n: usize) {
+        let conduct = &self.live().pool(variant)[endpoint].conduct;
+        let admission = conduct.admit().expect("open");
+        (0..n).for_each(|_| conduct.blame(admission, 0, Fault::Status(503)));
+    }
+
+    /// The same service in another generation, with so many endpoints.
+    fn reload(&mut self, stable: u16, candidate: u16) {
+        let names = self.routing.snapshot.services.iter().map(|active| active.service.name.clone());
+        let previous = names.zip(self.routing.live.iter().cloned()).collect();
+        let next = snapshot(vec![(service("web", stable, Some(("v2", candidate))), Running::idle(1))]);
+        let next = Snapshot { generation: self.routing.snapshot.generation + 1, ..next };
+        let live = self.registry.resolve(&next, &previous);
+        self.routing = Routing { snapshot: next, live };
+    }
+}
+
+fn whats(notes: &[Note]) -> Vec<&'static str> {
+    notes.iter().map(|note| note.what.as_str()).collect()
+}
+
+#[test]
+fn five_failures_eject_one_trial_restores_and_both_are_told() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Stable, 0, 4);
+    assert_eq!(world.tick(TICK).len(), 0);
+    world.fail(Variant::Stable, 0, 1);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["endpoint_ejected"]);
+    let detail = notes[0].detail.as_deref();
+    assert_eq!(detail, Some("v1 127.0.0.1:8000: ejected for 30s: 5 failures in a row, last: status 503"));
+    assert_eq!((notes[0].service.as_deref(), notes[0].generation), (Some("web"), 1));
+    let conduct = Arc::clone(&world.live().stable[0].conduct);
+    assert!(!conduct.is_open());
+    assert_eq!(
+        world.live().stable[0].ejections.iter().map(crate::state::counters::Cell::get).collect::<Vec<_>>(),
+        [1, 0, 0]
+    );
+    assert_eq!(world.tick(Duration::from_secs(30)).len(), 0, "a trial is no event");
+    let one = conduct.admit().expect("one request");
+    assert!(!conduct.is_open());
+    conduct.credit(one, 0);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_restored"]);
+    assert!(conduct.is_in() && conduct.age(world.now).is_some_and(|age| age < TICK));
+}
+
+#[test]
+fn a_failed_trial_ejects_for_longer() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Stable, 0, 5);
+    world.tick(TICK);
+    world.tick(Duration::from_secs(30));
+    world.fail(Variant::Stable, 0, 1);
+    let notes = world.tick(TICK);
+    let detail = notes[0].detail.as_deref().expect("words");
+    assert!(detail.ends_with("ejected for 60s: the request on trial failed, last: status 503"), "{detail}");
+}
+
+#[test]
+fn the_last_that_works_is_never_ejected_in_either_variant() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Candidate, 0, 50);
+    world.fail(Variant::Stable, 0, 50);
+    world.fail(Variant::Stable, 1, 50);
+    assert_eq!(world.tick(TICK).len(), 1);
+    assert!(world.live().candidate[0].is_usable());
+    assert_eq!(world.live().stable.iter().filter(|endpoint| endpoint.is_usable()).count(), 1);
+    // A drained one does not count among those that work.
+    let mut world = World::new(2, 1);
+    world.live().stable[1].conduct.drain(world.now, Duration::ZERO);
+    world.fail(Variant::Stable, 0, 50);
+    assert_eq!(world.tick(TICK).len(), 0);
+}
+
+#[test]
+fn ejections_outlive_reloads_and_what_is_new_begins_anew() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Stable, 0, 5);
+    world.tick(TICK);
+    world.reload(3, 1);
+    assert_eq!(world.tick(TICK).len(), 0);
+    assert!(!world.live().stable[0].is_usable());
+    world.tick(Duration::from_secs(30));
+    let conduct = Arc::clone(&world.live().stable[0].conduct);
+    conduct.credit(conduct.admit().expect("its time went on"), 0);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_restored"]);
+    // One that left and is back before its last user let go is new to whoever decides.
+    world.live().stable[2].health.set_readiness(Readiness::Ready);
+    world.fail(Variant::Stable, 2, 5);
+    world.tick(TICK);
+    let user = Arc::clone(&world.live().stable[2]);
+    assert!(!user.conduct.is_open());
+    world.reload(2, 1);
+    world.registry.sweep(&world.routing.live, world.now);
+    world.tick(TICK);
+    world.reload(3, 1);
+    world.tick(TICK);
+    assert!(Arc::ptr_eq(&user, &world.live().stable[2]) && user.conduct.is_in());
+}
+
+/// envoy#14968, contour#1846: all unhealthy. Stable only, and said so.
+#[test]
+fn panic_begins_below_the_threshold_for_stable_only() {
+    let mut world = World::new(4, 4);
+    let lose = |world: &World, variant, count| {
+        for endpoint in &world.live().pool(variant)[..count] {
+            endpoint.health.set_readiness(Readiness::Lost);
+        }
+    };
+    lose(&world, Variant::Candidate, 4);
+    lose(&world, Variant::Stable, 2);
+    assert_eq!(world.tick(TICK).len(), 0, "half of them is not below half");
+    lose(&world, Variant::Stable, 3);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["panic"]);
+    let detail = notes[0].detail.as_deref().expect("words");
+    assert!(detail.starts_with("v1: 1 of 4 endpoints are usable, panic is below 50%"), "{detail}");
+    assert!(world.live().panic.is_on() && world.tick(TICK).is_empty());
+    assert_eq!(world.live().panic.began.get(), 1);
+    all_ready(&world.routing.live);
+    assert_eq!(whats(&world.tick(TICK)), ["panic_over"]);
+    assert_eq!((world.live().panic.is_on(), world.live().panic.began.get()), (false, 1));
+}
+
+#[test]
+fn endpoints_that_never_passed_and_drained_ones_are_no_panic() {
+    let mut world = World::new(4, 1);
+    world.live().stable[0].health.set_readiness(Readiness::Unknown);
+    world.live().stable[1].health.set_readiness(Readiness::NotReady);
+    world.live().stable[2].conduct.drain(world.now, Duration::ZERO);
+    assert_eq!(world.tick(TICK).len(), 0);
+}
+
+#[test]
+fn the_events_of_one_tick_are_bounded() {
+    let mut web = Service::clone(&service("web", 200, None));
+    web.outlier.max_ejected = Weight::FULL;
+    let now = clock::now();
+    let (registry, snapshot) = (Registry::new(1, now), snapshot(vec![(Arc::new(web), Running::idle(1))]));
+    let live = registry.resolve(&snapshot, &HashMap::new());
+    all_ready(&live);
+    let mut world = World { registry, routing: Routing { snapshot, live }, ticker: Ticker::new(now), now };
+    (0..100).for_each(|endpoint| world.fail(Variant::Stable, endpoint, 5));
+    let notes = world.tick(TICK);
+    assert_eq!(notes.len(), EVENTS_PER_TICK_MAX + 1);
+    let last = notes.last().and_then(|note| note.detail.as_deref());
+    assert_eq!(last, Some("and 68 more changes to endpoints at the same time"));
+}

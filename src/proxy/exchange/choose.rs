@@ -1,0 +1,129 @@
+//! Which endpoint of a pool takes the next attempt: who may be chosen, by what, and who lets it in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::balance::{Balance, Draw, FULL_SHARE, Members, Shares, pick, share};
+use crate::core::id::Variant;
+use crate::core::weight::Weight;
+use crate::state::conduct::Admission;
+use crate::state::layout::Layout;
+use crate::state::live::{EndpointLive, ServiceLive};
+
+use super::Exchange;
+use super::again::narrow;
+
+/// Choices until only endpoints are left that let everybody in: each failed one means that another request was faster on a trial.
+const ADMIT_TRIES_MAX: usize = 4;
+
+/// A pool as one request sees it at this moment.
+struct Seen<'a, E> {
+    pool: &'a [Arc<EndpointLive>],
+    layout: &'a Layout,
+    slow_start: Duration,
+    now: Instant,
+    eligible: E,
+}
+
+impl Exchange {
+    /// An endpoint of the current pool that was not tried, and under what it is let in. Only stable knows panic: below its threshold, and
+    /// where nobody can be used at all, everyone that ever passed a probe is. The candidate's requests go to stable instead.
+    pub(super) fn pick(&self, service: usize, now: Instant, random: &mut fastrand::Rng) -> Option<(usize, Admission)> {
+        let (active, live) = self.routing.service(service);
+        let pool = live.pool(self.variant);
+        let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
+        let untried = |i: usize| !tried.contains(&(variant, narrow(i)));
+        let draw = random.u64(..);
+        let cursor = if active.service.upstream.balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
+        let choose = |eligible: &dyn Fn(usize) -> bool| {
+            let eligible = |i: usize| untried(i) && eligible(i);
+            self.choose(service, cursor, draw, now, &eligible)
+        };
+        let threshold = active.service.outlier.panic_threshold;
+        let stable = variant == Variant::Stable;
+        if !(stable && live.panic.is_on()) {
+            // One that is leaving finishes what it has begun, and that is better than losing the request.
+            let found = admitted(pool, || choose(&|i| pool[i].is_usable() && !pool[i].is_removed()))
+                .or_else(|| choose(&|i| pool[i].conduct.is_in() && pool[i].is_ready()).and_then(|i| let_in(pool, i)));
+            let calm = !stable || threshold == Weight::ZERO || pool.iter().any(|endpoint| endpoint.is_usable());
+            if found.is_some() || calm {
+                return found;
+            }
+        }
+        let in_panic = choose(&|i| pool[i].ever_passed() && !pool[i].is_removed());
+        let in_panic = in_panic.or_else(|| choose(&|i| pool[i].ever_passed()));
+        in_panic.map(|i| (i, pool[i].conduct.admit_regardless()))
+    }
+
+    fn choose(
+        &self,
+        service: usize,
+        cursor: u64,
+        random: u64,
+        now: Instant,
+        eligible: &dyn Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let (active, live) = self.routing.service(service);
+        let upstream = &active.service.upstream;
+        let (pool, layout) = (live.pool(self.variant), live.layout(self.variant));
+        let hashed = self.hash.and_then(|hash| Some((hash.get(), layout.ring()?)));
+        let seen = Seen { pool, layout, slow_start: upstream.slow_start, now, eligible };
+        pick(upstream.balance, &seen, &Draw { random, cursor, hashed })
+    }
+}
+
+/// The first choice that lets the request in.
+fn admitted(pool: &[Arc<EndpointLive>], choose: impl Fn() -> Option<usize>) -> Option<(usize, Admission)> {
+    for _ in 0..ADMIT_TRIES_MAX {
+        let index = choose()?;
+        if let found @ Some(_) = let_in(pool, index) {
+            return found;
+        }
+    }
+    None
+}
+
+fn let_in(pool: &[Arc<EndpointLive>], index: usize) -> Option<(usize, Admission)> {
+    pool[index].conduct.admit().map(|admission| (index, admission))
+}
+
+/// Whether nobody of a pool can be used; stable may still be in panic.
+pub(super) fn is_out(live: &ServiceLive, variant: Variant) -> bool {
+    !live.pool(variant).iter().any(|endpoint| endpoint.is_usable())
+}
+
+// === impl Seen ===
+
+impl<E: Fn(usize) -> bool> Members for Seen<'_, E> {
+    fn count(&self) -> usize {
+        self.pool.len()
+    }
+
+    fn is_eligible(&self, endpoint: usize) -> bool {
+        (self.eligible)(endpoint)
+    }
+
+    fn load(&self, endpoint: usize) -> u32 {
+        self.pool[endpoint].in_flight()
+    }
+
+    fn shares(&self) -> Option<&dyn Shares> {
+        let uneven = !self.slow_start.is_zero() || !self.layout.is_equal();
+        uneven.then_some(self as &dyn Shares)
+    }
+
+    fn latency(&self, endpoint: usize) -> f32 {
+        self.pool[endpoint].conduct.latency(self.now)
+    }
+}
+
+impl<E> Shares for Seen<'_, E> {
+    fn of(&self, endpoint: usize) -> u32 {
+        let age = self.pool[endpoint].conduct.age(self.now).unwrap_or(Duration::MAX);
+        share(self.layout.weight(endpoint), age, self.slow_start).max(1)
+    }
+
+    fn max(&self) -> u32 {
+        self.layout.largest().saturating_mul(FULL_SHARE)
+    }
+}

@@ -1,0 +1,5 @@
+//! Configurations: refused or compiled, and rendered to the same.
+
+#![no_main]
+
+differential::target!("config");

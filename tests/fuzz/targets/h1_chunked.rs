@@ -1,0 +1,5 @@
+//! Chunked bodies: the decoder beside a reference.
+
+#![no_main]
+
+differential::target!("h1_chunked");

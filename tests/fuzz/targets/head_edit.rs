@@ -1,0 +1,5 @@
+//! Requests written to an upstream with many edits.
+
+#![no_main]
+
+differential::target!("head_edit");
