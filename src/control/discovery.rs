@@ -34,11 +34,14 @@ pub struct News {
 /// The answers in use.
 pub(super) type Answers = BTreeMap<Question, Answer>;
 
-/// What the data plane is told of `held`, its names by what is known.
-pub(super) fn shown(held: &Held, answers: &Answers) -> ActiveService {
+/// What the data plane is told of `held`, its names by what is known. What is as it was `before` stays the very same value: workers keep
+/// what they have prepared for a service by that.
+pub(super) fn shown(held: &Held, answers: &Answers, before: Option<&ActiveService>) -> ActiveService {
     let known = |question: &Question| answers.get(question);
     let service = held.roles.in_service(&held.wanted);
     let service = service.resolved(&known).map_or(service, Arc::new);
+    let same = before.filter(|before| before.service == service);
+    let service = same.map_or(service, |before| Arc::clone(&before.service));
     let warm = held.roles.warm.as_ref().map(|warm| resolved(&warm.pool, answers));
     ActiveService::new(service, held.roles.running()).with_warm(warm)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -58,15 +58,19 @@ pub(crate) struct FakeStore {
     records: Mutex<BTreeMap<(&'static str, String), Record>>,
     pub(crate) audit: Mutex<Vec<Draft>>,
     pub(crate) fails: Mutex<Option<io::ErrorKind>>,
-    /// Commits that were asked for.
-    pub(crate) tries: AtomicUsize,
+    /// Counts the commits that were asked for.
+    pub(crate) tries: watch::Sender<u64>,
     /// While shut, commits hang.
     pub(crate) gate: Gate,
 }
 
 /// A gate that says what it is told to say.
 #[derive(Clone, Default)]
-pub(crate) struct FakeGates(pub(crate) Arc<Mutex<Said>>);
+pub(crate) struct FakeGates {
+    pub(crate) said: Arc<Mutex<Said>>,
+    /// Counts the ticks.
+    pub(crate) ticks: Arc<watch::Sender<u64>>,
+}
 
 /// What the gate was asked, and what it says.
 #[derive(Default)]
@@ -201,7 +205,7 @@ impl Bench {
 
 impl Keep for Arc<FakeStore> {
     fn commit(&self, change: &Change) -> Result<u64, StoreError> {
-        self.tries.fetch_add(1, Ordering::Relaxed);
+        self.tries.send_modify(|tries| *tries += 1);
         self.gate.pass();
         if let Some(kind) = *lock(&self.fails) {
             return Err(StoreError::Io { path: "store".into(), source: kind.into() });
@@ -234,6 +238,18 @@ fn name(table: Table) -> &'static str {
 }
 
 impl FakeStore {
+    /// Makes the record called `key` unreadable.
+    pub(crate) fn spoil(&self, key: &str) {
+        if let Some(record) = lock(&self.records).get_mut(&("services", key.to_owned())) {
+            record.bytes.truncate(3);
+        }
+    }
+
+    /// Returns once a commit was asked for that came after `before` others.
+    pub(crate) async fn tried(&self, before: u64) {
+        self.tries.subscribe().wait_for(|tries| *tries > before).await.expect("it lives as long as self");
+    }
+
     /// The verbs in the audit.
     pub(crate) fn verbs(&self) -> Vec<String> {
         lock(&self.audit).iter().map(|draft| draft.verb.clone()).collect()
@@ -243,13 +259,20 @@ impl FakeStore {
 // === impl FakeGates ===
 
 impl FakeGates {
+    /// Returns after `count` more ticks; what the last but one brought is there by then.
+    pub(crate) async fn tick(&self, count: u64) {
+        let mut ticks = self.ticks.subscribe();
+        let until = *ticks.borrow_and_update() + count;
+        ticks.wait_for(|ticks| *ticks >= until).await.expect("it lives as long as self");
+    }
+
     /// What it was asked since the last time.
     pub(crate) fn take_asked(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.0).asked)
+        std::mem::take(&mut lock(&self.said).asked)
     }
 
     fn ask(&self, what: String) {
-        lock(&self.0).asked.push(what);
+        lock(&self.said).asked.push(what);
     }
 }
 
@@ -271,7 +294,8 @@ impl Gates for FakeGates {
     }
 
     fn tick(&mut self, _: &Routing, _: std::time::Instant) -> Vec<(usize, Seen)> {
-        lock(&self.0).seen.clone()
+        self.ticks.send_modify(|ticks| *ticks += 1);
+        lock(&self.said).seen.clone()
     }
 }
 

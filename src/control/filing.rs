@@ -87,7 +87,9 @@ impl Control {
         };
         let Filing { ready: Ready { settings, routes, prepared, commit, digest }, waiting, changes } = filing;
         let generation = self.current.snapshot.generation + 1;
-        let services = self.desk.services().iter().map(|held| shown(held, &self.answers)).collect();
+        let before = |name: &Name| self.current.snapshot.service(name.as_str()).map(|(_, active)| active);
+        let services = self.desk.services().iter();
+        let services = services.map(|held| shown(held, &self.answers, before(&held.wanted.name))).collect();
         let snapshot = Snapshot { generation, routes, services };
         let previous = self.live_by_name();
         for name in &deeds.close {

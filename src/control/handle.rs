@@ -21,7 +21,7 @@ use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
-use super::rollouts::Views;
+use super::rollouts::{EndedStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
 use super::writer::Asked;
 
@@ -240,6 +240,19 @@ impl ControlHandle {
         };
         let view = self.shared.views.of(&active.service.name);
         Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
+    }
+
+    /// The rollouts of `service` that are over, the newest first.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn history(&self, service: &str) -> Result<Vec<EndedStatus>, Refused> {
+        let routing = self.shared.current.load();
+        let Some((_, active)) = routing.snapshot.service(service) else {
+            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
+        };
+        let view = self.shared.views.of(&active.service.name);
+        Ok(view.map(|view| view.history.clone()).unwrap_or_default())
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.

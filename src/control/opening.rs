@@ -1,6 +1,6 @@
 //! The start: what the store knows and what the file says become the first snapshot, before there is a data plane.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,7 +82,7 @@ impl Opening {
         let bad = |bad: ledger::BadRecord| Refused::Store { full: false, why: bad.to_string() };
         let stored = ledger::load(store.as_ref()).map_err(bad)?;
         let (desk, deeds) = Desk::open(stored, &settings.services, clock::unix_time()).map_err(Refused::Plan)?;
-        let services = desk.services().iter().map(|held| shown(held, &Answers::new())).collect();
+        let services = desk.services().iter().map(|held| shown(held, &Answers::new(), None)).collect();
         let snapshot = Snapshot { generation: 1, routes, services };
         let live = registry.resolve(&snapshot, &HashMap::new());
         let (publisher, current) = publish_first(Routing { snapshot, live });
@@ -163,6 +163,7 @@ impl Opening {
             answers: Answers::new(),
             ticker: Ticker::new(setup.began),
             ticked: now,
+            thrown: BTreeSet::new(),
             up_from: now,
             checkpoint_at: now,
             aborts,

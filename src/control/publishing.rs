@@ -104,7 +104,7 @@ impl Control {
         let (mut services, mut live) = (self.current.snapshot.services.clone(), self.current.live.clone());
         let mut moved = false;
         for index in names.iter().filter_map(|name| self.desk.find(name.as_str())) {
-            services[index] = shown(&self.desk.services()[index], &self.answers);
+            services[index] = shown(&self.desk.services()[index], &self.answers, Some(&services[index]));
             let next = self.registry.resolve_one(&services[index], Some(&live[index]));
             moved |= !Arc::ptr_eq(&next, &live[index]);
             live[index] = next;

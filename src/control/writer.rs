@@ -1,6 +1,7 @@
 //! The writer: takes one event at a time and decides. What has to be written first waits beside it; it never waits for anything but the
 //! next event.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::clock;
 use crate::config;
 use crate::config::settings::Settings;
 use crate::core::id::{Name, Variant};
-use crate::core::roles::{Ask, GateWork};
+use crate::core::roles::{Ask, GateWork, Verb};
 use crate::core::rollout::Event;
 use crate::core::weight::Weight;
 use crate::state::current::{Publisher, Routing};
@@ -60,6 +61,8 @@ pub struct Control {
     pub(super) answers: Answers,
     pub(super) ticker: Ticker,
     pub(super) ticked: Instant,
+    /// Services whose candidate was shut out at the last tick without anybody having said why.
+    pub(super) thrown: BTreeSet<Name>,
     /// No step is written before that.
     pub(super) up_from: Instant,
     pub(super) checkpoint_at: Instant,
@@ -161,6 +164,15 @@ impl Control {
         if held.is_at_rest() {
             return;
         }
+        if self.is_thrown(index) {
+            let reason = Some("whoever aborted it went away before saying so".to_owned());
+            let ask = Ask { reason, ..Ask::of(Verb::Abort, "abort") };
+            if let Ok(Decision::Done(deeds)) = self.desk.ask(index, &ask, clock::unix_time()) {
+                self.carry_out(deeds, None);
+            }
+            return;
+        }
+        let held = &self.desk.services()[index];
         let counts = held.roles.current.as_ref().map(|current| current.rollout.seen).unwrap_or_default();
         let seen = seen.unwrap_or_else(|| Seen::nothing(counts));
         let evidence = seen.evidence.clone();
@@ -170,6 +182,18 @@ impl Control {
             Decision::Done(deeds) => self.carry_out(deeds, evidence.as_ref()),
             Decision::Up(proposal) => ups.join(proposal),
         }
+    }
+
+    /// Whether the switch of a candidate is thrown, and the abort that goes with it has not come since the last tick: then it never will.
+    fn is_thrown(&mut self, index: usize) -> bool {
+        let (held, live) = (&self.desk.services()[index], &self.current.live[index]);
+        let name = &held.wanted.name;
+        let shut = held.roles.active().is_some_and(|current| current.id == live.rollout) && !live.is_candidate_open();
+        if !shut {
+            self.thrown.remove(name);
+            return false;
+        }
+        !self.thrown.insert(name.clone())
     }
 
     /// Writes down how far time has come, without hurry.

@@ -20,6 +20,8 @@ mod syntax;
 
 use std::collections::HashSet;
 
+pub(super) use endpoints::place;
+
 use super::file::Table;
 use super::settings::{ListenAddress, Settings};
 

@@ -53,8 +53,14 @@ impl Desk {
                 Ok(outcome) => {
                     desk.next_rollout += u64::from(outcome.began.is_some());
                     let wanted = Arc::clone(wanted);
-                    let decided = Decided { before, wanted, outcome, goes: false, overtaken: false };
-                    deeds.owed.extend(decided.entry());
+                    let mut decided = Decided { before, wanted, outcome, goes: false, overtaken: false };
+                    let roles = &decided.outcome.roles;
+                    let went_on = |record: &Roles| *record == Roles { revision: record.revision, ..roles.clone() };
+                    match record.filter(went_on) {
+                        // It only went on as it was: no change to speak of.
+                        Some(record) => decided.outcome.roles = record,
+                        None => deeds.owed.extend(decided.entry()),
+                    }
                     deeds.take_in(&decided);
                     desk.held.push(Held { wanted: decided.wanted, roles: decided.outcome.roles });
                 }

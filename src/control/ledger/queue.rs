@@ -79,12 +79,14 @@ pub struct Turn {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn write(&mut self, lines: Vec<Line>, next_rollout: u64, reply: oneshot::Sender<Outcome>) {
+    /// Has `lines` written, all of them or nothing; tried once.
+    pub fn write(&mut self, lines: Vec<Line>, next_rollout: u64, reply: oneshot::Sender<Outcome>) {
         self.next_rollout = self.next_rollout.max(next_rollout);
         self.waiting.push_back(Job::Write(Write { lines, reply }));
     }
 
-    pub(super) fn owe(&mut self, line: Line, reply: oneshot::Sender<()>) {
+    /// Has `line` written sooner or later.
+    pub fn owe(&mut self, line: Line, reply: oneshot::Sender<()>) {
         // Behind a write there may be one of the same service: what is owed after it must come after it.
         let last = match self.waiting.back_mut() {
             Some(Job::Owe(owed)) => Some(owed).filter(|owed| owed.line.is_of_same(&line)),
@@ -106,17 +108,20 @@ impl Queue {
         match waiting.chain(&mut self.owed).find(about) {
             Some(owed) => owed.replies.push(reply),
             // Whoever no longer waits needs no answer.
-            None => drop(reply.send(())),
+            None => {
+                let _ = reply.send(());
+            }
         }
     }
 
     /// Whether something has not landed that has to.
-    pub(super) fn is_owing(&self) -> bool {
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
         !self.owed.is_empty()
     }
 
     /// The next commit. `due`: what failed may be tried again.
-    pub(super) fn next(&mut self, due: bool) -> Option<Turn> {
+    pub fn next(&mut self, due: bool) -> Option<Turn> {
         let mut new = false;
         while let Some(Job::Owe(_)) = self.waiting.front() {
             let Some(Job::Owe(owed)) = self.waiting.pop_front() else { break };
@@ -132,7 +137,7 @@ impl Queue {
     }
 
     /// A commit has ended.
-    pub(super) fn done(&mut self, turn: Turn, outcome: Outcome) {
+    pub fn done(&mut self, turn: Turn, outcome: Outcome) {
         if outcome.is_ok() {
             let landed = |owed: &Owed| turn.lines.iter().any(|line| line.is_of_same(&owed.line));
             for owed in self.owed.extract_if(.., |owed| landed(owed)) {

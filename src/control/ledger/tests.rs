@@ -1,7 +1,6 @@
 //! What is written in which order, whatever fails on the way.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::control::fake::{FakeStore, lock};
@@ -116,9 +115,7 @@ async fn what_is_owed_at_the_end_gets_one_more_try() {
     *lock(&store.fails) = Some(io::ErrorKind::Other);
     let ledger = Ledger::start(Arc::new(Arc::clone(&store))).expect("a thread");
     let landed = ledger.owe(line("web", 1, &["abort"]));
-    while store.tries.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    store.tried(0).await;
     *lock(&store.fails) = None;
     drop(ledger);
     landed.await.expect("landed");

@@ -1,5 +1,7 @@
 //! Control against a fake data plane.
 
+mod rollouts;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
