@@ -6,6 +6,7 @@ pub mod gather;
 mod guard;
 mod problem;
 mod read;
+mod rollouts;
 pub mod serve;
 mod write;
 
@@ -69,6 +70,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/explain", get(explain::explain))
         .route("/v1/services/{service}/weight", post(write::weight))
         .route("/v1/services/{service}/abort", post(write::abort))
+        .route("/v1/services/{service}/rollouts", get(rollouts::list).post(rollouts::start))
+        .route("/v1/services/{service}/rollouts/{rollout}/{verb}", post(rollouts::on_rollout))
+        .route("/v1/services/{service}/{verb}", post(rollouts::short))
         .route("/v1/services/{service}/endpoints/{endpoint}/drain", post(write::drain))
         .route("/v1/services/{service}/endpoints/{endpoint}/undrain", post(write::undrain))
         .route("/v1/config:validate", post(write::validate))

@@ -148,19 +148,22 @@ async fn reads_tell_what_is_true() {
 async fn verbs_answer_what_is_now_true() {
     let api = start(Bounds::default()).await;
     let idle = serde_json::json!(
-        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "settled": true});
+        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "settled": true, "persisted": true});
     assert_eq!(api.post("/v1/services/api/abort", "").await.json(), idle);
     let weight = api.post("/v1/services/web/weight", r#"{"weight":"5%","reason":"try"}"#).await;
     assert!(weight.status == 200 && weight.head.contains("etag: \"2\""), "{weight:?}");
     let expected = serde_json::json!(
-        {"service": "web", "generation": 2, "weight": "5%", "state": "splitting", "stable": "v1", "candidate": "v2"});
-    assert_eq!(weight.json(), expected);
+        {"service": "web", "generation": 2, "weight": "5%", "state": "splitting", "stable": "v1", "candidate": "v2", "revision": 2});
+    let mut answer = weight.json();
+    let rollout = answer.as_object_mut().expect("an object").remove("rollout").expect("a rollout");
+    assert_eq!(answer, expected);
+    assert_eq!((&rollout["phase"], &rollout["version"]), (&"progressing".into(), &"v2".into()));
     let event = &api.bench.handle.events(1)[0];
     assert!(event.actor.starts_with("admin 127.0.0.1:") && event.detail.as_deref() == Some("try"), "{event:?}");
     for body in ["", "{}", r#"{"reason":"errors"}"#] {
         let abort = api.post("/v1/services/web/abort", body).await.json();
         let expected = serde_json::json!({"service": "web", "generation": 3, "weight": "0%", "state": "aborted",
-            "stable": "v1", "candidate": "v2", "settled": true});
+            "stable": "v1", "candidate": "v2", "settled": true, "persisted": true});
         assert_eq!(abort, expected, "{body}");
     }
     api.bench.write(fake::settings(vec![service("new", 1, None)]));

@@ -135,11 +135,11 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 /// An empty body stands for an empty object.
-fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
     if body.is_empty() { Ok(T::default()) } else { parsed(body) }
 }
 
-fn checked(reason: Option<String>) -> Result<Option<String>, Problem> {
+pub(super) fn checked(reason: Option<String>) -> Result<Option<String>, Problem> {
     match reason {
         Some(reason) if reason.len() > REASON_BYTES_MAX => {
             Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))

@@ -2,6 +2,7 @@
 
 mod model;
 mod render;
+mod rollouts;
 
 use std::time::Duration;
 
