@@ -7,7 +7,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 DUPLICATES_MAX = 11
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak fuzz lint tools
+.PHONY: help demo test bench pgo soak fuzz lint tools
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,14 +19,31 @@ test: tools ## Run every test
 	@.ci/tools grpc
 	$(CARGO) test
 
-bench: tools ## Run the micro-benchmarks, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
+bench: tools ## Run the micro-benchmarks, the tails of the balances, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
+	$(CARGO) bench --bench balance
 	$(CARGO) bench --bench micro
+	$(CARGO) bench --bench policy
 	$(CARGO) build --release
+	$(CARGO) bench --bench probing -- --tidegate $(TARGET)/release/tidegate
 	$(CARGO) test --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers --lib --bin peers
 	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
 	$(TARGET)/peers/release/peers --tidegate $(TARGET)/release/tidegate --tools $(TARGET)/tools \
 		--command 'make bench$(if $(PEERS), PEERS="$(PEERS)")' $(PEERS)
+
+# The loads the profile is taken from, each for a few seconds.
+PGO_LOADS = small,returning,logged,middle,large,upload,tls,close,thousand,h2,h2c,grpc
+PGO = $(TARGET)/pgo
+
+pgo: tools ## Build a release tuned by the loads of the bench: target/pgo/release/tidegate
+	@.ci/tools peers pgo
+	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	RUSTFLAGS='-Cprofile-generate=$(abspath $(PGO))/profile' $(CARGO) build --release --target-dir $(PGO)/train
+	rm -rf $(PGO)/profile
+	$(TARGET)/peers/release/peers --tidegate $(PGO)/train/release/tidegate --tools $(TARGET)/tools \
+		--peers tidegate --only $(PGO_LOADS) --pairs 1 --seconds 2 --no-strace --print-only
+	"$$(find "$$(rustc --print sysroot)" -name llvm-profdata -type f | head -n 1)" merge -o $(PGO)/profile.profdata $(PGO)/profile
+	RUSTFLAGS='-Cprofile-use=$(abspath $(PGO))/profile.profdata' $(CARGO) build --release --target-dir $(PGO)
 
 soak: tools ## Run the long versions of the integration tests, optimised
 	@.ci/tools grpc

@@ -34,6 +34,16 @@ pub fn http_date() -> HttpDate {
     HttpDate(text)
 }
 
+// === impl HttpDate ===
+
+impl HttpDate {
+    /// Its text. Unlike that of the text as a `str`, the way there checks nothing.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Deref for HttpDate {
     type Target = str;
 

@@ -15,7 +15,7 @@ use crate::net::dns::Resolver;
 use crate::state::names::NameState;
 
 /// Names asked for at the same time; more wait for their turn.
-const ASKED_MAX: usize = 32;
+const ASKED_MAX: usize = 64;
 /// Shortest time between two publications: changes within it are one.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// Longest time the first answers may keep the process from going on.
@@ -140,12 +140,13 @@ impl<F: FnOnce()> Follower<F> {
 
     /// Asks for what is due, as far as there is room.
     fn ask(&mut self, now: Instant) {
-        let due = self.names.iter_mut().filter(|(_, name)| name.due.is_some_and(|at| at <= now));
-        for (question, name) in due.take(ASKED_MAX.saturating_sub(self.under_way.len())) {
-            name.due = None;
+        for question in due(&self.names, now, ASKED_MAX.saturating_sub(self.under_way.len())) {
+            if let Some(name) = self.names.get_mut(&question) {
+                name.due = None;
+            }
             let (resolver, asked) = (self.resolver.clone(), question.clone());
             let task = self.asking.spawn(async move { resolver.ask(&asked, now).await });
-            self.under_way.insert(task.id(), question.clone());
+            self.under_way.insert(task.id(), question);
         }
     }
 
@@ -205,5 +206,48 @@ impl<F: FnOnce()> Follower<F> {
         if let Some(round) = self.first_round.take_if(|round| told && over(round)) {
             (round.over)();
         }
+    }
+}
+
+/// Names whose time has come, at most `room`: those that are answered before those that fail, which take longest, and each by its time.
+fn due(names: &BTreeMap<Question, Followed>, now: Instant, room: usize) -> Vec<Question> {
+    if room == 0 {
+        return Vec::new();
+    }
+    let waiting = names.iter().filter_map(|(question, name)| {
+        let at = name.due.filter(|at| *at <= now)?;
+        Some((name.resolving.failures() > 0, at, question))
+    });
+    let mut waiting: Vec<_> = waiting.collect();
+    waiting.sort_unstable();
+    waiting.into_iter().take(room).map(|(_, _, question)| question.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::resolve::Found;
+
+    #[test]
+    fn names_are_asked_for_by_their_time_and_those_that_fail_last() {
+        let now = clock::now();
+        let bounds = Bounds { min: Duration::from_secs(1), max: Duration::from_secs(300) };
+        let mut names = BTreeMap::new();
+        for (name, since, fails) in
+            [("a", 9, true), ("b", 1, false), ("c", 3, false), ("d", 2, false), ("e", 0, false), ("f", 10, true)]
+        {
+            let mut resolving = Resolving::default();
+            if fails {
+                resolving.learn(Heard::Host([Found::Nothing, Found::Nothing]), bounds, 0);
+            }
+            let due = Some(now.checked_sub(Duration::from_secs(since)).expect("a machine that runs for a while"));
+            names.insert(Question::Host(name.into()), Followed { resolving, due, answered_at: None });
+        }
+        names.insert(
+            Question::Host("g".into()),
+            Followed { resolving: Resolving::default(), due: Some(now + Duration::from_millis(1)), answered_at: None },
+        );
+        let order = |room| -> String { due(&names, now, room).iter().map(ToString::to_string).collect() };
+        assert_eq!((order(9).as_str(), order(3).as_str(), order(0).as_str()), ("cdbefa", "cdb", ""));
     }
 }

@@ -85,6 +85,7 @@ fn write(c: &mut Criterion) {
         strip_header: None,
         strip_cookie: None,
         body: head.body,
+        call_left: None,
         websocket: false,
     };
     let stripped = RequestEdits { strip_header: Some(b"x-canary"), strip_cookie: Some(b"tidegate_web"), ..plain };

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::problem::Problem;
-use crate::control::answer::as_text;
-use crate::core::endpoint::Address;
+use crate::control::status::EndpointStatus;
 
 /// Header fields one question may have.
 const HEADERS_MAX: usize = 100;
@@ -39,7 +38,7 @@ pub struct Question {
 }
 
 /// What would happen to the request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Explained {
     /// The generation it is true of.
     pub generation: u64,
@@ -60,22 +59,10 @@ pub struct Explained {
     pub bucket: Option<u16>,
     /// The weight of the candidate.
     pub weight: Option<String>,
-    /// Where it could go.
-    pub endpoints: Vec<ExplainedEndpoint>,
+    /// Where it could go, each as in the status.
+    pub endpoints: Vec<EndpointStatus>,
     /// Each decision with its reason, in the order they are made.
     pub because: Vec<String>,
-}
-
-/// An endpoint the request could go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExplainedEndpoint {
-    /// Where it is.
-    #[serde(serialize_with = "as_text")]
-    pub address: Address,
-    /// Requests in flight.
-    pub in_flight: u32,
-    /// `unknown`, `ready` or `not_ready`; only ready ones get requests.
-    pub health: &'static str,
 }
 
 pub(super) async fn explain(

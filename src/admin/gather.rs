@@ -7,10 +7,12 @@ use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::health::Probe;
 use crate::core::id::Variant;
-use crate::core::outlier::Cause;
+use crate::core::outlier::{Bound, Cause};
 use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
-use crate::state::counters::{DURATION_BOUNDS_US, EndpointShard, Histogram, ProcessCounters, STATUS_CLASSES};
+use crate::state::counters::{
+    DURATION_BOUNDS_US, EndpointShard, HTTP2_CODES, Histogram, ProcessCounters, STATUS_CLASSES,
+};
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
 use crate::state::names::NameCounts;
@@ -151,6 +153,9 @@ fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
     for (cause, count) in Cause::WORDS.into_iter().zip(&live.ejections) {
         families.counter(catalog::EJECTIONS, [service, version, variant, address, cause], count.get());
     }
+    for (bound, count) in Bound::WORDS.into_iter().zip(&live.spared) {
+        families.counter(catalog::EJECTIONS_SPARED, [service, version, variant, address, bound], count.get());
+    }
     for probe in Probe::ALL {
         let (passed, failed) = live.probes.results(probe);
         // Readiness is asked of all, so its series begin at zero.
@@ -207,6 +212,10 @@ fn workers(families: &mut Families, process: &ProcessCounters, facts: &Facts) {
     }
     for (metric, read) in WORKER_GAUGES {
         families.gauge(metric, [], process.sum(read));
+    }
+    for (code, name) in (0..).zip(HTTP2_CODES) {
+        families.counter(catalog::HTTP2_RESETS, [name], process.sum(|shard| shard.http2_resets.of(code).get()));
+        families.counter(catalog::HTTP2_GOAWAYS, [name], process.sum(|shard| shard.http2_goaways.of(code).get()));
     }
     for (index, cause) in Termination::ALL.into_iter().enumerate() {
         let count = process.sum(|shard| shard.terminations[index].get());

@@ -99,7 +99,6 @@ pub(super) async fn start(
     let service = segment(name)?;
     let StartBody { candidate, supersede, reason } = parsed_or_empty(&body)?;
     let candidate = candidate.map_or_else(|| named_in_file(&state, &service), Ok)?;
-    let before = state.control.service(&service)?.1.progress.map(|rollout| rollout.id);
     let verb = Verb::Start(StartWith {
         version: version(&candidate.version)?,
         digest: candidate.digest.map(digest).transpose()?,
@@ -109,8 +108,7 @@ pub(super) async fn start(
     });
     let ask = Ask { reason: checked(reason)?, ..Ask::of(verb, &peer.actor()) };
     let applied = state.control.obey(&service, ask).await?;
-    let began = applied.rollout.as_ref().map(|rollout| rollout.id) != before;
-    let status = if began { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(applied)).into_response())
 }
 
@@ -131,7 +129,7 @@ pub(super) async fn short(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Path((service, word)) = place.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    obey(state, peer, &service, &word, None, &body).await
+    obey(state, peer, &service, &word, (None, false), &body).await
 }
 
 pub(super) async fn on_rollout(
@@ -141,13 +139,12 @@ pub(super) async fn on_rollout(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Path((service, id, word)) = place.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let current = state.control.service(&service)?.1.progress.map(|rollout| rollout.id);
     let id = match id.parse() {
-        Ok(id) => id,
-        Err(_) if id == CURRENT => current.unwrap_or(0),
+        Ok(id) => Some(id),
+        Err(_) if id == CURRENT => None,
         Err(_) => return Err(Problem::not_found(format!("{id:?}: a rollout is a number, or \"{CURRENT}\""))),
     };
-    obey(state, peer, &service, &word, Some(id), &body).await
+    obey(state, peer, &service, &word, (id, true), &body).await
 }
 
 async fn obey(
@@ -155,11 +152,11 @@ async fn obey(
     peer: Peer,
     service: &str,
     word: &str,
-    rollout: Option<u64>,
+    (rollout, required): (Option<u64>, bool),
     body: &[u8],
 ) -> Result<Response, Problem> {
     let body: VerbBody = parsed_or_empty(body)?;
-    let expected = Expected { required: rollout.is_some(), step: body.expected_step, revision: None };
+    let expected = Expected { required, step: body.expected_step, revision: None };
     let reason = checked(body.reason.clone())?;
     let ask = Ask { verb: verb(word, &body)?, rollout, expected, actor: peer.actor(), reason };
     let (control, service) = (state.control, service.to_owned());

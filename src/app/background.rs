@@ -11,7 +11,7 @@ use crate::core::resolve::Bounds;
 use crate::net::dns::Resolver;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::watch::{Changed, FileWatch, Timing};
-use crate::{discovery, health};
+use crate::{clock, discovery, health};
 
 use super::follow::Follow;
 use super::{StartError, thread};
@@ -46,6 +46,8 @@ pub(super) fn probe(
     asked: std::sync::mpsc::SyncSender<()>,
     stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, StartError> {
+    // From here on, so that names and probes together take no longer than is promised.
+    let until = clock::now() + health::FIRST_ROUND_MAX;
     thread("health", move |runtime| {
         let ready = move || {
             lifecycle.advance(Phase::Ready);
@@ -55,7 +57,7 @@ pub(super) fn probe(
         runtime.block_on(async move {
             // Endpoints of names belong to the first round, too. An error: nobody follows names any more.
             let _ = names_asked.await;
-            health::run(control, ready, stopped).await;
+            health::run(control, until, ready, stopped).await;
         });
     })
 }

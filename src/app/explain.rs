@@ -3,20 +3,26 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::admin::explain::{Explained, ExplainedEndpoint, Explainer, Question};
+use crate::admin::explain::{Explained, Explainer, Question};
 use crate::config::settings::{Limits, Listener, Underscores};
 use crate::control::handle::ControlHandle;
+use crate::control::status;
 use crate::core::assign::{Assignment, assign};
 use crate::core::id::Variant;
 use crate::core::route::Target;
 use crate::core::route::explain::Explanation;
 use crate::core::snapshot::ActiveService;
+use crate::core::weight::Weight;
 use crate::proxy::facts::{ConnFacts, client_ip};
 use crate::proxy::h1::head::{HeadLimits, ScanState, parse_request, scan_head};
 use crate::proxy::headers::RequestHead;
 use crate::proxy::routing::{RouteScratch, Routed, route};
 use crate::proxy::sticky::{self, Reading, SessionSeal};
 use crate::state::current::{Current, Routing};
+use crate::state::live::ServiceLive;
+
+/// Endpoints of which it is said one by one why they cannot be used.
+const TOLD_MAX: usize = 8;
 
 /// Answers what would become of a request. `session_secret` is the key of this process for session cookies.
 pub(super) fn explainer(current: Current, control: ControlHandle, session_secret: [u8; 32]) -> Explainer {
@@ -151,23 +157,46 @@ fn tell_variant(
     explained.assignment = Some(assignment.as_str());
     explained.bucket = Some(reading.wish.bucket).filter(|_| keyed && assignment == Assignment::Bucket);
     explained.weight = Some(active.running.weight.to_string());
-    explained.endpoints = live
-        .pool(variant)
-        .iter()
-        .map(|endpoint| ExplainedEndpoint {
-            address: endpoint.key.address.clone(),
-            in_flight: endpoint.in_flight(),
-            health: endpoint.health.readiness().as_str(),
-        })
-        .collect();
+    explained.endpoints = status::endpoints(active, live, variant);
     explained.because.push(reason(active, variant, assignment, &reading, openness.open));
-    if !live.pool(variant).iter().any(|endpoint| endpoint.is_ready()) {
-        let then = match (variant, assignment) {
-            (Variant::Candidate, Assignment::Sticky | Assignment::Bucket) => "stable answers",
-            _ => "the answer is 503",
-        };
-        explained.because.push(format!("no endpoint of {variant} is ready: {then}"));
+    let follows = matches!((variant, assignment), (Variant::Candidate, Assignment::Sticky | Assignment::Bucket));
+    explained.because.extend(tell_pool(active, live, variant, follows));
+}
+
+/// What is unusual about who of a pool may be used; `follows`: stable answers where nobody of the candidate can.
+fn tell_pool(active: &ActiveService, live: &ServiceLive, variant: Variant, follows: bool) -> Vec<String> {
+    let pool = live.pool(variant);
+    let usable = pool.iter().any(|endpoint| endpoint.is_usable());
+    let in_panic = variant == Variant::Stable && live.panic.is_on();
+    if usable && !in_panic {
+        return Vec::new();
     }
+    if pool.is_empty() {
+        let then = if follows { "stable answers" } else { "the answer is 503" };
+        let mut told = vec![format!("no endpoint of {variant} is known: {then}")];
+        told.extend(follows.then(|| tell_pool(active, live, Variant::Stable, false)).into_iter().flatten());
+        return told;
+    }
+    // As for a request: stable alone knows panic, and whoever has switched it off is left with nobody.
+    let may_panic = in_panic || active.service.outlier.panic_threshold != Weight::ZERO;
+    if variant == Variant::Stable && may_panic && pool.iter().any(|endpoint| endpoint.ever_passed()) {
+        let why = if in_panic { "too few endpoints of stable are usable" } else { "no endpoint of stable is usable" };
+        return vec![format!("{why}: all that ever passed a probe and are not drained are used (panic)")];
+    }
+    let why = |endpoint: &status::EndpointStatus| match (endpoint.drained_since_ms, endpoint.health) {
+        (Some(_), _) => format!("{} is drained", endpoint.address),
+        (None, "ready") => format!("{} is ejected", endpoint.address),
+        (None, health) => format!("{} is {}", endpoint.address, health.replace('_', " ")),
+    };
+    let all = status::endpoints(active, live, variant);
+    let mut each: Vec<String> = all.iter().take(TOLD_MAX).map(why).collect();
+    each.extend((all.len() > TOLD_MAX).then(|| format!("{} more", all.len() - TOLD_MAX)));
+    let then = if follows { "stable answers" } else { "the answer is 503" };
+    let mut told = vec![format!("no endpoint of {variant} can be used ({}): {then}", each.join(", "))];
+    if follows {
+        told.extend(tell_pool(active, live, Variant::Stable, false));
+    }
+    told
 }
 
 fn reason(active: &ActiveService, variant: Variant, assignment: Assignment, reading: &Reading, open: bool) -> String {

@@ -162,7 +162,8 @@ pub(super) struct Abort {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EndpointVerb {
-    /// Send an endpoint no new requests; what is in flight finishes. Kept through reloads, not through restarts
+    /// Send an endpoint no new requests; what is in flight may finish until its drain timeout is over, then it is cut. Kept through reloads
+    /// and releases at the same address, not through restarts
     Drain(DrainEndpoint),
     /// Send a drained endpoint requests again
     Undrain(UndrainEndpoint),

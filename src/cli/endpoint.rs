@@ -69,7 +69,7 @@ impl Answer {
         let now = match (self.drained, self.in_flight) {
             (false, _) => "takes requests as its health allows".to_owned(),
             (true, 0) => "drained, nothing in flight".to_owned(),
-            (true, n) => format!("drained, {n} in flight finish"),
+            (true, n) => format!("drained, {n} in flight have until the drain timeout to finish"),
         };
         let mut text = format!("{}: {endpoint} {now}\n", paint.paint(Tone::Strong, &service));
         if !self.settled {
@@ -92,7 +92,10 @@ mod tests {
             serde_json::from_value::<Answer>(answer).expect("an answer").render(Paint(false))
         };
         assert_eq!(shown(true, 0, true), "web: 10.0.0.1:80 drained, nothing in flight\n");
-        assert_eq!(shown(true, 3, true), "web: 10.0.0.1:80 drained, 3 in flight finish\n");
+        assert_eq!(
+            shown(true, 3, true),
+            "web: 10.0.0.1:80 drained, 3 in flight have until the drain timeout to finish\n"
+        );
         assert_eq!(shown(false, 0, true), "web: 10.0.0.1:80 takes requests as its health allows\n");
         assert!(shown(true, 0, false).ends_with("\n  not every worker has acknowledged in time\n"));
     }

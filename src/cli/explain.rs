@@ -41,6 +41,21 @@ struct Explained {
 struct Endpoint {
     address: String,
     in_flight: u64,
+    /// `unknown`, `ready`, `not_ready`
+    health: String,
+    /// Why it is left alone, if it is.
+    outlier: Option<Outlier>,
+    /// Since when it is drained.
+    drained_since_ms: Option<u64>,
+    /// It stays only until another endpoint is ready.
+    leaving: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Outlier {
+    /// `ejected`, `trial`
+    state: String,
 }
 
 /// Asks where the request would go.
@@ -126,8 +141,25 @@ impl Explained {
     }
 
     fn endpoints(&self) -> Option<String> {
-        let shown = self.endpoints.iter().map(|e| format!("{} ({} in flight)", e.address, e.in_flight));
+        let shown = self.endpoints.iter().map(|e| format!("{} ({} in flight{})", e.address, e.in_flight, e.state()));
         Some(shown.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// What keeps requests away from it, or will; nothing if it is simply ready.
+    fn state(&self) -> String {
+        let health = Some(self.health.replace('_', " ")).filter(|health| !matches!(health.as_str(), "" | "ready"));
+        let outlier = self.outlier.as_ref().map(|outlier| match outlier.state.as_str() {
+            "trial" => "on trial: takes a single request".to_owned(),
+            state => state.to_owned(),
+        });
+        let drained = self.drained_since_ms.map(|_| "drained".to_owned());
+        let leaving = self.leaving.then(|| "leaves when another is ready".to_owned());
+        let said = [health, outlier, drained, leaving].into_iter().flatten();
+        said.fold(String::new(), |text, state| text + ", " + &state)
     }
 }
 
@@ -179,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_show_what_keeps_requests_away_from_them() {
+        let answer = json!({"generation": 1, "endpoints": [
+            {"address": "a:1", "in_flight": 3, "health": "ready"},
+            {"address": "b:1", "in_flight": 0, "health": "ready", "outlier": {"state": "ejected"}},
+            {"address": "c:1", "in_flight": 1, "health": "ready", "outlier": {"state": "trial"}},
+            {"address": "d:1", "in_flight": 0, "health": "not_ready", "drained_since_ms": 7},
+            {"address": "e:1", "in_flight": 0, "health": "ready", "leaving": true},
+        ]});
+        let shown = shown(answer);
+        let line = shown.lines().find(|line| line.starts_with("endpoints")).expect("a line");
+        assert_eq!(
+            line,
+            "endpoints   a:1 (3 in flight), b:1 (0 in flight, ejected), c:1 (1 in flight, on trial: takes a single request), \
+             d:1 (0 in flight, not ready, drained), e:1 (0 in flight, leaves when another is ready)"
+        );
+    }
+
+    #[test]
     fn a_request_that_goes_nowhere_says_so() {
         let refused =
             shown(json!({"generation": 1, "refused": 404, "because": ["no route has host x"], "service": null}));
@@ -191,7 +241,7 @@ mod tests {
         let evil = "\u{1b}[2J";
         let text = shown(json!({
             "route": evil, "service": evil, "variant": evil, "version": evil, "assignment": evil, "weight": evil,
-            "endpoints": [{"address": evil}], "because": [evil],
+            "endpoints": [{"address": evil, "health": evil, "outlier": {"state": evil}}], "because": [evil],
         }));
         assert!(!text.contains('\u{1b}'), "{text:?}");
     }

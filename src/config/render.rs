@@ -109,6 +109,7 @@ fn limits(out: &mut Out, limits: &Limits) {
         out.text("max_body", show_size(bytes));
     }
     out.duration("websocket_idle", limits.websocket_idle);
+    out.duration("grpc_idle", limits.grpc_idle);
     let Http2 { enabled, max_streams, max_fields, max_pending_resets, max_error_resets, .. } = limits.h2;
     out.header("[listeners.limits.h2]");
     out.raw("enabled", enabled);
@@ -117,6 +118,7 @@ fn limits(out: &mut Out, limits: &Limits) {
     out.text("connection_window", show_size(limits.h2.connection_window.into()));
     out.text("max_header_list", show_size(limits.h2.max_header_list.into()));
     out.raw("max_fields", max_fields);
+    out.raw("max_requests", limits.h2.max_requests);
     out.raw("max_pending_resets", max_pending_resets);
     out.raw("max_error_resets", max_error_resets);
 }

@@ -181,7 +181,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Longest silence between requests.
     pub keepalive_idle: Duration,
-    /// Requests served on one connection.
+    /// Requests served on one HTTP/1.1 connection.
     pub max_requests: u32,
     /// Longest life of a connection that is between requests.
     pub max_age: Duration,
@@ -201,6 +201,8 @@ pub struct Limits {
     pub max_body: Option<u64>,
     /// Longest silence on an upgraded stream, both directions together.
     pub websocket_idle: Duration,
+    /// Longest silence of a gRPC call whose response has begun, both directions together.
+    pub grpc_idle: Duration,
     /// `[listeners.limits.h2]`
     pub h2: Http2,
 }
@@ -214,12 +216,15 @@ pub struct Http2 {
     pub max_streams: u32,
     /// Bytes of a request body a client may send ahead on one stream.
     pub stream_window: u32,
-    /// The same for all streams of a connection together.
+    /// The same for all streams of a connection together. Less than `max_streams` times `stream_window`: uploads that nobody reads can hold
+    /// the others of their connection up.
     pub connection_window: u32,
     /// Largest request head or trailers, in bytes, with 32 for each field (RFC 9113 section 10.5.1).
     pub max_header_list: u32,
     /// Most fields in a request head or in trailers.
     pub max_fields: u32,
+    /// Requests on one connection before it is ended with GOAWAY.
+    pub max_requests: u32,
     /// Streams a client may have reset before they were looked at; one more ends the connection.
     pub max_pending_resets: u32,
     /// Streams that may have been reset for a client's mistakes; one more ends the connection.
@@ -243,6 +248,7 @@ impl Default for Limits {
             max_line: 8 * 1024,
             max_body: None,
             websocket_idle: Duration::from_secs(600),
+            grpc_idle: Duration::from_secs(3_600),
             h2: Http2::default(),
         }
     }
@@ -256,9 +262,10 @@ impl Default for Http2 {
             enabled: true,
             max_streams: 100,
             stream_window: 64 * 1024,
-            connection_window: 1024 * 1024,
+            connection_window: 100 * 64 * 1024,
             max_header_list: 64 * 1024,
             max_fields: 128,
+            max_requests: 1_000_000,
             max_pending_resets: 20,
             max_error_resets: 128,
         }

@@ -36,6 +36,9 @@ pub struct Applied {
     /// The latest rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// Whether it begins with this.
+    #[serde(skip)]
+    pub begins: bool,
 }
 
 /// The candidate receives nothing any more.

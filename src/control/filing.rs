@@ -14,6 +14,7 @@ use crate::state::live::ServiceLive;
 use super::answer::{Outcome, Refused, Reloaded};
 use super::desk::{Filed, Written};
 use super::discovery::shown;
+use super::endpoint::carry_drains;
 use super::handle::Reload;
 use super::journal::InForce;
 use super::reload::{self, Filing, Indexed, Look, Published, Ready, Stage, Waiting, With, Work};
@@ -79,13 +80,15 @@ impl Control {
     pub(super) fn filed(&mut self, filing: Filing, written: Written) -> Option<Work> {
         let deeds = match written {
             Written::True { deeds, .. } => deeds,
-            Written::Overtaken => {
+            Written::Overtaken { as_is } => {
+                self.owe(as_is);
                 self.filing = Some(Box::new(filing));
                 return None;
             }
-            Written::Refused => return None,
+            // Nobody is left who waits: those are answered where the store says no.
+            Written::Refused { .. } => return None,
         };
-        let Filing { ready: Ready { settings, routes, prepared, commit, digest }, waiting, changes } = filing;
+        let Filing { ready: Ready { settings, routes, prepared, commit, digest }, waiting, mut changes } = filing;
         let generation = self.current.snapshot.generation + 1;
         let before = |name: &Name| self.current.snapshot.service(name.as_str()).map(|(_, active)| active);
         let services = self.desk.services().iter();
@@ -96,6 +99,11 @@ impl Control {
             previous.get(name).inspect(|live| live.close_candidate());
         }
         let live = self.registry.resolve(&snapshot, &previous);
+        for (active, live) in snapshot.services.iter().zip(&live) {
+            let name = &active.service.name;
+            let carried = previous.get(name).map(|before| carry_drains(active, before, live)).unwrap_or_default();
+            changes.extend(carried.into_iter().map(|(_, told)| format!("services.{name}: {told}")));
+        }
         let replaced = self.publish(Routing { snapshot, live });
         self.close_superseded(&previous);
         self.forget(&settings);

@@ -100,7 +100,8 @@ impl ControlHandle {
             let (generation, status) = self.service(service)?;
             let Aborted { service, weight, state, stable, candidate, .. } = aborted;
             let (revision, rollout) = (status.revision, status.progress);
-            return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout });
+            let begins = false;
+            return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout, begins });
         }
         let service = service.to_owned();
         ask(&self.verbs, |reply| Asked { service, ask: what, reply }).await

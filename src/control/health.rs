@@ -2,6 +2,7 @@
 
 use crate::core::endpoint::EndpointKey;
 use crate::core::health::{Effect, Readiness};
+use crate::core::id::Variant;
 use crate::core::snapshot::Snapshot;
 use crate::state::current::Routing;
 
@@ -50,15 +51,9 @@ pub(super) fn note(finding: Finding, generation: u64) -> Note {
     }
 }
 
-/// Whether a ready endpoint of `routing` is there only because nobody of its pool was ready: a change may let it go.
+/// Whether an endpoint of `routing` is there only because too few of its pool take requests: a change may let it go.
 pub(super) fn keeps_left_ones(routing: &Routing) -> bool {
-    let services = routing.snapshot.services.iter().zip(&routing.live);
-    services.into_iter().any(|(active, live)| {
-        crate::core::id::Variant::ALL.into_iter().any(|variant| {
-            let wanted = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
-            live.pool(variant).len() > wanted
-        })
-    })
+    routing.live.iter().any(|live| Variant::ALL.into_iter().any(|variant| live.kept(variant) > 0))
 }
 
 /// The same decisions as a generation of their own: only endpoints differ.
@@ -113,6 +108,38 @@ mod tests {
         let event = bench.handle.events(1).pop().expect("an event");
         assert_eq!((event.what.as_str(), event.to.as_deref()), ("endpoint_ready", Some("ready")));
         assert!(event.detail.expect("words").starts_with("v1 127.0.0.1:8101: asked"));
+    }
+
+    /// Ten were replaced by ten: one that is up need not carry what ten did, and one that never comes up keeps nobody.
+    #[tokio::test]
+    async fn old_endpoints_stay_until_as_many_serve_or_all_new_ones_are_decided() {
+        let bench = fake::start(fake::settings(vec![service_at("web", 8_000, 3)])).await;
+        let old = stable(&bench);
+        for endpoint in &old {
+            endpoint.health.set_readiness(Readiness::Ready);
+        }
+        bench.write(fake::settings(vec![service_at("web", 8_100, 3)]));
+        bench.handle.reload("test").await.expect("applied");
+        let new = stable(&bench);
+        let (unknown, ready) = (Readiness::Unknown, Readiness::Ready);
+        tell(&bench, &new[0], unknown, ready).await;
+        assert_eq!(ports(&stable(&bench)), [8_100, 8_101, 8_102, 8_000, 8_001, 8_002], "one is not enough");
+        tell(&bench, &old[0], ready, Readiness::Lost).await;
+        assert_eq!(ports(&stable(&bench))[3..], [8_001, 8_002]);
+        tell(&bench, &new[1], unknown, ready).await;
+        assert_eq!(ports(&stable(&bench)), [8_100, 8_101, 8_102], "as many as the old ones are");
+
+        // One never comes up.
+        let old = stable(&bench);
+        tell(&bench, &old[2], unknown, ready).await;
+        bench.write(fake::settings(vec![service_at("web", 8_200, 3)]));
+        bench.handle.reload("test").await.expect("applied");
+        let new = stable(&bench);
+        tell(&bench, &new[0], unknown, ready).await;
+        tell(&bench, &new[1], unknown, Readiness::NotReady).await;
+        assert_eq!(stable(&bench).len(), 6, "the third may still come");
+        tell(&bench, &new[2], unknown, Readiness::NotReady).await;
+        assert_eq!(ports(&stable(&bench)), [8_200, 8_201, 8_202]);
     }
 
     #[tokio::test]

@@ -98,6 +98,8 @@ pub enum What {
     NameRecovered,
     /// An endpoint is left alone because its requests fail.
     EndpointEjected,
+    /// An endpoint whose requests fail was to be ejected and is kept.
+    EndpointSpared,
     /// An endpoint is back from an ejection.
     EndpointRestored,
     /// An endpoint gets no new attempts by command.
@@ -143,6 +145,7 @@ impl What {
             Self::NameFailed => "name_failed",
             Self::NameRecovered => "name_recovered",
             Self::EndpointEjected => "endpoint_ejected",
+            Self::EndpointSpared => "endpoint_spared",
             Self::EndpointRestored => "endpoint_restored",
             Self::EndpointDrained => "endpoint_drained",
             Self::EndpointUndrained => "endpoint_undrained",
@@ -185,6 +188,7 @@ impl What {
                 | Self::EndpointNotReady
                 | Self::EndpointNotAlive
                 | Self::EndpointEjected
+                | Self::EndpointSpared
                 | Self::Panic
         )
     }

@@ -16,6 +16,7 @@ use crate::store::audit::Draft;
 
 use super::desk::{Deeds, Entry, Proposal, Said};
 use super::discovery::{self, Resolution, shown};
+use super::endpoint::carry_drains;
 use super::health;
 use super::journal::{Note, What};
 use super::ledger::{Line, Record};
@@ -52,6 +53,14 @@ impl Control {
         lines.extend(also.map(|draft| Line { service: None, drafts: vec![draft] }));
         let answer = self.ledger.write(lines, self.desk.next_rollout());
         self.writing = Some(Writing { answer, then });
+    }
+
+    /// Has `entries` written sooner or later.
+    pub(super) fn owe(&self, entries: Vec<Entry>) {
+        for entry in entries {
+            let line = self.line(entry, None);
+            self.ledger.owe(line);
+        }
     }
 
     /// What the store is told of `entry`.
@@ -102,15 +111,27 @@ impl Control {
             return;
         }
         let (mut services, mut live) = (self.current.snapshot.services.clone(), self.current.live.clone());
-        let mut moved = false;
+        let (mut moved, mut told) = (false, Vec::new());
         for index in names.iter().filter_map(|name| self.desk.find(name.as_str())) {
             services[index] = shown(&self.desk.services()[index], &self.answers, Some(&services[index]));
             let next = self.registry.resolve_one(&services[index], Some(&live[index]));
+            let carried = carry_drains(&services[index], &live[index], &next);
+            told.extend(carried.into_iter().map(|(what, detail)| (index, what, detail)));
             moved |= !Arc::ptr_eq(&next, &live[index]);
             live[index] = next;
         }
         let next = Routing { snapshot: self.current.snapshot.next(services), live };
-        if moved { self.publish_members(next) } else { drop(self.publish(next)) }
+        if moved {
+            self.publish_members(next)
+        } else {
+            drop(self.publish(next))
+        }
+        for (index, what, detail) in told {
+            let service = Some(self.current.snapshot.services[index].service.name.to_string());
+            let generation = self.current.snapshot.generation;
+            let (actor, detail) = ("plan".to_owned(), Some(detail));
+            self.shared.journal.note(Note { actor, what, service, change: None, detail, generation });
+        }
     }
 
     /// Publishes `next`; what was in force comes back.
@@ -129,7 +150,7 @@ impl Control {
         tokio::spawn(async move { drop((settled.await, replaced)) });
     }
 
-    /// Lets endpoints go that were kept until one of their pool is ready, if one is by now.
+    /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
     pub(super) fn release(&mut self) {
         if !health::keeps_left_ones(&self.current) {
             return;

@@ -127,8 +127,8 @@ impl Views {
 
     /// Shows these, and no others.
     pub(super) fn replace(&self, held: &[Held], now: Instant) {
-        self.0.store(Arc::default());
-        self.show(held.iter(), now);
+        let views = held.iter().map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now))));
+        self.0.store(Arc::new(views.collect()));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
-use crate::state::conduct::{Conduct, Stands};
+use crate::state::conduct::{Conduct, Sparing, Stands};
 use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::{EndpointLive, Registry, ServiceLive};
@@ -184,17 +184,18 @@ pub struct DrainingStatus {
     pub since_ms: u64,
 }
 
-/// Why an endpoint that is ready takes no requests, or a single one.
+/// Why an endpoint that is ready takes no requests, or a single one, or should take none.
 #[derive(Clone, Debug, Serialize)]
 pub struct OutlierStatus {
-    /// `ejected`, or `trial`: a single request decides.
+    /// `ejected`; `trial`: a single request decides; or `spared`: it was to be ejected and takes requests all the same.
     pub state: &'static str,
     /// Why.
     pub reason: String,
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,
-    /// When it is tried again.
-    pub until_ms: u64,
+    /// When it is tried again; absent where it is spared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
 }
 
 /// The limits of a pool.
@@ -334,7 +335,9 @@ impl ServiceStatus {
     }
 }
 
-fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
+/// The endpoints of `variant`.
+#[must_use]
+pub fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
     weighed(live.pool(variant), active.pool(variant))
 }
 
@@ -390,13 +393,17 @@ impl EndpointStatus {
 impl OutlierStatus {
     fn of(conduct: &Conduct) -> Option<Self> {
         let state = match conduct.standing() {
-            Stands::In => return None,
+            Stands::In => return conduct.sparing().map(|sparing| Self::spared(&sparing)),
             Stands::Ejected => "ejected",
             Stands::Trial => "trial",
         };
         let ejection = conduct.ejection()?;
-        let (since_ms, until_ms) = (ms(ejection.at), ms(ejection.at + ejection.lasting));
+        let (since_ms, until_ms) = (ms(ejection.at), Some(ms(ejection.at + ejection.lasting)));
         Some(Self { state, reason: ejection.to_string(), since_ms, until_ms })
+    }
+
+    fn spared(sparing: &Sparing) -> Self {
+        Self { state: "spared", reason: sparing.to_string(), since_ms: ms(sparing.at), until_ms: None }
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::core::endpoint::EndpointKey;
-use crate::core::id::Variant;
+use crate::core::id::{Name, Variant, Version};
+use crate::core::outlier::patience::Patience;
 use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, panics, tick};
-use crate::state::conduct::{Ejection, Stands};
+use crate::state::conduct::{Ejection, Sparing, Stands};
+use crate::state::counters::DURATION_BOUNDS_US;
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, ServiceLive};
 
@@ -19,6 +21,8 @@ use super::journal::{Note, What};
 
 /// How often counters are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+/// How often it is looked how long answers take.
+const MEASURE: Duration = Duration::from_secs(1);
 /// Events one tick may leave; the last one then says how many more there were.
 const EVENTS_PER_TICK_MAX: usize = 32;
 
@@ -30,6 +34,8 @@ pub(super) struct Ticker {
     pools: Vec<Watched>,
     /// Of endpoints that get no requests, but are kept to go back to.
     resting: HashMap<EndpointKey, Outlier>,
+    /// When it was looked last how long answers take.
+    measured: Instant,
 }
 
 /// A pool.
@@ -41,23 +47,31 @@ struct Watched {
     keys: Vec<EndpointKey>,
     outliers: Vec<Outlier>,
     samples: Vec<Sample>,
+    patience: Patience,
 }
 
 // === impl Ticker ===
 
 impl Ticker {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, generation: 0, pools: Vec::new(), resting: HashMap::new() }
+        Self { began, generation: 0, pools: Vec::new(), resting: HashMap::new(), measured: began }
     }
 
     /// Decides and carries out; what happened comes back.
     pub(super) fn tick(&mut self, routing: &Routing, now: Instant) -> Vec<Note> {
         self.follow(routing);
         let mut notes = Vec::new();
+        let measure = now.saturating_duration_since(self.measured) >= MEASURE;
+        if measure {
+            self.measured = now;
+        }
         for pool in &mut self.pools {
             let (active, live) = routing.service(pool.service);
             let endpoints = live.pool(pool.variant);
             let rules = &active.service.outlier;
+            if measure {
+                pool.measure(endpoints);
+            }
             pool.sample(endpoints);
             let changes = tick(&mut pool.outliers, &pool.samples, rules, now.saturating_duration_since(self.began));
             notes.extend(changes.into_iter().filter_map(|change| carry_out(change, endpoints, now)));
@@ -87,9 +101,14 @@ impl Ticker {
         if self.generation == routing.snapshot.generation {
             return;
         }
-        let mut known: HashMap<EndpointKey, Outlier> =
-            self.pools.drain(..).flat_map(|pool| pool.keys.into_iter().zip(pool.outliers)).collect();
-        known.extend(self.resting.drain());
+        let mut known: HashMap<EndpointKey, Outlier> = self.resting.drain().collect();
+        let mut patience: HashMap<(Name, Version), Patience> = HashMap::new();
+        for pool in self.pools.drain(..) {
+            if let Some(key) = pool.keys.first() {
+                patience.insert((key.service.clone(), key.version.clone()), pool.patience);
+            }
+            known.extend(pool.keys.into_iter().zip(pool.outliers));
+        }
         for (service, live) in routing.live.iter().enumerate() {
             for variant in Variant::ALL {
                 let endpoints = live.pool(variant);
@@ -101,7 +120,9 @@ impl Ticker {
                     })
                 };
                 let outliers = endpoints.iter().map(outlier).collect();
-                self.pools.push(Watched { service, variant, keys, outliers, samples: Vec::new() });
+                let version = keys.first().map(|key| (key.service.clone(), key.version.clone()));
+                let patience = version.and_then(|version| patience.remove(&version)).unwrap_or_default();
+                self.pools.push(Watched { service, variant, keys, outliers, samples: Vec::new(), patience });
             }
             let keys = live.warm.iter().map(|endpoint| endpoint.key.clone());
             self.resting.extend(keys.filter_map(|key| Some((key.clone(), known.remove(&key)?))));
@@ -113,13 +134,23 @@ impl Ticker {
 // === impl Watched ===
 
 impl Watched {
+    /// Looks how long answers took lately.
+    fn measure(&mut self, endpoints: &[Arc<EndpointLive>]) {
+        let Some(first) = endpoints.first() else { return };
+        let of_bucket = |bucket: usize| -> u64 {
+            endpoints.iter().map(|e| e.counters.sum(|shard| shard.upstream.buckets[bucket].get())).sum()
+        };
+        let counts: [u64; DURATION_BOUNDS_US.len() + 1] = std::array::from_fn(of_bucket);
+        first.pool.set_patience(self.patience.observe(&counts, &DURATION_BOUNDS_US));
+    }
+
     /// Reads what workers counted.
     fn sample(&mut self, endpoints: &[Arc<EndpointLive>]) {
         self.samples.clear();
         self.samples.extend(endpoints.iter().map(|endpoint| {
             let (conduct, (ended, failed)) = (&endpoint.conduct, endpoint.conduct.outcomes());
             let ready = endpoint.is_ready() && !conduct.is_drained();
-            Sample { ended, failed, streak: conduct.take_streak(), in_flight: endpoint.in_flight(), ready }
+            Sample { ended, failed, streak: conduct.take_streak(), ready }
         }));
     }
 }
@@ -144,6 +175,18 @@ fn carry_out(change: Change, endpoints: &[Arc<EndpointLive>], now: Instant) -> O
             endpoint.conduct.restore(now);
             Some(note(endpoint, What::EndpointRestored, "the request on trial was answered"))
         }
+        Change::Spared { endpoint, cause, bound } => {
+            let endpoint = &endpoints[endpoint];
+            let (fault, at) = (endpoint.conduct.last_fault(), clock::unix_time());
+            let sparing = Sparing { cause, fault, bound, at };
+            endpoint.conduct.spare(Some(sparing));
+            endpoint.spared[bound as usize].add(1);
+            Some(note(endpoint, What::EndpointSpared, &sparing.to_string()))
+        }
+        Change::Cleared { endpoint } => {
+            endpoints[endpoint].conduct.spare(None);
+            None
+        }
     }
 }
 
@@ -154,12 +197,15 @@ fn note(endpoint: &EndpointLive, what: What, detail: &str) -> Note {
     Note { actor: "outliers".to_owned(), what, service, change: None, detail, generation: 0 }
 }
 
-/// Begins or ends the panic of stable. Endpoints that never passed a probe say nothing about it, and drained ones are gone on purpose.
+/// Begins or ends the panic of stable. Endpoints that never passed a probe say nothing about it, and drained ones are gone on purpose. One
+/// that fails and is only kept because somebody has to be is not usable.
 fn panic_of(live: &ServiceLive, rules: &OutlierRules) -> Option<Note> {
     let (mut all, mut usable) = (0, 0);
     for endpoint in live.stable.iter().filter(|endpoint| endpoint.ever_passed()) {
         all += 1;
-        usable += usize::from(endpoint.is_ready() && endpoint.conduct.standing() == Stands::In);
+        let conduct = &endpoint.conduct;
+        let works = conduct.standing() == Stands::In && conduct.sparing().is_none();
+        usable += usize::from(endpoint.is_ready() && works);
     }
     if !live.panic.set(panics(usable, all, rules.panic_threshold)) {
         return None;

@@ -82,6 +82,8 @@ pub(super) struct Writing {
 pub(super) enum Then {
     Command {
         service: Name,
+        /// A rollout.
+        begins: bool,
         reply: Reply<Applied>,
     },
     /// Nobody: steps that time has brought.
@@ -138,8 +140,13 @@ impl Control {
         let now = clock::now();
         let passed = now.saturating_duration_since(self.ticked).min(PASSED_MAX);
         self.ticked = now;
-        for note in self.ticker.tick(&self.current, now) {
+        let notes = self.ticker.tick(&self.current, now);
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        for note in notes {
             self.shared.journal.note(note);
+        }
+        if restored {
+            self.release();
         }
         let mut seen: Vec<(usize, Seen)> = self.gates.tick(&self.current, now);
         seen.sort_unstable_by_key(|(index, _)| *index);
@@ -166,7 +173,7 @@ impl Control {
         }
         if self.is_thrown(index) {
             let reason = Some("whoever aborted it went away before saying so".to_owned());
-            let ask = Ask { reason, ..Ask::of(Verb::Abort, "abort") };
+            let ask = Ask { reason, ..Ask::of(Verb::Abort, "unknown") };
             if let Ok(Decision::Done(deeds)) = self.desk.ask(index, &ask, clock::unix_time()) {
                 self.carry_out(deeds, None);
             }
@@ -198,12 +205,8 @@ impl Control {
 
     /// Writes down how far time has come, without hurry.
     fn checkpoint(&mut self) {
-        for index in 0..self.desk.services().len() {
-            if let Some(entry) = self.desk.checkpoint(index) {
-                let line = self.line(entry, None);
-                self.ledger.owe(line);
-            }
-        }
+        let entries = (0..self.desk.services().len()).filter_map(|index| self.desk.checkpoint(index));
+        self.owe(entries.collect());
     }
 
     fn abort(&mut self, abort: Abort) {
@@ -253,7 +256,10 @@ impl Control {
                 self.carry_out(deeds, None);
                 drop(reply.send(Ok(self.applied(index))));
             }
-            Ok(Decision::Up(proposal)) => self.write(proposal, Then::Command { service, reply }, None),
+            Ok(Decision::Up(proposal)) => {
+                let begins = proposal.begins();
+                self.write(proposal, Then::Command { service, begins, reply }, None);
+            }
         }
     }
 
@@ -263,6 +269,10 @@ impl Control {
         let failed = outcome.err();
         let written = self.desk.written(failed.is_none());
         if let Some(Failed { full, why }) = failed {
+            // A full disk has nothing of it. Of one that fails nobody knows.
+            if let (Written::Refused { as_is }, false) = (written, full) {
+                self.owe(as_is);
+            }
             return self.not_written(then, Refused::Store { full, why });
         }
         match then {
@@ -272,7 +282,10 @@ impl Control {
                     self.carry_out(deeds, None);
                 }
             }
-            Then::Command { service, reply } => drop(reply.send(self.obeyed(service, written))),
+            Then::Command { service, begins, reply } => {
+                let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
+                drop(reply.send(obeyed));
+            }
         }
     }
 
@@ -307,10 +320,7 @@ impl Control {
     /// Carries out what follows from the start.
     pub(super) fn begin(&mut self, deeds: Deeds) {
         let Deeds { owed, gate, said, .. } = deeds;
-        for entry in owed {
-            let line = self.line(entry, None);
-            self.ledger.owe(line);
-        }
+        self.owe(owed);
         for (service, work) in gate {
             self.watch(&service, work);
         }
@@ -377,6 +387,7 @@ impl Control {
             candidate: active.version(Variant::Candidate).cloned(),
             revision: roles.revision,
             rollout: RolloutStatus::latest(roles),
+            begins: false,
         }
     }
 

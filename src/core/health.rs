@@ -136,6 +136,17 @@ impl Probing {
         if self.starting { Probe::Startup } else { Probe::Readiness }
     }
 
+    /// Whether `probe` has a turn by now. Before it has come up nothing else is asked of an endpoint, and how all behind it is only of one
+    /// that was ready once: what a boot looks like is nobody's fault.
+    #[must_use]
+    pub fn asks(&self, probe: Probe) -> bool {
+        match probe {
+            Probe::Startup => self.starting,
+            Probe::Readiness | Probe::Liveness => !self.starting,
+            Probe::Deep => !self.starting && matches!(self.readiness, Readiness::Ready | Readiness::Lost),
+        }
+    }
+
     /// Goes on under other settings: a startup probe that is gone is not waited for, a new one is not asked of who is up already.
     pub fn adopt(&mut self, has_startup: bool, has_liveness: bool) {
         self.starting &= has_startup;

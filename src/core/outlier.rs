@@ -4,6 +4,7 @@
 //! pool that may be ejected is bounded, and the last endpoint that works never is.
 
 pub mod fault;
+pub mod patience;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use super::weight::{GRAINS, Weight};
 
 /// Parts of the window; its edge is this coarse.
 const SLICES: u32 = 10;
+/// How long an endpoint that was spared is not to be ejected before it counts as working again: bounds how often that changes.
+const CALM: Duration = Duration::from_secs(1);
 
 /// When an endpoint counts as an outlier, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +46,6 @@ pub struct Sample {
     pub failed: u64,
     /// Failures since the last success.
     pub streak: u32,
-    /// Attempts in flight.
-    pub in_flight: u32,
     /// Its probe passes.
     pub ready: bool,
 }
@@ -80,6 +81,15 @@ pub enum Cause {
     Trial,
 }
 
+/// What keeps an endpoint in that was to be ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It is the last of its pool that takes requests.
+    Last,
+    /// As many of its pool are ejected as may be.
+    Share,
+}
+
 /// A change of standing, by the index of the endpoint in the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -102,6 +112,20 @@ pub enum Change {
         /// Which.
         endpoint: usize,
     },
+    /// Was to be ejected and takes requests all the same: it fails, but others are no better off without it.
+    Spared {
+        /// Which.
+        endpoint: usize,
+        /// Why it was to go.
+        cause: Cause,
+        /// Why it stays.
+        bound: Bound,
+    },
+    /// Was spared, and is not to be ejected any more.
+    Cleared {
+        /// Which.
+        endpoint: usize,
+    },
 }
 
 /// The outlier state of one endpoint.
@@ -118,6 +142,8 @@ pub struct Outlier {
     before_trial: (u64, u64),
     /// The streak that is answered for already.
     judged: u32,
+    /// When it was to be ejected last, while it is spared.
+    spared: Option<Duration>,
 }
 
 // === impl OutlierRules ===
@@ -166,6 +192,23 @@ impl fmt::Display for Cause {
     }
 }
 
+// === impl Bound ===
+
+impl Bound {
+    /// The words of the `bound` label, in index order (`self as usize`).
+    pub const WORDS: [&str; 2] = ["last", "max_ejected"];
+}
+
+/// `kept as the last of its pool`
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Last => "kept as the last of its pool",
+            Self::Share => "kept at max_ejected",
+        })
+    }
+}
+
 // === impl Outlier ===
 
 impl Outlier {
@@ -208,6 +251,7 @@ impl Outlier {
         self.changed = now;
         let lasting = rules.ejection.saturating_mul(self.ejections).min(rules.max_ejection_time.max(rules.ejection));
         self.standing = Standing::Ejected { until: now + lasting };
+        self.spared = None;
         self.forgive(sample);
         lasting
     }
@@ -216,6 +260,16 @@ impl Outlier {
     fn forgive(&mut self, sample: &Sample) {
         self.slices.clear();
         self.judged = sample.streak;
+    }
+
+    /// It was to be ejected and is not; `Some` when that is new.
+    fn spare(&mut self, endpoint: usize, now: Duration, cause: Cause, bound: Bound) -> Option<Change> {
+        self.spared.replace(now).is_none().then_some(Change::Spared { endpoint, cause, bound })
+    }
+
+    /// It was not to be ejected for a while; `Some` when it was spared before.
+    fn clear(&mut self, endpoint: usize, now: Duration) -> Option<Change> {
+        self.spared.take_if(|at| now.saturating_sub(*at) >= CALM).map(|_| Change::Cleared { endpoint })
     }
 
     /// Moves an ejected endpoint on; `Some` when its standing changed.
@@ -257,7 +311,8 @@ impl Outlier {
 
 /// Judges a pool: `outliers` and `samples` in the same order, `now` on a monotonic clock with an origin of the caller's choice.
 ///
-/// Endpoints that are not ready are neither ejected nor counted among those that work.
+/// Endpoints that are not ready are neither ejected nor counted among those that work. Whoever is to be ejected and may not be is spared:
+/// it goes as soon as it may. With a share of zero nobody is to be ejected.
 pub fn tick(outliers: &mut [Outlier], samples: &[Sample], rules: &OutlierRules, now: Duration) -> Vec<Change> {
     let mut changes = Vec::new();
     for (endpoint, (outlier, sample)) in outliers.iter_mut().zip(samples).enumerate() {
@@ -266,19 +321,21 @@ pub fn tick(outliers: &mut [Outlier], samples: &[Sample], rules: &OutlierRules, 
     }
     let mut faulty: Vec<(usize, Cause)> = Vec::new();
     for (endpoint, (outlier, sample)) in outliers.iter().zip(samples).enumerate() {
-        if outlier.standing == Standing::In && sample.ready {
+        if outlier.standing == Standing::In && sample.ready && rules.max_ejected > Weight::ZERO {
             faulty.extend(outlier.fault(sample, rules).map(|cause| (endpoint, cause)));
         }
     }
     // The worst first, so that the bound spares the better ones.
     faulty.sort_by_key(|(endpoint, _)| std::cmp::Reverse(badness(&outliers[*endpoint], &samples[*endpoint])));
     for (endpoint, cause) in faulty {
-        if !may_eject(outliers, samples, rules) {
-            break;
+        if let Some(bound) = bound(outliers, samples, rules) {
+            changes.extend(outliers[endpoint].spare(endpoint, now, cause, bound));
+        } else {
+            let lasting = outliers[endpoint].eject(now, &samples[endpoint], rules);
+            changes.push(Change::Ejected { endpoint, cause, lasting });
         }
-        let lasting = outliers[endpoint].eject(now, &samples[endpoint], rules);
-        changes.push(Change::Ejected { endpoint, cause, lasting });
     }
+    changes.extend(outliers.iter_mut().enumerate().filter_map(|(endpoint, outlier)| outlier.clear(endpoint, now)));
     changes
 }
 
@@ -288,13 +345,15 @@ fn badness(outlier: &Outlier, sample: &Sample) -> (u64, u32) {
     (failed * u64::from(GRAINS) / ended.max(1), sample.streak)
 }
 
-/// Whether one more endpoint may go: within the share, and not the last that works.
-fn may_eject(outliers: &[Outlier], samples: &[Sample], rules: &OutlierRules) -> bool {
+/// What keeps one more endpoint from going: it is the last that takes requests, or the share is used up.
+fn bound(outliers: &[Outlier], samples: &[Sample], rules: &OutlierRules) -> Option<Bound> {
     let ejected = outliers.iter().filter(|outlier| outlier.standing != Standing::In).count();
     let working = outliers.iter().zip(samples).filter(|(o, s)| o.standing == Standing::In && s.ready).count();
     let share = outliers.len() * usize::from(rules.max_ejected.grains()) / usize::from(GRAINS);
-    let allowed = if rules.max_ejected == Weight::ZERO { 0 } else { share.max(1) };
-    working > 1 && ejected < allowed
+    if working <= 1 {
+        return Some(Bound::Last);
+    }
+    (ejected >= share.max(1)).then_some(Bound::Share)
 }
 
 /// Whether so few of `all` endpoints are `usable` that health is no guide any more: then the load would break the rest, too.

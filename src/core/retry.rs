@@ -16,7 +16,7 @@ const SLICE: Duration = Duration::from_secs(1);
 /// The rules of one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryRules {
-    /// Extra attempts per request; a connection found dead is replayed beside them.
+    /// Extra attempts per request; beside them a connection found dead is replayed, and one failed connect goes to another endpoint.
     pub attempts: u32,
     /// On what.
     pub on: RetryOn,

@@ -4,19 +4,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::Uri;
 use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Request as Message, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
-use super::grpc;
+use super::{grpc, http2};
 use crate::clock;
 use crate::core::endpoint::Address;
 use crate::core::health::Probe;
 use crate::core::health::judge::{self, Answer};
 use crate::core::health::wanted::{Check, Health, ProbeTls, ProbeValue};
-use crate::core::service::{Service, UpstreamTls};
+use crate::core::service::{Protocol, Service, UpstreamTls};
 use crate::net::http::{Request, request_over};
 use crate::net::tls::ALPN_HTTP1;
 use crate::net::tls_client::TlsClient;
@@ -26,7 +26,7 @@ use crate::state::health::Probed;
 const USER_AGENT_VALUE: &str = concat!("tidegate-probe/", env!("CARGO_PKG_VERSION"));
 /// Most bytes of a body that are read and judged.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// What a connection has to speak for gRPC (RFC 7301).
+/// What a connection has to speak for gRPC, and where requests go over HTTP/2 (RFC 7301).
 const ALPN_HTTP2: &[u8] = b"h2";
 
 /// How the endpoints of one service are asked, with everything prepared that does not depend on the endpoint.
@@ -34,6 +34,7 @@ pub(super) struct Asker {
     /// What the author wants.
     pub(super) health: Arc<Health>,
     upstream_tls: Option<UpstreamTls>,
+    protocol: Protocol,
     /// TLS of requests; an error is the result of every probe.
     tls: Option<Result<TlsClient, String>>,
     headers: HeaderMap,
@@ -57,15 +58,18 @@ impl Asker {
             ProbeTls::Own(own) => Some(own),
             ProbeTls::Upstream => service.upstream.tls.as_ref(),
         };
-        let alpn = if matches!(health.readiness, Check::Grpc(_)) { ALPN_HTTP2 } else { ALPN_HTTP1 };
+        let protocol = service.upstream.protocol;
+        let is_http2 = matches!(health.readiness, Check::Grpc(_)) || speaks_http2(&health, protocol);
+        let alpn = if is_http2 { ALPN_HTTP2 } else { ALPN_HTTP1 };
         let tls = tls.map(|tls| TlsClient::new(tls, &[alpn]));
         let headers = headers(&health);
-        Self { health, upstream_tls: service.upstream.tls.clone(), tls, headers }
+        Self { health, upstream_tls: service.upstream.tls.clone(), protocol, tls, headers }
     }
 
     /// Whether it asks as `service` wants it.
     pub(super) fn is_of(&self, service: &Service) -> bool {
-        self.health == service.health && self.upstream_tls == service.upstream.tls
+        let upstream = &service.upstream;
+        self.health == service.health && self.upstream_tls == upstream.tls && self.protocol == upstream.protocol
     }
 
     /// How `probe` is asked; `None` if it is not.
@@ -109,10 +113,19 @@ impl Asker {
             (Some(Ok(tls)), ..) => tls,
         };
         match timeout_at(deadline, tls.connector.connect(tls.name.clone(), stream)).await {
-            Ok(Ok(stream)) => self.over(stream, address, check, probe, deadline).await,
+            // The same holds for requests: what was not agreed on is not spoken.
+            Ok(Ok(stream)) if self.is_http2(check) && stream.get_ref().1.alpn_protocol() != Some(ALPN_HTTP2) => {
+                failed("TLS without HTTP/2: the endpoint did not choose it (ALPN)".to_owned())
+            }
+            Ok(Ok(stream)) => Box::pin(self.over(stream, address, check, probe, deadline)).await,
             Ok(Err(error)) => failed(format!("the TLS handshake failed: {error}")),
             Err(_) => failed(late("no TLS handshake")),
         }
+    }
+
+    /// Whether `check` is a request over HTTP/2.
+    fn is_http2(&self, check: &Check) -> bool {
+        matches!(check, Check::Http(_)) && speaks_http2(&self.health, self.protocol)
     }
 
     /// Where an endpoint is asked: perhaps on another port. A unix socket has none.
@@ -127,13 +140,15 @@ impl Asker {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // Each on the heap: a probe is moved several times before it runs, and only one of them is needed.
         let asked = async {
             match check {
                 Check::Tcp => (None, None, Ok(())),
-                Check::Http(path) => self.http(stream, address, path, probe).await,
+                Check::Http(path) if self.is_http2(check) => Box::pin(self.http2(stream, address, path, probe)).await,
+                Check::Http(path) => Box::pin(self.http(stream, address, path, probe)).await,
                 Check::Grpc(service) => {
-                    let (status, verdict) = match self.uri(address) {
-                        Ok(uri) => grpc::check(stream, uri, self.headers.clone(), service).await,
+                    let (status, verdict) = match self.uri(address, grpc::PATH) {
+                        Ok(uri) => Box::pin(grpc::check(stream, uri, self.headers.clone(), service)).await,
                         Err(why) => (None, Err(why)),
                     };
                     (status, None, verdict)
@@ -154,22 +169,43 @@ impl Asker {
         let request = Request { headers: self.headers.clone(), ..Request::get(path) };
         match request_over(stream, host, request, BODY_BYTES_MAX).await {
             Ok((response, is_cut)) => {
-                let answer = Answer { status: response.status, body: &response.body, is_cut };
-                let verdict = judge::answer(&self.health.expect, probe, answer);
-                (Some(response.status), judge::head_of(&response.body), verdict)
+                self.judge(probe, Answer { status: response.status, body: &response.body, is_cut })
             }
             Err(error) => (None, None, Err(error.to_string())),
         }
+    }
+
+    async fn http2<S>(&self, stream: S, address: &Address, path: &str, probe: Probe) -> Judged
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut request = Message::new(());
+        *request.uri_mut() = match self.uri(address, path) {
+            Ok(uri) => uri,
+            Err(why) => return (None, None, Err(why)),
+        };
+        *request.headers_mut() = self.headers.clone();
+        match http2::exchange(stream, request, None, BODY_BYTES_MAX).await {
+            (Some(status), Ok(answer)) => {
+                self.judge(probe, Answer { status, body: &answer.body, is_cut: answer.is_cut })
+            }
+            (status, answer) => (status, None, answer.map(|_| ())),
+        }
+    }
+
+    fn judge(&self, probe: Probe, answer: Answer<'_>) -> Judged {
+        let verdict = judge::answer(&self.health.expect, probe, answer);
+        (Some(answer.status), judge::head_of(answer.body), verdict)
     }
 
     fn host(&self, address: &Address) -> String {
         self.health.host.clone().unwrap_or_else(|| address.authority())
     }
 
-    fn uri(&self, address: &Address) -> Result<Uri, String> {
+    fn uri(&self, address: &Address, path: &str) -> Result<Uri, String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.host(address));
-        uri.path_and_query("/grpc.health.v1.Health/Check").build().map_err(|error| format!("no such host: {error}"))
+        uri.path_and_query(path).build().map_err(|error| format!("no such host: {error}"))
     }
 }
 
@@ -183,6 +219,11 @@ async fn open(address: &Address) -> io::Result<Box<dyn Io>> {
         }
         Address::Unix(path) => Box::new(UnixStream::connect(&**path).await?),
     })
+}
+
+/// Whether HTTP probes speak HTTP/2: as requests do, but what listens on a port of its own for them is another server.
+fn speaks_http2(health: &Health, protocol: Protocol) -> bool {
+    protocol == Protocol::Http2 && health.port.is_none()
 }
 
 /// The fields every probe of a service sends.

@@ -8,12 +8,12 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::net::http::drive;
+use super::http2;
 
+/// The method that is called.
+pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 /// Largest message that is read, in bytes: a response has two.
 const MESSAGE_MAX: usize = 4 * 1024;
-/// Largest list of response fields, in bytes.
-const HEADER_LIST_MAX: u32 = 16 * 1024;
 /// Bytes before a message: a flag and the length.
 const PREFIX: usize = 5;
 /// `ServingStatus` by number.
@@ -30,52 +30,21 @@ pub(super) async fn check<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut builder = h2::client::Builder::new();
-    builder.enable_push(false).max_header_list_size(HEADER_LIST_MAX).max_concurrent_streams(1);
-    let (sender, connection) = match builder.handshake::<S, Bytes>(stream).await {
-        Ok(connected) => connected,
-        Err(error) => return (None, Err(format!("no HTTP/2: {error}"))),
-    };
-    let mut status = None;
-    let verdict = drive(call(sender, uri, headers, service, &mut status), connection).await;
-    (status, verdict)
-}
-
-async fn call(
-    sender: h2::client::SendRequest<Bytes>,
-    uri: Uri,
-    headers: HeaderMap,
-    service: &str,
-    status: &mut Option<u16>,
-) -> Result<(), String> {
-    let broken = |error: h2::Error| format!("the call failed: {error}");
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    let mut sender = sender.ready().await.map_err(broken)?;
-    let (response, mut body) = sender.send_request(request, false).map_err(broken)?;
-    body.send_data(encode(service), true).map_err(broken)?;
-    let (head, mut stream) = response.await.map_err(broken)?.into_parts();
-    *status = Some(head.status.as_u16());
-    if head.status != 200 {
-        return Err(format!("status {} instead of 200", head.status.as_u16()));
-    }
-    let mut message = BytesMut::new();
-    while let Some(data) = stream.data().await {
-        let data = data.map_err(broken)?;
-        if message.len() + data.len() > MESSAGE_MAX {
-            return Err(format!("the answer is larger than {MESSAGE_MAX} bytes"));
-        }
-        // The window only matters to a message that is too large.
-        let _ = stream.flow_control().release_capacity(data.len());
-        message.extend_from_slice(&data);
-    }
-    let trailers = stream.trailers().await.map_err(broken)?;
-    // A call that fails at once has its status in the head.
-    judge(trailers.as_ref().unwrap_or(&head.headers), &message)
+    let (status, answer) = http2::exchange(stream, request, Some(encode(service)), MESSAGE_MAX).await;
+    let verdict = match (status, answer) {
+        (Some(status), _) if status != 200 => Err(format!("status {status} instead of 200")),
+        (_, Err(why)) => Err(why),
+        (_, Ok(answer)) if answer.is_cut => Err(format!("the answer is larger than {MESSAGE_MAX} bytes")),
+        // A call that fails at once has its status in the head.
+        (_, Ok(answer)) => judge(answer.trailers.as_ref().unwrap_or(&answer.fields), &answer.body),
+    };
+    (status, verdict)
 }
 
 /// What status and message of a call say.

@@ -5,7 +5,11 @@
 
 mod ask;
 mod grpc;
+mod http2;
 mod schedule;
+mod share;
+
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -15,11 +19,18 @@ use schedule::Prober;
 
 /// Probes under way at the same time; more wait for their turn. Each needs a descriptor.
 pub const PROBES_MAX: usize = 256;
+/// Longest time from the start until the process is ready, whatever was answered until then: names and the first round of probes share it.
+pub const FIRST_ROUND_MAX: Duration = Duration::from_secs(5);
 
 /// Probes the endpoints of whatever is published, until `stopped` says so or control is gone. `first_round` is called once every endpoint
-/// there is at the beginning was asked, or the time for that is over.
-pub async fn run(control: ControlHandle, first_round: impl FnOnce() + Send, mut stopped: watch::Receiver<bool>) {
-    let prober = Prober::new(control, first_round);
+/// there is at the beginning was asked, at `until` at the latest.
+pub async fn run(
+    control: ControlHandle,
+    until: Instant,
+    first_round: impl FnOnce() + Send,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let prober = Prober::new(control, until, first_round);
     tokio::select! {
         () = prober.run() => {}
         // An error means that nobody is there any more to say it.

@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::PROBES_MAX;
 use super::ask::Asker;
+use super::share::{Shares, most};
 use crate::clock;
 use crate::control::handle::ControlHandle;
 use crate::control::health::Finding;
@@ -19,9 +20,6 @@ use crate::core::id::Name;
 use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::EndpointLive;
-
-/// Longest time the first round of probes may keep the process from being ready.
-const FIRST_ROUND_MAX: Duration = Duration::from_secs(5);
 
 /// Asks all endpoints.
 pub(super) struct Prober<F> {
@@ -35,6 +33,8 @@ pub(super) struct Prober<F> {
     numbers: HashMap<EndpointKey, u64>,
     next_number: u64,
     queue: BinaryHeap<Reverse<Due>>,
+    /// Keeps what is due and has to wait because its service has its share under way.
+    shares: Shares<Due>,
     running: JoinSet<Probed>,
     under_way: HashMap<Id, Asked>,
     random: fastrand::Rng,
@@ -74,8 +74,9 @@ enum Role {
 }
 
 /// A probe under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
+    service: Name,
     number: u64,
     role: Role,
     probe: Probe,
@@ -84,8 +85,8 @@ struct Asked {
 // === impl Prober ===
 
 impl<F: FnOnce()> Prober<F> {
-    pub(super) fn new(control: ControlHandle, over: F) -> Self {
-        let until = clock::now() + FIRST_ROUND_MAX;
+    /// Calls `over` once all there are were asked, at `until` at the latest.
+    pub(super) fn new(control: ControlHandle, until: Instant, over: F) -> Self {
         let mut prober = Self {
             published: control.published(),
             control,
@@ -95,6 +96,7 @@ impl<F: FnOnce()> Prober<F> {
             numbers: HashMap::new(),
             next_number: 0,
             queue: BinaryHeap::new(),
+            shares: Shares::new(),
             running: JoinSet::new(),
             under_way: HashMap::new(),
             random: fastrand::Rng::new(),
@@ -159,6 +161,7 @@ impl<F: FnOnce()> Prober<F> {
             let first = now + first_wait(count, self.random.u32(..));
             self.add(Target { live, asker, probing }, first);
         }
+        self.queue.extend(self.shares.release().into_iter().map(Reverse));
         // What is void goes at once: otherwise reloads could fill the queue. It holds at most three entries per endpoint.
         self.queue.retain(|Reverse(due)| self.targets.contains_key(&due.number));
     }
@@ -217,28 +220,39 @@ impl<F: FnOnce()> Prober<F> {
 
     /// Begins every probe whose time has come, as far as there is room.
     fn launch(&mut self) {
-        let now = clock::now();
+        let (now, most) = (clock::now(), most(self.askers.len()));
         while self.running.len() < PROBES_MAX {
             match self.queue.peek() {
                 Some(Reverse(due)) if due.at <= now => {}
                 _ => return,
             }
-            let Some(Reverse(Due { number, role, .. })) = self.queue.pop() else { return };
+            let Some(Reverse(due)) = self.queue.pop() else { return };
+            let Due { number, role, .. } = due;
             let Some(target) = self.targets.get(&number) else { continue };
             let probe = match role {
                 Role::Deciding => target.probing.deciding(),
                 Role::Liveness => Probe::Liveness,
                 Role::Deep => Probe::Deep,
             };
-            let (asker, address) = (Arc::clone(&target.asker), target.live.key.address.clone());
+            if !target.probing.asks(probe) {
+                let at = now + target.asker.health.pace.fast_interval;
+                self.queue.push(Reverse(Due { at, number, role }));
+                continue;
+            }
+            let key = &target.live.key;
+            if !self.shares.begin(&key.service, due, most) {
+                continue;
+            }
+            let (asker, address, service) = (Arc::clone(&target.asker), key.address.clone(), key.service.clone());
             let task = self.running.spawn(async move { asker.ask(&address, probe).await });
-            self.under_way.insert(task.id(), Asked { number, role, probe });
+            self.under_way.insert(task.id(), Asked { service, number, role, probe });
         }
     }
 
     async fn ended(&mut self, ended: Result<(Id, Probed), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let Some(asked) = self.under_way.remove(&id) else { return };
+        self.queue.extend(self.shares.end(&asked.service).map(Reverse));
         let probed = match ended {
             Ok((_, probed)) => probed,
             Err(error) => {

@@ -12,13 +12,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections the kernel keeps per listening socket until they are accepted; `net.core.somaxconn` (4096 by default) caps it.
 /// Large, because a worker accepts between requests and a client whose connection is not queued waits a second before it tries again.
 pub const BACKLOG: i32 = 4096;
 /// Longest path of a unix socket, in bytes: `sun_path` is 108 with its final NUL (unix(7)).
 pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// Silence after which the kernel probes whether a TCP peer is there.
+pub const PROBE_AFTER: Duration = Duration::from_secs(15);
+/// Between two probes without an answer.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Most probes without an answer; [`GONE_AFTER`] is over before.
+pub const PROBES_MAX: u32 = 6;
+/// Longest that a TCP peer may leave unacknowledged what was sent or probed, or take nothing of what waits for it.
+pub const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a socket listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,23 +109,15 @@ pub fn raise_open_files() -> (u64, u64) {
     (before, if raised.is_ok() { limit.maximum.unwrap_or(u64::MAX) } else { before })
 }
 
-/// Sends small writes at once (`TCP_NODELAY`). Does nothing on a unix socket.
+/// Has the kernel find out that a TCP peer is gone ([`PROBE_AFTER`], [`GONE_AFTER`]: `SO_KEEPALIVE` and `TCP_USER_TIMEOUT`, tcp(7)).
 ///
 /// # Errors
 /// The system's, for a connection that is gone.
-pub fn nodelay(stream: &impl AsFd) -> io::Result<()> {
+pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
-}
-
-/// Makes closing a TCP connection a reset (`SO_LINGER` 0): the only way to tell an HTTP/1.0 client that a body whose end is the end of the
-/// connection was cut off. What is not sent yet is lost. Does nothing on a unix socket.
-///
-/// # Errors
-/// The system's, for a connection that is gone.
-pub fn reset_on_close(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_linger(Some(Duration::ZERO)) }
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES_MAX);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(GONE_AFTER))
 }
 
 fn bind_tcp(address: SocketAddr, exclusive: bool, count: usize) -> io::Result<Bound> {
@@ -144,6 +145,8 @@ fn listen_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // What is accepted inherits it (Linux), which saves a system call per connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     if shared {
         socket.listen(BACKLOG)?;

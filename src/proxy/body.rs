@@ -14,6 +14,10 @@ pub enum Fault {
     Malformed(&'static str),
     /// More payload than the listener allows.
     TooLarge,
+    /// Trailers that are larger than allowed, or more of them.
+    TrailersTooLarge,
+    /// The connection was ended here, over a limit that whatever was on it had reached.
+    Limit,
     /// The socket failed.
     Io(io::Error),
 }

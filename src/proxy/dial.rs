@@ -8,14 +8,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use pingora_core::connectors::TransportConnector;
-use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::{ALPN, TcpKeepalive};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::core::endpoint::Address;
 use crate::core::service::{PemFile, Protocol, Service, UpstreamTls};
+use crate::net::socket::{GONE_AFTER, PROBE_AFTER, PROBE_INTERVAL, PROBES_MAX};
 use crate::net::tls_client::{certificates, private_key};
 
 use super::io::Stream;
@@ -118,7 +119,15 @@ fn prepare(tls: &UpstreamTls, protocol: Protocol) -> io::Result<HttpPeer> {
     peer.options.verify_hostname = !tls.insecure;
     match protocol {
         Protocol::Http1 => peer.options.set_http_version(1, 1),
-        Protocol::Http2 => peer.options.set_http_version(2, 2),
+        Protocol::Http2 => {
+            peer.options.set_http_version(2, 2);
+            peer.options.tcp_keepalive = Some(TcpKeepalive {
+                idle: PROBE_AFTER,
+                interval: PROBE_INTERVAL,
+                count: PROBES_MAX as usize,
+                user_timeout: GONE_AFTER,
+            });
+        }
     }
     if let Some(ca) = &tls.ca {
         let roots = ders(ca)?.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect::<Vec<_>>();

@@ -1,5 +1,8 @@
 //! What a request to an upstream says other than the client's, whatever protocol writes it down: which fields are kept, added, changed.
 
+use std::time::Duration;
+
+use super::grpc;
 use super::h1::bytes::{is_token, list};
 use super::headers::{BodyLength, Field, Known, RequestHead, cookie_pairs};
 
@@ -29,6 +32,8 @@ pub struct RequestEdits<'a> {
     pub body: BodyLength,
     /// Whether to pass a WebSocket handshake on.
     pub websocket: bool,
+    /// What is left of the time of a gRPC call; `None`: what its client says.
+    pub call_left: Option<Duration>,
 }
 
 /// Which of the fields that are set here were passed on already, or are there to be appended to.
@@ -54,6 +59,9 @@ pub trait FieldWriter {
 #[inline]
 pub fn write_fields(writer: &mut impl FieldWriter, head: &RequestHead, edits: &RequestEdits<'_>) {
     let seen = copy_fields(writer, head, edits);
+    if let Some(left) = edits.call_left {
+        writer.add(b"grpc-timeout", |out| grpc::push_timeout(out, left));
+    }
     push_forwarding(writer, head, edits, &seen);
     if !seen.request_id && !edits.request_id.is_empty() {
         writer.add(b"x-request-id", |out| out.extend_from_slice(edits.request_id));
@@ -81,8 +89,8 @@ fn copy_fields(writer: &mut impl FieldWriter, head: &RequestHead, edits: &Reques
             | Known::CacheControl
             | Known::ContentType
             | Known::GrpcStatus
-            | Known::GrpcTimeout
             | Known::SecWebSocketAccept => true,
+            Known::GrpcTimeout => edits.call_left.is_none(),
             Known::Cookie => {
                 let first = !std::mem::replace(&mut seen.cookie, true);
                 let rewrite = first && must_rewrite_cookies(head, edits);

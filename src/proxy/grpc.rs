@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
+use super::h1::bytes::push_decimal;
+
 /// Most digits in a `grpc-timeout`.
 const TIMEOUT_DIGITS_MAX: usize = 8;
+/// Largest number in one.
+const TIMEOUT_MAX: u64 = 99_999_999;
 
 /// Whether a `Content-Type` is that of gRPC; gRPC-Web, which says its status in the body, is another.
 #[must_use]
@@ -32,6 +36,17 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
         b'n' => Duration::from_nanos(number),
         _ => return None,
     })
+}
+
+/// Appends what [`timeout`] reads, in the finest unit that holds it, rounded down: nobody is given more time than there is.
+pub fn push_timeout(out: &mut Vec<u8>, left: Duration) {
+    let fits = |number: u128| u64::try_from(number).ok().filter(|number| *number <= TIMEOUT_MAX);
+    let seconds = left.as_secs();
+    let finer = [(left.as_nanos(), b'n'), (left.as_micros(), b'u'), (left.as_millis(), b'm'), (seconds.into(), b'S')];
+    let found = finer.into_iter().find_map(|(number, unit)| Some((fits(number)?, unit)));
+    let (number, unit) = found.unwrap_or(((seconds / 3_600).min(TIMEOUT_MAX), b'H'));
+    push_decimal(out, number.max(1));
+    out.push(unit);
 }
 
 /// Whether a `grpc-status` says that the server failed, not the call: unknown, deadline exceeded, resource exhausted, unimplemented,
@@ -74,6 +89,29 @@ mod tests {
             ("10", None),
         ] {
             assert_eq!(timeout(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_written_as_fine_as_they_fit() {
+        let written = |left| {
+            let mut out = Vec::new();
+            push_timeout(&mut out, left);
+            String::from_utf8(out).unwrap()
+        };
+        for (left, expected) in [
+            (Duration::ZERO, "1n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_nanos(100_000_999), "100000u"),
+            (Duration::from_millis(99_999), "99999000u"),
+            (Duration::from_micros(100_000_999), "100000m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::from_secs(100_000_000), "27777H"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            assert_eq!(written(left), expected);
+            let read = timeout(expected.as_bytes()).unwrap();
+            assert!(read <= left.max(Duration::from_nanos(1)), "{expected}");
         }
     }
 

@@ -228,6 +228,20 @@ impl Known {
     }
 }
 
+// === impl HttpVersion ===
+
+impl HttpVersion {
+    /// As the access log has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
 // === impl RequestHead ===
 
 impl Default for RequestHead {
@@ -252,6 +266,12 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
+    /// Forgets who asked for what: what is refused from here on is not taken for the request before it.
+    pub fn forget(&mut self) {
+        (self.method, self.target, self.path) = (Span::default(), Span::default(), Span::default());
+        (self.query, self.authority) = (None, Span::default());
+    }
+
     /// The bytes of `span`.
     #[must_use]
     pub fn get(&self, span: Span) -> &[u8] {

@@ -240,7 +240,8 @@ impl Accepting {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         match self {
             Self::Tcp(socket) => socket.poll_accept(cx).map_ok(|(stream, from)| {
-                // A connection that is gone already fails at its first read.
+                // Inherited on Linux. A connection that is gone already fails at its first read.
+                #[cfg(not(target_os = "linux"))]
                 let _ = stream.set_nodelay(true);
                 Accepted::Tcp(stream, from.ip())
             }),
@@ -262,6 +263,7 @@ fn accept_now(queue: &ListenSocket) -> io::Result<Accepted> {
         ListenSocket::Tcp(socket) => {
             let (stream, from) = socket.accept()?;
             stream.set_nonblocking(true)?;
+            #[cfg(not(target_os = "linux"))]
             stream.set_nodelay(true)?;
             Ok(Accepted::Tcp(TcpStream::from_std(stream)?, from.ip()))
         }

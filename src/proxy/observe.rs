@@ -7,7 +7,7 @@ use crate::telemetry::access::{AccessLog, Failed, Record};
 use super::exchange::{Exchange, Observation};
 use super::facts::ConnFacts;
 use super::forward::Volume;
-use super::headers::{HttpVersion, Known, RequestHead};
+use super::headers::{Known, RequestHead};
 use super::respond::Reply;
 
 /// A request that was refused before anything was decided about it.
@@ -17,6 +17,32 @@ pub struct Refused<'a> {
     pub reply: Reply,
     /// Who got it.
     pub facts: &'a ConnFacts,
+    /// The method; empty, as the others, where nothing is known of it.
+    pub method: &'a [u8],
+    /// Host and port.
+    pub host: &'a [u8],
+    /// The path.
+    pub path: &'a [u8],
+    /// As in `HttpVersion::as_str`.
+    pub protocol: &'static str,
+}
+
+// === impl Refused ===
+
+impl<'a> Refused<'a> {
+    /// A refusal of what was not read as a request.
+    #[must_use]
+    pub fn unread(reply: Reply, facts: &'a ConnFacts) -> Self {
+        Self { reply, facts, method: b"", host: b"", path: b"", protocol: "" }
+    }
+
+    /// A refusal of a head, as far as that was read.
+    #[must_use]
+    pub fn of_head(reply: Reply, facts: &'a ConnFacts, head: &'a RequestHead) -> Self {
+        let method = head.get(head.method);
+        let protocol = if method.is_empty() { "" } else { head.version.as_str() };
+        Self { reply, facts, method, host: head.get(head.authority), path: head.get(head.path), protocol }
+    }
 }
 
 /// Logs a finished request if the log wants it. Returns how many lines were dropped.
@@ -40,11 +66,7 @@ pub fn log(
         method: head.get(head.method),
         host: head.get(head.authority),
         path: head.get(head.path),
-        protocol: match head.version {
-            HttpVersion::Http10 => "HTTP/1.0",
-            HttpVersion::Http11 => "HTTP/1.1",
-            HttpVersion::Http2 => "HTTP/2",
-        },
+        protocol: head.version.as_str(),
         status: seen.status,
         route: exchange.route_label().unwrap_or_default(),
         service: exchange.settings().map_or("", |service| Name::as_str(&service.name)),
@@ -70,7 +92,14 @@ pub fn log_refusal(access: &mut AccessLog, draw: impl FnOnce() -> u64, refused: 
     if !access.wants(draw()) {
         return 0;
     }
-    access.write(&Record { status: refused.reply.status, ..blank(refused.facts, refused.reply.termination) })
+    access.write(&Record {
+        method: refused.method,
+        host: refused.host,
+        path: refused.path,
+        protocol: refused.protocol,
+        status: refused.reply.status,
+        ..blank(refused.facts, refused.reply.termination)
+    })
 }
 
 fn blank(facts: &ConnFacts, termination: crate::telemetry::termination::Termination) -> Record<'_> {

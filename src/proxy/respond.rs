@@ -17,6 +17,19 @@ pub struct Reply {
     pub grpc: Option<&'static str>,
 }
 
+/// Why nobody of a pool can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// By their probes.
+    Probes,
+    /// By their own requests.
+    Ejected,
+    /// By command.
+    Drained,
+    /// Not all for the same reason.
+    Several,
+}
+
 /// Name and value of a field.
 type Text = (&'static [u8], &'static [u8]);
 
@@ -32,7 +45,7 @@ impl Reply {
             Termination::NoRoute => (404, "no route takes this request"),
             Termination::NoEndpoint => (503, "no endpoint can take this request"),
             Termination::Unresolved => (503, "no endpoint is known: its names are not resolved yet"),
-            Termination::NotReady => (503, "no endpoint is ready: its probes fail or have not passed yet"),
+            Termination::NotReady => (503, "no endpoint can be used"),
             Termination::RequestLimit => (503, "the service has as many requests in flight as it may have"),
             Termination::PendingLimit => (503, "as many requests wait for a connection to the service as may"),
             Termination::ConnectionLimit => (503, "no connection to the service became free in time"),
@@ -40,6 +53,7 @@ impl Reply {
             Termination::ConnectTimeout => (504, "the upstream did not accept a connection in time"),
             Termination::ResponseTimeout => (504, "the upstream did not answer in time"),
             Termination::UpstreamReset => (502, "the upstream closed the connection before it answered"),
+            Termination::SessionLimit => (502, "the session with the upstream reached a limit"),
             Termination::BadResponse => (502, "the upstream's answer is malformed"),
             Termination::OutOfResources => (503, "the proxy is out of descriptors, ports or memory"),
             Termination::Drained => (503, "the endpoint was taken out of service"),
@@ -50,6 +64,18 @@ impl Reply {
             Termination::BadRequest | Termination::HeadTimeout | Termination::ClientIdle | Termination::BodyTooLarge
         );
         Self { status, detail, termination, close, grpc: None }
+    }
+
+    /// The answer where nobody of the pool can be used.
+    #[must_use]
+    pub const fn unusable(why: Unusable) -> Self {
+        let detail = match why {
+            Unusable::Probes => "no endpoint is ready: their probes fail or have not passed yet",
+            Unusable::Ejected => "no endpoint can be used: their requests failed, they are left alone for a while",
+            Unusable::Drained => "no endpoint can be used: all are drained",
+            Unusable::Several => "no endpoint can be used: each is drained, ejected or not ready",
+        };
+        Self { detail, ..Self::of(Termination::NotReady) }
     }
 
     /// The answer to a request the codec refused with `status`; `cause` says what was wrong. The connection closes.
@@ -106,6 +132,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nobody_to_use_is_told_by_its_cause() {
+        let all = [Unusable::Probes, Unusable::Ejected, Unusable::Drained, Unusable::Several].map(Reply::unusable);
+        for (at, reply) in all.iter().enumerate() {
+            assert_eq!((reply.status, reply.termination, reply.close), (503, Termination::NotReady, false));
+            assert!(all[..at].iter().all(|other| other.detail != reply.detail), "{}", reply.detail);
+            let detail = reply.for_grpc().detail;
+            assert!(detail.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%'), "{detail}");
+        }
+    }
+
+    #[test]
     fn grpc_clients_are_told_in_their_own_terms() {
         for (termination, status) in [
             (Termination::NoRoute, "12"),
@@ -117,6 +154,7 @@ mod tests {
             (Termination::ConnectTimeout, "14"),
             (Termination::ResponseTimeout, "4"),
             (Termination::UpstreamReset, "14"),
+            (Termination::SessionLimit, "14"),
             (Termination::BadResponse, "14"),
             (Termination::OutOfResources, "14"),
             (Termination::Drained, "14"),

@@ -18,7 +18,7 @@ use crate::telemetry::access::AccessLog;
 use super::dial::{Dialer, SharedConnector};
 use super::exchange::{Budgets, Exchange, Failure, Held, Next, Observation, Policy, Replay, Verdict};
 use super::facts::ConnFacts;
-use super::forward::Volume;
+use super::forward::{Complaints, Volume};
 use super::h2::up::sessions::Sessions;
 use super::headers::{RequestHead, ResponseHead};
 use super::idle::{Idle, Link};
@@ -84,6 +84,7 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     scratch: RefCell<RouteScratch>,
     access: RefCell<AccessLog>,
+    complaints: Complaints,
     /// The time as HTTP writes it, and when it is another.
     date: RefCell<(Instant, HttpDate)>,
     draining: Cell<Option<Draining>>,
@@ -175,6 +176,7 @@ impl Worker {
             random: RefCell::new(fastrand::Rng::new()),
             scratch: RefCell::default(),
             access: RefCell::new(parts.access),
+            complaints: Complaints::default(),
             date: RefCell::new((now, clock::http_date())),
             draining: Cell::new(None),
             connections: Cell::new(0),
@@ -204,6 +206,11 @@ impl Worker {
     /// of our own time within one turn, some microseconds, is not worth a look at the clock at every step.
     pub fn now(&self) -> Instant {
         self.clock.get()
+    }
+
+    /// What it has said in the log of a shortage that every request meets.
+    pub fn complaints(&self) -> &Complaints {
+        &self.complaints
     }
 
     /// Takes back the memory of a cookie that has been sent.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::core::balance::ewma::Ewma;
-use crate::core::outlier::Cause;
+use crate::core::balance::ewma::{Ewma, Latency};
 use crate::core::outlier::fault::Fault;
+use crate::core::outlier::{Bound, Cause};
 
 use super::counters::Cell;
 
@@ -40,6 +40,8 @@ pub struct Conduct {
     last_fault: AtomicU32,
     /// Recent latency ([`Ewma::to_bits`]).
     latency: AtomicU64,
+    /// Attempts whose answer is awaited; counted only where latency is ([`Conduct::asked`]).
+    awaited: AtomicU32,
     /// Milliseconds since `began` at which it came into service; zero: it was there from the beginning.
     since: AtomicU64,
     /// Milliseconds since `began`, plus one, at which it was drained; zero while it is not.
@@ -48,6 +50,7 @@ pub struct Conduct {
     drained_since: AtomicU64,
     outcomes: Box<[Outcomes]>,
     ejection: ArcSwapOption<Ejection>,
+    sparing: ArcSwapOption<Sparing>,
 }
 
 /// What one worker counted.
@@ -60,7 +63,11 @@ struct Outcomes {
 
 /// Under which decision an attempt began: it counts only while that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission(NonZeroU32);
+pub struct Admission {
+    word: NonZeroU32,
+    /// Whether it is among those whose answer is awaited.
+    awaited: bool,
+}
 
 /// Why and how long an endpoint is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +80,19 @@ pub struct Ejection {
     pub at: Duration,
     /// For how long.
     pub lasting: Duration,
+}
+
+/// Why an endpoint that fails takes requests all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sparing {
+    /// Why it was to be ejected.
+    pub cause: Cause,
+    /// What failed last.
+    pub fault: Option<Fault>,
+    /// Why it was not.
+    pub bound: Bound,
+    /// Since when, since 1970.
+    pub at: Duration,
 }
 
 /// What is decided about an endpoint, for people.
@@ -99,11 +119,13 @@ impl Conduct {
             longest: AtomicU32::default(),
             last_fault: AtomicU32::default(),
             latency: AtomicU64::default(),
+            awaited: AtomicU32::default(),
             since: AtomicU64::default(),
             drained_at: AtomicU64::default(),
             drained_since: AtomicU64::default(),
             outcomes: (0..workers.max(1)).map(|_| Outcomes::default()).collect(),
             ejection: ArcSwapOption::empty(),
+            sparing: ArcSwapOption::empty(),
         }
     }
 
@@ -144,6 +166,7 @@ impl Conduct {
 
     /// The attempt says that the endpoint works.
     pub fn credit(&self, admission: Admission, worker: usize) {
+        let admission = self.answered(admission);
         if self.stands(admission) {
             self.outcomes[worker].ended.add(1);
             if self.streak.load(Ordering::Relaxed) != 0 {
@@ -154,6 +177,7 @@ impl Conduct {
 
     /// The attempt failed and the endpoint is to blame.
     pub fn blame(&self, admission: Admission, worker: usize, fault: Fault) {
+        let admission = self.answered(admission);
         if self.stands(admission) {
             let outcomes = &self.outcomes[worker];
             self.last_fault.store(fault.to_bits(), Ordering::Relaxed);
@@ -167,6 +191,7 @@ impl Conduct {
 
     /// The attempt says nothing about the endpoint: where it was on trial, another one may be.
     pub fn give_back(&self, admission: Admission) {
+        let admission = self.answered(admission);
         if admission.is_trial() {
             let trial = admission.word() & !STATE | TRIAL;
             // If it fails, the trial was decided meanwhile.
@@ -188,10 +213,39 @@ impl Conduct {
         }
     }
 
-    /// Recent latency in microseconds.
+    /// Takes down that a response has taken at least so long and did not come.
+    pub fn observe_wait(&self, waited: Duration, now: Instant) {
+        let known = match self.latency(now) {
+            Latency::Recent(us) => us,
+            Latency::Unknown | Latency::Awaited => 0.0,
+        };
+        if waited.as_secs_f32() * 1e6 > known {
+            self.observe_latency(Some(waited), now);
+        }
+    }
+
+    /// What is known of how long it takes to answer. On trial it is nothing: who is tried is not put off for what others wait for.
     #[must_use]
-    pub fn latency(&self, now: Instant) -> f32 {
-        Ewma::from_bits(self.latency.load(Ordering::Relaxed)).at(self.wrapping_ms(now))
+    pub fn latency(&self, now: Instant) -> Latency {
+        let awaited = self.awaited.load(Ordering::Relaxed) > 0 && self.word.load(Ordering::Relaxed) & STATE == IN;
+        Ewma::from_bits(self.latency.load(Ordering::Relaxed)).at(self.wrapping_ms(now), awaited)
+    }
+
+    /// The attempt is under way and its answer awaited, until [`Conduct::answered`] or what else ends the attempt.
+    #[must_use]
+    pub fn asked(&self, admission: Admission) -> Admission {
+        if !admission.awaited {
+            self.awaited.fetch_add(1, Ordering::Relaxed);
+        }
+        Admission { awaited: true, ..admission }
+    }
+
+    /// The answer to the attempt began.
+    pub fn answered(&self, admission: Admission) -> Admission {
+        if admission.awaited {
+            self.awaited.fetch_sub(1, Ordering::Relaxed);
+        }
+        Admission { awaited: false, ..admission }
     }
 
     /// How long it is in service; `None`: from the beginning.
@@ -267,8 +321,20 @@ impl Conduct {
         self.ejection.load_full()
     }
 
+    /// Why it is spared, while it is.
+    #[must_use]
+    pub fn sparing(&self) -> Option<Arc<Sparing>> {
+        self.sparing.load_full()
+    }
+
+    /// It fails and takes requests all the same; `None`: not any more.
+    pub fn spare(&self, sparing: Option<Sparing>) {
+        self.sparing.store(sparing.map(Arc::new));
+    }
+
     /// Lets no requests in from now on.
     pub fn eject(&self, ejection: Ejection) {
+        self.spare(None);
         self.ejection.store(Some(Arc::new(ejection)));
         self.next_era(EJECTED);
     }
@@ -326,6 +392,7 @@ impl Conduct {
 
     /// Nothing was decided about it: it is new to whoever decides.
     pub fn reset_standing(&self) {
+        self.spare(None);
         if self.standing() != Stands::In {
             self.next_era(IN);
             self.ejection.store(None);
@@ -359,22 +426,32 @@ impl fmt::Display for Ejection {
     }
 }
 
+// === impl Sparing ===
+
+/// `failing, kept as the last of its pool: 5 failures in a row, last: status 503`
+impl fmt::Display for Sparing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failing, {}: {}", self.bound, self.cause)?;
+        self.fault.map_or(Ok(()), |fault| write!(f, ", last: {fault}"))
+    }
+}
+
 // === impl Admission ===
 
 impl Admission {
     /// Whether it is the one request of a trial.
     #[must_use]
     pub const fn is_trial(self) -> bool {
-        self.0.get() & STATE == TRYING
+        self.word.get() & STATE == TRYING
     }
 
     /// The era counts from one and passes over zero, so that a word is never zero; if it were, its attempts would not count.
     fn under(word: u32) -> Self {
-        Self(NonZeroU32::new(word).unwrap_or(NonZeroU32::MIN))
+        Self { word: NonZeroU32::new(word).unwrap_or(NonZeroU32::MIN), awaited: false }
     }
 
     const fn word(self) -> u32 {
-        self.0.get()
+        self.word.get()
     }
 }
 

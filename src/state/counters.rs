@@ -13,9 +13,32 @@ pub const DURATION_BOUNDS_US: [u64; 16] = [
 /// Status classes: `1xx` to `5xx`, and `none` for requests that ended without a response.
 pub const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Names of the error codes of HTTP/2, by their number (RFC 9113 section 7); the last is for those that have no name.
+pub const HTTP2_CODES: [&str; 15] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+    "other",
+];
+
 /// A number with one writer at a time; adding is a plain load and store.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
+
+/// Counts by error code of HTTP/2, in the order of [`HTTP2_CODES`].
+#[derive(Debug, Default)]
+pub struct ByCode([Cell; HTTP2_CODES.len()]);
 
 /// A histogram of durations over [`DURATION_BOUNDS_US`].
 #[derive(Debug, Default)]
@@ -72,6 +95,10 @@ pub struct WorkerShard {
     pub shed: Cell,
     /// Downstream connections that speak HTTP/2.
     pub http2: Cell,
+    /// Streams of downstream connections reset from here, by code.
+    pub http2_resets: ByCode,
+    /// Downstream connections ended from here with GOAWAY, by code.
+    pub http2_goaways: ByCode,
     /// TLS handshakes that failed.
     pub tls_failures: Cell,
     /// Upgraded streams open now.
@@ -114,6 +141,17 @@ impl Cell {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+// === impl ByCode ===
+
+impl ByCode {
+    /// The count of `code` as it stands on the wire.
+    #[must_use]
+    pub fn of(&self, code: u32) -> &Cell {
+        let other = HTTP2_CODES.len() - 1;
+        &self.0[usize::try_from(code).map_or(other, |code| code.min(other))]
     }
 }
 

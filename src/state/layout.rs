@@ -1,16 +1,15 @@
 //! What a choice within a pool needs beside the state of its endpoints; built when the pool is resolved.
 
 use crate::core::balance::ring::Ring;
+use crate::core::balance::weights::Weights;
 
 /// The weights of a pool's endpoints, and the ring over them where requests are hashed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// By index of the endpoint.
-    weights: Vec<u32>,
-    /// The largest of them.
-    largest: u32,
-    /// Whether all are the same.
-    equal: bool,
+    given: Vec<u32>,
+    /// The same added up, unless all are the same.
+    weights: Option<Weights>,
     ring: Option<Ring>,
 }
 
@@ -20,34 +19,21 @@ impl Layout {
     /// For endpoints given as name and weight; `ringed`: requests are hashed.
     #[must_use]
     pub fn new(endpoints: &[(String, u32)], ringed: bool) -> Self {
-        let weights: Vec<u32> = endpoints.iter().map(|(_, weight)| *weight).collect();
-        let largest = weights.iter().copied().max().unwrap_or(1);
-        let equal = weights.iter().all(|&weight| weight == largest);
-        Self { weights, largest, equal, ring: ringed.then(|| Ring::new(endpoints)) }
+        let given: Vec<u32> = endpoints.iter().map(|(_, weight)| *weight).collect();
+        let weights = Weights::new(&given);
+        Self { given, weights, ring: ringed.then(|| Ring::new(endpoints)) }
     }
 
     /// Whether it is the same for endpoints of these weights, if they are the same endpoints.
     #[must_use]
     pub fn serves(&self, weights: &[u32], ringed: bool) -> bool {
-        self.weights == weights && self.ring.is_some() == ringed
+        self.given == weights && self.ring.is_some() == ringed
     }
 
-    /// The weight of an endpoint, above zero.
+    /// The weights; `None` when all are the same.
     #[must_use]
-    pub fn weight(&self, endpoint: usize) -> u32 {
-        self.weights.get(endpoint).copied().unwrap_or(1).max(1)
-    }
-
-    /// The largest weight, above zero.
-    #[must_use]
-    pub fn largest(&self) -> u32 {
-        self.largest.max(1)
-    }
-
-    /// Whether all have the same weight.
-    #[must_use]
-    pub fn is_equal(&self) -> bool {
-        self.equal
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_ref()
     }
 
     /// The ring requests fall on.

@@ -1,5 +1,7 @@
 //! What changes with every request and is shared by all workers: in flight, openness, removal.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +46,8 @@ pub struct EndpointLive {
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
     pub ejections: [Cell; 3],
+    /// Ejections it was spared while it served this variant, by [`crate::core::outlier::Bound`]; written by control only.
+    pub spared: [Cell; 2],
     /// The pool it is in, shared with every endpoint of the same service and version.
     pub pool: Arc<PoolLive>,
     identity: Arc<Identity>,
@@ -82,6 +86,8 @@ pub struct ServiceLive {
     pub candidate: Vec<Arc<EndpointLive>>,
     /// Endpoints of the stable before, as long as it is kept to go back to: connected and probed, without new requests.
     pub warm: Vec<Arc<EndpointLive>>,
+    /// How many of the last endpoints of each variant left its pool and stay for now.
+    kept: [usize; 2],
     /// The version of the candidate, also while nobody knows where it runs.
     candidate_version: Option<Version>,
 }
@@ -193,6 +199,12 @@ impl ServiceLive {
         self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
     }
 
+    /// How many endpoints of `variant`, the last ones, left its pool and stay until others take requests.
+    #[must_use]
+    pub fn kept(&self, variant: Variant) -> usize {
+        self.kept[variant as usize]
+    }
+
     /// Weights and ring of the pool of `variant`.
     #[must_use]
     pub fn layout(&self, variant: Variant) -> &Layout {
@@ -260,7 +272,7 @@ impl Registry {
     /// Resolves the live state of one service, as [`Self::resolve`] does.
     pub fn resolve_one(&self, active: &ActiveService, before: Option<&Arc<ServiceLive>>) -> Arc<ServiceLive> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &active.service.name;
+        let (name, of_all) = (&active.service.name, (self.workers, self.began));
         let mut endpoints = |pool: Option<&Arc<Pool>>, variant| {
             let pool = pool.into_iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
             let key = |(pool, endpoint): (&Arc<Pool>, &Endpoint)| EndpointKey {
@@ -268,18 +280,19 @@ impl Registry {
                 version: pool.version.clone(),
                 address: endpoint.address.clone(),
             };
-            let keys: Vec<_> = pool.map(key).collect();
-            let known =
-                keys.into_iter().map(|key| inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
-            known.collect::<Vec<_>>()
+            pool.map(key).map(|key| inner.endpoint(key, variant, of_all, &self.bells)).collect::<Vec<_>>()
         };
-        let mut pools = Variant::ALL.map(|variant| endpoints(active.pool(variant), variant));
         let warm = endpoints(active.warm.as_ref(), Variant::Stable);
-        for variant in Variant::ALL {
-            keep_last_ready(active, variant, &mut pools[variant as usize], before);
-        }
+        let mut pools = Variant::ALL.map(|variant| endpoints(active.pool(variant), variant));
+        let kept = Variant::ALL.map(|variant| {
+            let pool = &mut pools[variant as usize];
+            let left = kept::that_left(active, variant, pool, before);
+            let count = left.len();
+            pool.extend(left.into_iter().map(|key| inner.endpoint(key, variant, of_all, &self.bells)));
+            count
+        });
         let number = inner.number(name);
-        live_of(active, number, pools, warm, before)
+        live_of(active, number, pools, warm, kept, before)
     }
 
     /// Marks endpoints that are in no service of `current` as removed at `now`, and forgets those nobody uses any more.
@@ -315,33 +328,13 @@ impl Registry {
     }
 }
 
-/// Keeps ready endpoints that left the pool of `variant` as long as none of those in it is ready: whoever replaces all endpoints at
-/// once wants to be served meanwhile, also until the names of the new ones are resolved. Only those of the same version: another one has
-/// its own pool, and a role of its own. Not bounded in time, because a bound would turn a mistake in the file into an outage; they go once a replacement is ready or they fail themselves.
-fn keep_last_ready(
-    active: &ActiveService,
-    variant: Variant,
-    pool: &mut Vec<Arc<EndpointLive>>,
-    before: Option<&Arc<ServiceLive>>,
-) {
-    let Some(before) =
-        before.filter(|_| active.pool(variant).is_some() && !pool.iter().any(|endpoint| endpoint.is_ready()))
-    else {
-        return;
-    };
-    let version = active.version(variant);
-    let before = before.endpoints().filter(|endpoint| version == Some(&endpoint.key.version));
-    let left = before.filter(|endpoint| endpoint.is_ready() && endpoint.variant == variant);
-    let kept: Vec<_> = left.filter(|endpoint| pool.iter().all(|new| new.key != endpoint.key)).cloned().collect();
-    pool.extend(kept);
-}
-
 /// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
 fn live_of(
     active: &ActiveService,
     number: usize,
     pools: [Vec<Arc<EndpointLive>>; 2],
     warm: Vec<Arc<EndpointLive>>,
+    kept: [usize; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
     let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
@@ -357,7 +350,7 @@ fn live_of(
             }
             let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
             let same_pools = same(&previous.stable, &stable) && same(&previous.candidate, &candidate);
-            if same_layouts && same_pools && same(&previous.warm, &warm) {
+            if same_layouts && same_pools && same(&previous.warm, &warm) && previous.kept == kept {
                 return Arc::clone(previous);
             }
             (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
@@ -375,6 +368,7 @@ fn live_of(
         stable,
         candidate,
         warm,
+        kept,
         candidate_version,
     })
 }
@@ -457,6 +451,7 @@ impl Inner {
                 probes: ProbeCounters::default(),
                 conduct,
                 ejections: Default::default(),
+                spared: Default::default(),
                 pool: Arc::clone(pool),
                 identity,
             })

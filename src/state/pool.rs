@@ -10,10 +10,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::core::circuit::{Limit, PoolLimits};
+use crate::core::outlier::patience::PATIENCE_UNKNOWN;
 
 /// The bells of all workers, by index. A bell that was rung while nobody listened is heard later.
 pub type Bells = Arc<[Notify]>;
@@ -29,6 +31,8 @@ pub struct PoolLive {
     /// Whose turn it is to be served.
     turn: AtomicU32,
     overflows: [AtomicU64; Limit::ALL.len()],
+    /// Milliseconds a client has to have waited before its leaving speaks against the endpoint; written by control only.
+    patience: AtomicU64,
     bells: Bells,
 }
 
@@ -56,6 +60,7 @@ impl PoolLive {
             waiting: bells.iter().map(|_| AtomicU32::new(0)).collect(),
             turn: AtomicU32::new(0),
             overflows: Default::default(),
+            patience: AtomicU64::new(millis(PATIENCE_UNKNOWN)),
             bells: Arc::clone(bells),
         }
     }
@@ -75,6 +80,17 @@ impl PoolLive {
     /// Notes that a request was refused at `limit`.
     pub fn overflowed(&self, limit: Limit) {
         self.overflows[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long a client has to have waited for a response head before its leaving speaks against the endpoint. One relaxed load.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Ordering::Relaxed))
+    }
+
+    /// Sets it; `None`: however long, it says nothing.
+    pub fn set_patience(&self, patience: Option<Duration>) {
+        self.patience.store(patience.map_or(u64::MAX, millis), Ordering::Relaxed);
     }
 
     /// One more connection, unless there are as many as there may be.
@@ -143,6 +159,10 @@ impl PoolLive {
         let more = |used: u32| (used < max).then(|| used + 1);
         self.cell(limit).fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).is_ok()
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 // === impl Connection ===

@@ -84,8 +84,11 @@ pub struct Store {
     database: RwLock<Option<Database>>,
     open: Opener,
     fresh: bool,
-    _lock: File,
+    _lock: Lock,
 }
+
+/// The lock of a directory, let go when dropped.
+struct Lock(File);
 
 // === impl Store ===
 
@@ -253,6 +256,15 @@ impl std::fmt::Debug for Store {
     }
 }
 
+// === impl Lock ===
+
+impl Drop for Lock {
+    // Closing alone does not end it while a child that was just forked still has the descriptor.
+    fn drop(&mut self) {
+        _ = self.0.unlock();
+    }
+}
+
 // === impl Table ===
 
 impl Table {
@@ -268,7 +280,7 @@ impl Table {
 }
 
 /// Takes the lock of `dir` and leaves our process number in it.
-fn lock(dir: &Path) -> Result<File, StoreError> {
+fn lock(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join(LOCK);
     let at = |source| StoreError::Io { path: path.clone(), source };
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -283,7 +295,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(source)) => return Err(at(source)),
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Makes an empty store. It gets its name when it is whole, so that a crash leaves none rather than half of one.

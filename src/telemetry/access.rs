@@ -107,7 +107,7 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// Attempts that repeated a failed one.
     pub retries: u32,
-    /// Attempts that failed, or whose response was dropped, oldest first; the first few of them.
+    /// Attempts that failed, or whose response was dropped, oldest first.
     pub failed: &'a [Failed<'a>],
     /// Whether the last attempt used a connection that was already open.
     pub reused: bool,

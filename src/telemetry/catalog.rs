@@ -75,7 +75,7 @@ catalog! {
     Counter RETRIES_DENIED "tidegate_retries_denied_total" ["service", "version", "variant", "endpoint"]
         "Failed attempts that were not repeated because the retry budget of the service was spent.";
     Counter STALE_REPLAYS "tidegate_stale_replays_total" ["service", "version", "variant", "endpoint"]
-        "Attempts replayed on a fresh connection because a reused one had died.";
+        "Attempts replayed because a kept connection had died, or a server refused to look at them.";
     Gauge IN_FLIGHT "tidegate_in_flight_requests" ["service", "version", "variant", "endpoint"]
         "Requests in flight on an endpoint.";
     Counter UPSTREAM_CONNECTS "tidegate_upstream_connects_total" ["service", "version", "variant", "endpoint"]
@@ -93,6 +93,8 @@ catalog! {
         "Whether an endpoint is ejected or on trial after an ejection (1) or not (0), by its own requests.";
     Counter EJECTIONS "tidegate_ejections_total" ["service", "version", "variant", "endpoint", "cause"]
         "Ejections of an endpoint, by cause: failures in a row, success_rate, or the trial that failed.";
+    Counter EJECTIONS_SPARED "tidegate_ejections_spared_total" ["service", "version", "variant", "endpoint", "bound"]
+        "Ejections that were due and not carried out: the endpoint was the last of its pool, or max_ejected was reached.";
     Gauge ENDPOINT_DRAINED "tidegate_endpoint_drained" ["service", "version", "variant", "endpoint"]
         "Whether an endpoint is drained by command (1) or not (0).";
     Counter PROBES "tidegate_probes_total" ["service", "version", "variant", "endpoint", "probe", "result"]
@@ -133,6 +135,10 @@ catalog! {
         "Client connections closed at once because a listener was at its limit.";
     Counter CONNECTIONS_HTTP2 "tidegate_connections_http2_total" []
         "Client connections that speak HTTP/2.";
+    Counter HTTP2_RESETS "tidegate_http2_resets_sent_total" ["code"]
+        "Streams of clients the proxy reset, by error code of HTTP/2.";
+    Counter HTTP2_GOAWAYS "tidegate_http2_goaways_sent_total" ["code"]
+        "Client connections the proxy ended with GOAWAY, by error code of HTTP/2.";
     Counter TLS_FAILURES "tidegate_tls_handshake_failures_total" []
         "TLS handshakes with clients that failed.";
     Gauge TUNNELS_OPEN "tidegate_tunnels_open" []

@@ -21,7 +21,7 @@ pub enum Termination {
     NoEndpoint,
     /// No name of the pool was answered yet.
     Unresolved,
-    /// No endpoint of the pool is ready: none has passed its probes yet, or none does any more.
+    /// No endpoint of the pool can be used: each has not passed its probes yet or does not any more, is ejected, or drained.
     NotReady,
     /// The pool has as many requests in flight as it may have.
     RequestLimit,
@@ -45,6 +45,8 @@ pub enum Termination {
     UpstreamIdle,
     /// The process has no descriptor, port or memory left for a connection.
     OutOfResources,
+    /// The HTTP/2 session with the upstream was ended here, over a limit.
+    SessionLimit,
     /// Cut at a drain deadline.
     Drained,
     /// The stop was forced while the request was in flight.
@@ -57,7 +59,7 @@ pub enum Termination {
 
 impl Termination {
     /// All, in index order (`self as usize`).
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Complete,
         Self::BadRequest,
         Self::HeadTimeout,
@@ -79,6 +81,7 @@ impl Termination {
         Self::UpstreamTruncated,
         Self::UpstreamIdle,
         Self::OutOfResources,
+        Self::SessionLimit,
         Self::Drained,
         Self::Dropped,
         Self::TunnelIdle,
@@ -110,6 +113,7 @@ impl Termination {
             Self::UpstreamTruncated => "UD",
             Self::UpstreamIdle => "UI",
             Self::OutOfResources => "PO",
+            Self::SessionLimit => "PS",
             Self::Drained => "PD",
             Self::Dropped => "PX",
             Self::TunnelIdle => "TI",
@@ -142,6 +146,7 @@ impl Termination {
             Self::UpstreamTruncated => "upstream response cut short",
             Self::UpstreamIdle => "upstream stalled",
             Self::OutOfResources => "proxy out of resources",
+            Self::SessionLimit => "upstream session limit",
             Self::Drained => "drain deadline",
             Self::Dropped => "forced stop",
             Self::TunnelIdle => "tunnel idle",

@@ -1,8 +1,10 @@
 //! Circuit breakers on real sockets: limits hold exactly over two workers, what is beyond them is refused at once, and it recovers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate::clock;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::harness::client::{Client, Load, Plan};
@@ -52,6 +54,14 @@ async fn until_used(admin: &Admin, limit: &str, count: f64) {
     eventually(Duration::from_secs(8), &format!("{count} {limit} in use"), || async {
         let used = of_limit(admin, "tidegate_pool_use", limit).await;
         ((used - count).abs() < 0.5).then_some(())
+    })
+    .await;
+}
+
+/// A request is counted once its answer is written: its client may be faster.
+async fn until_terminated(admin: &Admin, code: &str, count: f64) {
+    eventually(Duration::from_secs(8), &format!("{count} requests ended with {code}"), || async {
+        near(terminations(admin, code).await, count).then_some(())
     })
     .await;
 }
@@ -134,7 +144,7 @@ async fn a_wait_ends_with_the_connect_timeout_and_blames_nobody() {
         until("the first at the endpoint", || arrived() > 0).await;
         let response = proxy.ask("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n").await;
         assert_eq!(response.status, 503, "{protocol}");
-        assert!(near(terminations(&proxy.admin, "PC").await, 1.0), "{protocol}");
+        until_terminated(&proxy.admin, "PC", 1.0).await;
         assert!(near(of_limit(&proxy.admin, "tidegate_pool_overflows_total", "connections").await, 1.0), "{protocol}");
         assert_eq!(proxy.admin.count("tidegate_bad_attempts_total").await, 0, "{protocol}");
         if protocol == "http2" {
@@ -188,4 +198,37 @@ async fn limits_are_changed_by_a_reload() {
         "what was in flight still counts, below two"
     );
     assert_eq!(first.join_next().await.expect("one").expect("no panic").0, 200);
+}
+
+/// The endpoint of a gRPC call that waited here has that much less time for it.
+#[tokio::test]
+async fn a_call_that_waited_says_what_is_left_of_its_time() {
+    let gate = Arc::new(Mutex::new(()));
+    let turn = Act::Turn(Arc::clone(&gate), Duration::ZERO);
+    let upstream = Upstream::start(Behaviour::script([read_body(), turn, answer(200, &[], "hello")])).await;
+    let proxy = Proxy::start(|c| config(c, &[&upstream.address()], "max_connections = 1")).await;
+    let held = gate.lock().await;
+    let mut asked = JoinSet::new();
+    for pending in [0.0, 1.0] {
+        let address = proxy.address();
+        asked.spawn(async move {
+            let mut client = Client::connect(&address).await;
+            let fields = "Content-Type: application/grpc\r\ngrpc-timeout: 60S\r\nContent-Length: 0";
+            client.send(format!("POST /call HTTP/1.1\r\nHost: test\r\n{fields}\r\n\r\n")).await;
+            client.response().await.status
+        });
+        until("the first call at the upstream", || upstream.arrived() == 1).await;
+        until_used(&proxy.admin, "pending", pending).await;
+    }
+    let waiting = clock::now();
+    until("some time to wait", || waiting.elapsed() > Duration::from_millis(2)).await;
+    drop(held);
+    assert_eq!(asked.join_all().await, [200, 200]);
+    let told: Vec<String> = upstream
+        .requests()
+        .iter()
+        .map(|request| request.head.get("grpc-timeout").expect("a timeout").to_owned())
+        .collect();
+    let left: u64 = told[1].strip_suffix('u').expect("microseconds").parse().expect("a number");
+    assert!((told[0].ends_with('S') || told[0].ends_with('u')) && left < 59_998_000, "{told:?}");
 }

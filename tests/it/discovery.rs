@@ -259,6 +259,29 @@ async fn names_of_the_hosts_file_need_no_server() {
     assert_eq!(dns.asked("localhost"), 0);
 }
 
+/// Names nobody answers take long to ask for, and there are more of them than can be asked for at once.
+#[tokio::test]
+async fn dead_names_do_not_keep_a_living_one_waiting() {
+    let dns = Dns::start().await;
+    let (port, _upstreams) = together(&["127.0.0.2", "127.0.0.3"]).await;
+    let dead: Vec<_> = (1..=140).map(|n| format!("dead{n}.internal")).collect();
+    for name in &dead {
+        dns.silence(name);
+    }
+    dns.host("web.internal", 0, &["127.0.0.2"]);
+    let endpoints: Vec<_> = dead.iter().map(|name| format!("\"{name}:1\"")).collect();
+    let endpoints = format!("[{}, \"web.internal:{port}\"]", endpoints.join(", "));
+    // Those that fail are asked for again as soon as those that do not.
+    let proxy = Proxy::start(|c| by_names(c, &dns, &endpoints).set("runtime.dns", "max_ttl = \"50ms\"")).await;
+    until_ready(&proxy, &at(port, &["127.0.0.2"])).await;
+    for _ in 0..3 {
+        dns.asked_again("web.internal", 2).await;
+        dns.asked_again("dead140.internal", 1).await;
+    }
+    dns.host("web.internal", 0, &["127.0.0.3"]);
+    until_ready(&proxy, &at(port, &["127.0.0.3"])).await;
+}
+
 #[tokio::test]
 async fn many_names_that_change_at_once_are_few_publications() {
     let dns = Dns::start().await;

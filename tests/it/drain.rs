@@ -1,5 +1,7 @@
 //! Endpoints that are drained by command, and what leaves with the file: no new attempts, what is in flight finishes, all of it visible.
 
+mod http2;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -33,8 +35,8 @@ async fn verb(site: &Site, endpoint: &str, verb: &str, body: &str) -> (u16, Valu
     (answer.status, serde_json::from_str(answer.text()).expect("JSON"))
 }
 
-async fn drain(site: &Site, upstream: &Upstream) -> Value {
-    let (status, body) = verb(site, &upstream.address(), "drain", "{}").await;
+async fn drain(site: &Site, endpoint: &str) -> Value {
+    let (status, body) = verb(site, endpoint, "drain", "{}").await;
     assert_eq!((status, &body["drained"], &body["settled"]), (200, &true.into(), &true.into()), "{body}");
     body
 }
@@ -45,7 +47,7 @@ async fn a_drained_endpoint_gets_nothing_new_and_comes_back() {
     let proxy = Proxy::start(|c| pool(c, &upstreams, "balance = \"round_robin\"")).await;
     let load = Load::start(&proxy.address(), &Plan { sessions: 4, ..Plan::default() });
     load.progress(100).await;
-    let answer = drain(&proxy, &upstreams[0]).await;
+    let answer = drain(&proxy, &upstreams[0].address()).await;
     assert!(answer["since_ms"].as_u64() > Some(1_000_000) && answer["generation"] == 1, "{answer}");
     until("its connections to be closed", || upstreams[0].open() == 0).await;
     let arrived = upstreams[0].arrived();
@@ -69,6 +71,36 @@ async fn a_drained_endpoint_gets_nothing_new_and_comes_back() {
     assert_eq!(told["detail"], format!("v1 {}: repaired", upstreams[0].address()));
 }
 
+/// The command is about a place, so a release there does not undo it, and the answer of the reload says so.
+#[tokio::test]
+async fn a_release_at_the_same_place_does_not_undo_a_drain() {
+    let upstreams = pair(v1).await;
+    let proxy = Proxy::start(|c| pool(c, &upstreams, "balance = \"round_robin\"")).await;
+    proxy.ask(GET).await;
+    proxy.ask(GET).await;
+    let since = drain(&proxy, &upstreams[0].address()).await["since_ms"].clone();
+    let arrived = upstreams[0].arrived();
+    let addresses = [upstreams[0].address(), upstreams[1].address()];
+    let release =
+        proxy.base.clone().route("service = \"web\"").set("services.web.upstream", "balance = \"round_robin\"");
+    let file = release.pools("web", ("v2", &[&addresses[0], &addresses[1]]), ("v3", &[]));
+    let answer = proxy.reload(&file.text()).await;
+    let told = format!("services.web: {} stays drained, as version v2", addresses[0]);
+    let status = proxy.admin.status().await["events"].to_string();
+    assert!(answer.text().contains(&told) || status.contains(&told), "{}", answer.text());
+    let promote = "{\"to\":\"full\",\"force\":true,\"reason\":\"a test\"}";
+    let promoted = proxy.admin.post("/v1/services/web/promote", promote).await;
+    assert_eq!(promoted.status, 200, "{}", promoted.text());
+    proxy.admin.until_health(&addresses[0], "ready").await;
+    proxy.admin.until_health(&addresses[1], "ready").await;
+    Load::run(&proxy.address(), &Plan::of(4, 100)).await.assert_clean();
+    assert_eq!(upstreams[0].arrived(), arrived);
+    assert_eq!(proxy.admin.endpoint(&addresses[0]).await["drained_since_ms"], since);
+    verb(&proxy, &addresses[0], "undrain", "{}").await;
+    Load::run(&proxy.address(), &Plan::of(4, 20)).await.assert_clean();
+    assert!(upstreams[0].arrived() > arrived);
+}
+
 #[tokio::test]
 async fn what_is_in_flight_finishes_within_the_drain_timeout() {
     let (behaviour, feed) = Behaviour::sse();
@@ -83,7 +115,7 @@ async fn what_is_in_flight_finishes_within_the_drain_timeout() {
     }
     feed.send(b"one".to_vec()).await.expect("sent");
     assert_eq!(client.chunk().await.expect("a chunk"), b"one");
-    let answer = drain(&proxy, &upstreams[0]).await;
+    let answer = drain(&proxy, &upstreams[0].address()).await;
     assert_eq!(answer["in_flight"], 1);
     feed.send(b"two".to_vec()).await.expect("sent");
     assert_eq!(client.chunk().await.expect("a chunk"), b"two", "in flight goes on");
@@ -110,7 +142,7 @@ async fn websockets_are_closed_with_1001_when_their_time_is_over_and_stay_if_it_
         socket.echo("hello").await;
         sockets.push((upstreams[0].arrived() > before, socket));
     }
-    drain(&proxy, &upstreams[0]).await;
+    drain(&proxy, &upstreams[0].address()).await;
     verb(&proxy, &upstreams[0].address(), "undrain", "{}").await;
     for (on_drained, socket) in &mut sockets {
         quiet(Duration::from_millis(300), "no close", socket.receive()).await;
@@ -118,7 +150,7 @@ async fn websockets_are_closed_with_1001_when_their_time_is_over_and_stay_if_it_
             socket.echo("still here").await;
         }
     }
-    drain(&proxy, &upstreams[0]).await;
+    drain(&proxy, &upstreams[0].address()).await;
     for (on_drained, mut socket) in sockets {
         if on_drained {
             let frame = socket.receive().await.expect("a close");
@@ -135,7 +167,7 @@ async fn the_last_usable_endpoint_of_stable_is_refused_without_force() {
     let candidate = Upstream::start(Behaviour::version("v2")).await;
     let proxy =
         Proxy::start(|c| c.web(&[&upstreams[0].address(), &upstreams[1].address()], &[&candidate.address()])).await;
-    drain(&proxy, &upstreams[0]).await;
+    drain(&proxy, &upstreams[0].address()).await;
     let last = upstreams[1].address();
     let (status, body) = verb(&proxy, &last, "drain", "{\"reason\":\"tired\"}").await;
     assert_eq!((status, &body["type"]), (409, &"urn:tidegate:problem:last-endpoint".into()), "{body}");
@@ -144,7 +176,7 @@ async fn the_last_usable_endpoint_of_stable_is_refused_without_force() {
     assert_eq!(proxy.ask(GET).await.status, 200);
     // A candidate that is drained is not charged, its users are with stable.
     proxy.admin.weight("web", "100%").await;
-    drain(&proxy, &candidate).await;
+    drain(&proxy, &candidate.address()).await;
     Load::run(&proxy.address(), &Plan::of(2, 20)).await.assert_clean();
     assert_eq!(proxy.admin.count("tidegate_bad_attempts_total").await, 0);
     let (status, _) = verb(&proxy, &last, "drain", "{\"force\":true,\"reason\":\"fire\"}").await;

@@ -202,8 +202,11 @@ async fn every_kind_of_call(over: Over) {
 
 async fn ends_before_the_end(over: Over) {
     let between = Between::start(over).await;
-    between.play("deadlines").await;
+    let bad = "tidegate_bad_attempts_total";
     between.play("cancellation").await;
+    assert_eq!(between.proxy.admin.count(bad).await, 0, "clients leave for reasons of their own");
+    between.play("deadlines").await;
+    assert_eq!(between.proxy.admin.count(bad).await, 1, "the call that was not answered until its deadline");
 }
 
 #[tokio::test]

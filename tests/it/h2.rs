@@ -1,8 +1,11 @@
 //! HTTP/2 clients: what HTTP/1.1 clients get, they get too, many requests at a time.
 
 mod changes;
+mod ends;
 mod faults;
+mod floods;
 mod refused;
+mod windows;
 
 use std::process::Command;
 use std::time::Duration;
@@ -263,14 +266,13 @@ async fn a_drain_tells_the_client_and_fails_no_request() {
 #[tokio::test]
 async fn connections_end_by_age_and_by_number_of_requests() {
     let upstream = Upstream::start(Behaviour::version("v1")).await;
-    let limits = ["max_requests = 3", "max_age = \"100ms\"", "keepalive_idle = \"100ms\""];
-    for limit in limits {
+    // That of HTTP/1.1 says nothing here.
+    let number = "max_requests = 1\nh2 = { max_requests = 3 }";
+    for (limit, least) in [(number, 3), ("max_age = \"500ms\"", 1), ("keepalive_idle = \"500ms\"", 1)] {
         let proxy = Proxy::start(|c| c.web(&[&upstream.address()], &[]).limits(limit)).await;
         let client = H2Client::connect(&proxy.address()).await;
-        for _ in 0..3 {
-            if let Ok(response) = client.try_ask(get("/"), None).await {
-                assert_eq!(response.text(), "v1", "{limit}");
-            }
+        for _ in 0..least {
+            assert_eq!(client.get("/").await.text(), "v1", "{limit}");
         }
         assert!(client.closed().await.is_ok(), "{limit}");
     }

@@ -1,6 +1,9 @@
 //! Probes against real upstreams: what passes, what does not and why, and that only ready endpoints get requests.
 
+mod cost;
+mod crowd;
 mod grpc;
+mod http2;
 mod replaced;
 
 use std::time::Duration;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use tidegate::clock;
 
 use crate::harness::config::Config;
+use crate::harness::dns::{Dns, Mood};
 use crate::harness::files::TempDir;
 use crate::harness::proxy::Proxy;
 use crate::harness::tls::Authority;
@@ -183,6 +187,44 @@ async fn startup_passes_once_before_readiness_is_asked() {
     assert!(!events.contains("endpoint_not_ready"), "a startup may take its time: {events}");
 }
 
+/// Paths that were asked for, once there are `count` more.
+async fn paths(site: &Site, count: usize) -> Vec<String> {
+    let seen = site.probed.arrived();
+    until("probes", || site.probed.arrived() >= seen + count).await;
+    let lines = site.probed.requests().into_iter().map(|request| request.head.line);
+    lines.filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_slow_start_is_neither_dead_nor_degraded() {
+    let lines = "path = \"/ready\"\nstartup = { path = \"/startup\", timeout = \"30s\" }\n\
+                 liveness = { path = \"/live\" }\ndeep = { path = \"/health\", interval = \"10ms\" }";
+    let probed = Upstream::start(Behaviour::answer(503, &[], "starting")).await;
+    let app = Upstream::start(Behaviour::version("v1")).await;
+    let proxy = Proxy::start_unready(|c| quick(c.web(&[&app.address()], &[]), &probed, lines)).await;
+    let site = Site { app, probed, proxy };
+    let asked = paths(&site, 12).await;
+    assert!(asked.iter().all(|path| path == "/startup"), "{asked:?}");
+    assert_eq!(site.proxy.admin.endpoint(&site.app.address()).await["alive"], serde_json::Value::Null);
+    // It comes up, is alive, and not ready yet: nobody asks what is behind it.
+    site.probed.next([ok("")]);
+    site.until("not_ready").await;
+    paths(&site, 1).await;
+    let asked = paths(&site, 12).await;
+    let all = |path: &str| asked.iter().any(|asked| asked == path);
+    assert!(all("/ready") && all("/live") && !all("/health") && !all("/startup"), "{asked:?}");
+    let (passed, failed) = (site.probes("deep", "passed").await, site.probes("deep", "failed").await);
+    assert!((passed + failed).abs() < f64::EPSILON, "{passed}, {failed}");
+    site.probed.behave(ok(""));
+    site.until("ready").await;
+    until("deep probes", || site.probed.requests().iter().any(|r| r.head.line.starts_with("GET /health "))).await;
+    // From here on it counts, whatever its probes say.
+    site.probed.behave(Behaviour::answer(503, &[], "gone"));
+    site.until("not_ready").await;
+    eventually(WAIT_MAX, "failed deep probes", || async { (site.probes("deep", "failed").await >= 2.0).then_some(()) })
+        .await;
+}
+
 #[tokio::test]
 async fn a_startup_that_takes_too_long_is_told() {
     let lines = "path = \"/ready\"\nstartup = { path = \"/startup\", timeout = \"50ms\" }";
@@ -320,4 +362,26 @@ async fn readyz_is_503_while_the_first_round_lasts() {
     let answer = proxy.admin.get("/readyz").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     quiet(Duration::from_millis(300), "nothing is known yet", proxy.admin.until_health(&app.address(), "ready")).await;
+}
+
+/// Names take up to a second and probes up to five, but together they take no longer either.
+#[tokio::test]
+async fn names_and_probes_share_the_time_until_readyz() {
+    let dns = Dns::start().await;
+    dns.mood(Mood::Silent);
+    let (app, probed) = (Upstream::start(Behaviour::version("v1")).await, Upstream::start(Behaviour::hang()).await);
+    let build = |c: Config| {
+        let named = c.web(&[&app.address(), "nobody.internal:1"], &[]).set("runtime.dns", &dns.lines());
+        let slow = "path = \"/ready\"\ntimeout = \"30s\"";
+        quick(named, &probed, slow).set("runtime.dns", "timeout = \"5s\"")
+    };
+    let proxy = Proxy::start(build).await;
+    let status = proxy.admin.status().await;
+    let at = |what: &str| {
+        let events = status["events"].as_array().expect("events");
+        let found = events.iter().find(|event| event["what"] == what).unwrap_or_else(|| panic!("{what}: {status}"));
+        found["at_ms"].as_u64().expect("a time")
+    };
+    let took = at("first_probes") - at("start");
+    assert!((4_500..5_800).contains(&took), "{took} ms");
 }

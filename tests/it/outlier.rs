@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate::clock;
+use tokio::task::JoinSet;
 
 use crate::harness::client::{Load, Plan};
 use crate::harness::config::Config;
@@ -135,6 +136,63 @@ async fn refused_connections_and_silence_are_failures_like_any_other() {
     assert!(reason.ends_with("failures in a row, last: no connection"), "{reason}");
 }
 
+/// Its probes are TCP connects, which the kernel answers, and its clients give up long before the response timeout: they close, or reset.
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_ejected_when_patient_clients_give_up() {
+    for reset in [false, true] {
+        let [a, b] = upstreams().await;
+        let proxy = Proxy::start(|c| turns(c, &[&a, &b], "")).await;
+        Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+        a.behave(Behaviour::hang());
+        // From the second round on at the latest it is known how fast the pool answers; until then more patience is asked for.
+        eventually(WAIT_MAX, "the one that hangs to be ejected", || async {
+            let mut clients = JoinSet::new();
+            for _ in 0..10 {
+                let mut client = proxy.client().await;
+                clients.spawn(async move {
+                    client.send(GET).await;
+                    let waited = tokio::time::timeout(Duration::from_millis(1_100), client.response()).await;
+                    if waited.is_err() && reset {
+                        client.reset();
+                    }
+                });
+            }
+            clients.join_all().await;
+            (proxy.admin.count("tidegate_endpoint_ejected").await == 1).then_some(())
+        })
+        .await;
+        let reason = proxy.admin.endpoint(&a.address()).await["outlier"]["reason"].clone();
+        assert!(reason.as_str().is_some_and(|r| r.ends_with("last: no response until its client left")), "{reason}");
+        Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    }
+}
+
+/// Who leaves early says nothing: people leave pages that are in order, too.
+#[tokio::test]
+async fn clients_that_leave_early_eject_nobody() {
+    let [a, b] = upstreams().await;
+    let proxy = Proxy::start(|c| turns(c, &[&a, &b], "")).await;
+    Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    a.behave(Behaviour::hang());
+    let arrived = a.arrived();
+    for n in 1..=10 {
+        let mut client = proxy.client().await;
+        while a.arrived() < arrived + n {
+            client.send(GET).await;
+            let _ = tokio::time::timeout(Duration::from_millis(50), client.response()).await;
+        }
+        client.reset();
+    }
+    let aborted = || async {
+        let count = proxy.admin.metric("tidegate_terminations_total", &["code=\"CA\""]).await;
+        (count > 9.5).then_some(())
+    };
+    eventually(WAIT_MAX, "the clients' leaving to be noticed", aborted).await;
+    a.behave(good());
+    Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
+    assert_eq!(proxy.admin.count("tidegate_ejections_total").await, 0);
+}
+
 /// envoy#3263, #17504, #26877: ejection in pools of two and three.
 #[tokio::test]
 async fn envoy_3263_17504_26877_one_of_two_may_go_and_never_the_last() {
@@ -181,6 +239,41 @@ async fn a_default_pool_of_two_loses_one_and_a_lone_endpoint_none() {
     alone.behave(good());
     Load::run(&proxy.address(), &Plan::of(2, 50)).await.assert_clean();
     assert_eq!(proxy.admin.count("tidegate_ejections_total").await, 0);
+}
+
+/// Both of two fail: no collapse, and it is said that one is kept although it fails, and that nobody can be relied on.
+#[tokio::test]
+async fn a_pool_of_two_that_fails_is_in_panic_and_recovers_with_the_first_that_works() {
+    let pool: [Upstream; 2] = upstreams().await;
+    let proxy = Proxy::start(|c| turns(c, &pool.each_ref(), "ejection = \"300ms\"")).await;
+    for upstream in &pool {
+        upstream.behave(bad());
+    }
+    let tally = Load::run(&proxy.address(), &Plan::of(4, 200)).await;
+    assert_eq!((tally.by_status, tally.failed), ([(500, 200)].into(), 0), "nobody is refused");
+    let count = async |name: &str| proxy.admin.count(name).await;
+    eventually(WAIT_MAX, "panic", || async { (count("tidegate_panics_total").await >= 1).then_some(()) }).await;
+    assert!(count("tidegate_ejections_spared_total").await >= 1);
+    let told = events(&proxy, "endpoint_spared").await;
+    assert!(told[0].contains(": failing, kept as the last of its pool: "), "{told:?}");
+    let (mut spared, mut ejected) = (None, None);
+    for upstream in &pool {
+        let endpoint = proxy.admin.endpoint(&upstream.address()).await;
+        let state = if endpoint["outlier"]["state"] == "spared" { &mut spared } else { &mut ejected };
+        *state = Some(upstream);
+    }
+    let (spared, ejected) = (spared.expect("one is kept"), ejected.expect("one is not"));
+    ejected.behave(good());
+    // Its trial is one of these requests, and then the one that still fails can go.
+    eventually(WAIT_MAX, "the one that fails to go", || async {
+        proxy.ask(GET).await;
+        let state = proxy.admin.endpoint(&spared.address()).await["outlier"]["state"].clone();
+        (state == "ejected" && count("tidegate_panic").await == 0).then_some(())
+    })
+    .await;
+    let arrived = ejected.arrived();
+    Load::run(&proxy.address(), &Plan::of(2, 20)).await;
+    assert!(ejected.arrived() >= arrived + 19, "users are where it works");
 }
 
 /// Both variants lose all their endpoints to their probes.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::client::Client;
 use crate::harness::config::Config;
@@ -11,7 +12,7 @@ use crate::harness::pattern;
 use crate::harness::proxy::Proxy;
 use crate::harness::upstream::h2::{H2Server, Options};
 use crate::harness::upstream::{Act, Behaviour, Upstream, read_body};
-use crate::harness::wait::{until, within};
+use crate::harness::wait::{WAIT_MAX, eventually, until, within};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -169,6 +170,37 @@ async fn bodies_both_ways_and_trailers() {
 }
 
 #[tokio::test]
+async fn trailers_that_are_too_large_are_431() {
+    for pair in PAIRS {
+        let site = Site::new(pair).await;
+        site.next(Behaviour::script([read_body(), Act::Close]));
+        let fields = usize::from(u8::MAX);
+        let status = match pair.0 {
+            Http1 => {
+                let mut client = site.proxy.client().await;
+                let head = "POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let trailers = "x: y\r\n".repeat(fields);
+                client.send(format!("{head}4\r\nbody\r\n0\r\n{trailers}\r\n")).await;
+                answer_of(client, "POST").await.unwrap_or_else(|e| panic!("{pair:?}: {e}")).status
+            }
+            Http2 => {
+                let client = H2Client::connect(&site.proxy.address()).await;
+                let mut exchange = client.begin(request("POST", "/upload").body(()).expect("a request"), false).await;
+                let mut trailers = HeaderMap::new();
+                for _ in 0..fields {
+                    trailers.append("x", "y".parse().expect("a value"));
+                }
+                exchange.body.send_data("body".into(), false).expect("an open stream");
+                exchange.body.send_trailers(trailers).expect("an open stream");
+                exchange.response().await.unwrap_or_else(|e| panic!("{pair:?}: {e}")).status
+            }
+        };
+        assert_eq!(status, 431, "{pair:?}");
+        assert_eq!(site.proxy.admin.count("tidegate_bad_attempts_total").await, 0, "{pair:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_response_never_looks_whole() {
     for pair in PAIRS {
         let site = Site::new(pair).await;
@@ -228,6 +260,48 @@ async fn a_client_that_leaves_leaves_no_whole_request_behind() {
             }
         }
         assert!(!site.whole().await, "{pair:?}");
+    }
+}
+
+/// Waits until somebody begins a TLS handshake, which nobody answers.
+async fn greeted(silent: &TcpListener) -> TcpStream {
+    loop {
+        let (stream, _) = within("a connection", silent.accept()).await.expect("a listener");
+        // Probes say nothing and leave.
+        if within("a hello, or none", stream.peek(&mut [0])).await.is_ok_and(|n| n > 0) {
+            return stream;
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_a_connection_is_made_is_gone_at_once() {
+    for pair in PAIRS {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = silent.local_addr().expect("a bound socket").to_string();
+        let protocol = if pair.1 == Http1 { "http1" } else { "http2" };
+        let lines = format!("protocol = \"{protocol}\"\nconnect_timeout = \"10m\"\n");
+        let lines = lines + "tls = { sni = \"upstream.test\", insecure = true }";
+        let proxy = Proxy::start(|c| c.web(&[&address], &[]).set("services.web.upstream", &lines)).await;
+        let _held = match pair.0 {
+            Http1 => {
+                let mut client = proxy.client().await;
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+                let held = greeted(&silent).await;
+                client.reset();
+                held
+            }
+            Http2 => {
+                let client = H2Client::connect(&proxy.address()).await;
+                // Its body is still to come.
+                let exchange = client.begin(request("POST", "/").body(()).expect("a request"), false).await;
+                let held = greeted(&silent).await;
+                exchange.reset(h2::Reason::CANCEL);
+                held
+            }
+        };
+        let left = || async { proxy.admin.metric("tidegate_terminations_total", &["code=\"CA\""]).await };
+        eventually(WAIT_MAX, "the end of the request", || async { (left().await > 0.5).then_some(()) }).await;
     }
 }
 

@@ -2,9 +2,10 @@
 //! whole and cut at random places, for a parser must not depend on how the bytes come.
 
 use crate::harness::client::Client;
+use crate::harness::config::Config;
 use crate::harness::proxy::Proxy;
 use crate::harness::upstream::{Behaviour, Upstream};
-use crate::harness::wait::within;
+use crate::harness::wait::{WAIT_MAX, eventually, within};
 
 /// How often each request is sent in pieces.
 const SPLITS: u64 = 3;
@@ -205,5 +206,43 @@ async fn no_route_is_404_and_keeps_the_connection() {
     for (host, status) in [("other.test", 404), ("known.test", 200), ("KNOWN.test.:80", 200)] {
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         assert_eq!(client.response().await.status, status, "{host}");
+    }
+}
+
+/// The access log says of a refused request what was read of it, and nothing of the one before it.
+#[tokio::test]
+async fn refusals_are_logged_with_what_is_known() {
+    let upstream = Upstream::start(Behaviour::version("v1")).await;
+    let log = "enabled = true\npath = \"access.log\"";
+    let set = |c: Config| c.web(&[&upstream.address()], &[]).set("log.access", log).set("runtime", "workers = 1");
+    let proxy = Proxy::start(set).await;
+    let (read, unread) = ((Some("GET"), Some("HTTP/1.1")), (None, None));
+    let many = format!("POST /many HTTP/1.0\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9 * 1024));
+    let cases = [
+        ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400, unread, None),
+        ("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400, read, None),
+        ("GET /there HTTP/1.1\r\nHost: a b\r\n\r\n", 400, read, Some("/there")),
+        (&long, 414, unread, None),
+        (&many, 431, (Some("POST"), Some("HTTP/1.0")), Some("/many")),
+    ];
+    for (request, status, ..) in &cases {
+        let mut client = proxy.client().await;
+        client.send("PUT /before HTTP/1.1\r\nHost: before\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(client.response().await.status, 200);
+        client.send(*request).await;
+        assert_eq!(client.response().await.status, *status, "{request:.80}");
+    }
+    let path = proxy.dir.path().join("access.log");
+    let text = eventually(WAIT_MAX, "all lines", || async {
+        std::fs::read_to_string(&path).ok().filter(|text| text.lines().count() == 2 * cases.len())
+    })
+    .await;
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let refused = lines.filter(|line| line["path"] != "/before");
+    for (line, (request, status, (method, protocol), path)) in refused.zip(cases) {
+        let seen = (line["status"].as_u64(), line["method"].as_str(), line["protocol"].as_str(), line["path"].as_str());
+        assert_eq!(seen, (Some(u64::from(status)), method, protocol, path), "{request:.80}");
+        assert!(line["host"].is_null(), "{line}");
     }
 }

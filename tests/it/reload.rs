@@ -204,6 +204,46 @@ async fn a_removed_endpoint_loses_its_idle_connections_and_keeps_its_requests() 
 }
 
 #[tokio::test]
+async fn one_of_several_that_is_removed_gets_nothing_after_the_answer() {
+    let mut upstreams = Vec::new();
+    for _ in 0..3 {
+        upstreams.push(Upstream::start(Behaviour::version("v1")).await);
+    }
+    let addresses: Vec<String> = upstreams.iter().map(Upstream::address).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let file = |base: Config, endpoints: &[&str]| {
+        base.web(endpoints, &[]).set("services.web.upstream", "balance = \"round_robin\"")
+    };
+    let proxy = Proxy::start(|c| file(c, &addresses)).await;
+    let gone = &upstreams[2];
+    let (behaviour, feed) = Behaviour::sse();
+    gone.next([behaviour]);
+    let mut running = proxy.client().await;
+    while gone.arrived() == 0 {
+        running = proxy.client().await;
+        running.send(GET).await;
+        running.head().await;
+    }
+    let load = Load::start(&proxy.address(), &Plan { sessions: 6, ..Plan::default() });
+    load.progress(200).await;
+    let answer = proxy.reload(&file(proxy.base.clone(), &addresses[..2]).text()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // What the proxy began, not what has arrived by now: from the answer on it is the same for ever.
+    let endpoint = format!("endpoint={:?}", addresses[2]);
+    let begun = async || format!("{:.0}", proxy.admin.metric("tidegate_attempts_total", &[&endpoint]).await);
+    let at_the_answer = begun().await;
+    load.progress(500).await;
+    assert_eq!(begun().await, at_the_answer);
+    assert_eq!(gone.arrived().to_string(), at_the_answer);
+    feed.send(b"still".to_vec()).await.unwrap();
+    assert_eq!(running.chunk().await.as_deref(), Some(&b"still"[..]));
+    drop(feed);
+    assert_eq!(running.chunk().await, None, "its last request finishes");
+    gone.all_closed().await;
+    load.stop().await.assert_clean();
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_reported() {
     let (v1, _v2) = pair().await;
     let proxy = Proxy::start(|c| c.web(&[&v1.address()], &[])).await;

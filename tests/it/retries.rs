@@ -1,5 +1,7 @@
 //! Retries on real sockets: what clients see of endpoints that fail, and what the endpoints see of retries.
 
+mod storm;
+
 use std::time::Duration;
 
 use crate::harness::client::{Client, Load, Plan};
@@ -30,8 +32,11 @@ const PAIRS: [(Speaks, Speaks); 4] = [(Http1, Http1), (Http1, Http2), (Http2, Ht
 enum Fails {
     Status,
     Reset,
+    Closes,
     Hangs,
     Refuses,
+    /// Every stream; over HTTP/1.1 it just closes.
+    RefusesStreams,
 }
 
 /// An endpoint of either protocol; another one is idle beside it.
@@ -64,6 +69,8 @@ impl Endpoint {
         let (behaviour, path) = match how {
             Fails::Status => (Behaviour::answer(503, &[], "no"), "/status/503"),
             Fails::Reset => (Behaviour::script([read_body(), Act::Reset]), "/reset"),
+            Fails::Closes => (Behaviour::script([read_body(), Act::Close]), "/close"),
+            Fails::RefusesStreams => (Behaviour::script([read_body(), Act::Close]), "/refuse"),
             Fails::Hangs => (Behaviour::hang(), "/hang"),
             Fails::Refuses => {
                 self.one.stop().await;
@@ -72,6 +79,7 @@ impl Endpoint {
             }
         };
         self.one.behave(behaviour);
+        self.two().refuse(usize::MAX);
         self.two().always(path);
     }
 

@@ -71,11 +71,11 @@ impl Random {
             0..=5 => Event::Ask(self.0.usize(0..2), Box::new(self.ask())),
             6 | 7 => Event::File([0, 1].map(|_| (self.0.u8(1..=VERSIONS), self.0.u8(0..=VERSIONS), self.one_in(4)))),
             8..=14 => Event::Tick(self.0.u32(1..600)),
-            15..=20 => Event::Disk { fails: self.one_in(5) },
-            21 => Event::Disk { fails: true },
+            15..=20 => Event::Disk { fails: self.one_in(5), landed: self.one_in(3) },
+            21 => Event::Disk { fails: true, landed: false },
             22 => Event::Crash { landed: self.0.bool() },
             _ if self.one_in(6) => Event::StoreLost,
-            _ => Event::Disk { fails: false },
+            _ => Event::Disk { fails: false, landed: true },
         }
     }
 }

@@ -129,7 +129,7 @@ fn names_tests_and_notes_follow_the_rules() {
     check(&sources, forbidden_modules);
     check(&sources, unreasoned_todos);
     check(&sources, ignored_tests);
-    check(&Source::below("tests"), sleeping_tests);
+    check(&sources, sleeping_tests);
 }
 
 #[test]
@@ -162,11 +162,15 @@ fn the_rules_on_names_tests_and_notes_see_breaches() {
     for text in [
         "fn f() { thread::sleep(d); }",
         "async fn f() { tokio::time::sleep(d).await; }",
+        "async fn f() { time::interval(d).tick().await; }",
         "use tokio::time::{sleep, Instant};",
         "fn f() { wait::pause(d); }",
     ] {
-        assert!(complains(sleeping_tests, "tests/it/shift.rs", text) > 0, "{text}");
+        for path in ["tests/it/shift.rs", "src/x/tests.rs", "src/x/tests/y.rs"] {
+            assert!(complains(sleeping_tests, path, text) > 0, "{path}: {text}");
+        }
     }
+    assert_eq!(complains(sleeping_tests, "src/x.rs", "async fn f() { tokio::time::sleep(d).await; }"), 0);
     assert_eq!(complains(sleeping_tests, "tests/it/harness/wait.rs", "fn f() { tokio::time::sleep(d); }"), 0);
     assert_eq!(complains(sleeping_tests, "tests/it/harness/client/mod.rs", "use tokio::time::sleep;"), 1);
 }

@@ -1,5 +1,10 @@
 //! TLS on both sides: certificates by name, files swapped while running, upstreams verified.
 
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::harness::client::Client;
 use crate::harness::files::TempDir;
 use crate::harness::proxy::Proxy;
@@ -102,4 +107,65 @@ async fn upstreams_are_verified() {
     let lines = "tls = { sni = \"other.internal\", insecure = true }";
     let proxy = Proxy::start(|c| c.web(&[&upstream.address()], &[]).set("services.web.upstream", lines)).await;
     assert_eq!(proxy.ask(GET).await.status, 200);
+}
+
+/// Lengths of the records a server sends, told by a relay in front of it.
+#[derive(Clone, Default)]
+struct Records(Arc<Mutex<Vec<usize>>>);
+
+impl Records {
+    /// Relays one connection to `server`; the address to connect to comes back.
+    async fn of(&self, server: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let records = self.clone();
+        tokio::spawn(async move {
+            let (client, _) = listener.accept().await.expect("a client");
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = TcpStream::connect(server).await.expect("a server").into_split();
+            let up = tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+            let mut header = [0; 5];
+            while from_server.read_exact(&mut header).await.is_ok() {
+                let mut record = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+                from_server.read_exact(&mut record).await.expect("a whole record");
+                records.0.lock().expect("never poisoned").push(record.len());
+                to_client.write_all(&[&header[..], &record].concat()).await.expect("a client that reads");
+            }
+            up.abort();
+        });
+        address
+    }
+
+    fn take(&self) -> Vec<usize> {
+        std::mem::take(&mut self.0.lock().expect("never poisoned"))
+    }
+}
+
+#[tokio::test]
+async fn head_and_body_share_a_record_and_large_bodies_fill_theirs() {
+    const LARGE: usize = 1 << 20;
+    /// What TLS 1.3 adds to a record (RFC 8446 section 5.2): the type and the tag.
+    const ADDED: usize = 17;
+    let site = site().await;
+    let records = Records::default();
+    let address = records.of(site.proxy.address()).await;
+    let (mut client, _) =
+        Client::connect_tls(&address, "a.test", site.authority.client_config()).await.expect("a handshake");
+    client.send(GET).await;
+    client.response().await;
+    records.take();
+
+    site.upstream.behave(Behaviour::answer(200, &[], "x".repeat(4_000)));
+    client.send(GET).await;
+    assert_eq!(client.response().await.body.length, 4_000);
+    let small = records.take();
+    assert!(matches!(small[..], [length] if (4_000..4_400).contains(&length)), "{small:?}");
+
+    site.upstream.behave(Behaviour::answer(200, &[], "x".repeat(LARGE)));
+    client.send(GET).await;
+    assert_eq!(client.response().await.body.length, LARGE as u64);
+    let large = records.take();
+    let full = large.iter().filter(|length| **length == (16 << 10) + ADDED).count();
+    assert!(full * 10 >= large.len() * 7, "{full} of {} are full: {large:?}", large.len());
+    assert!(large.len() <= (LARGE >> 14) * 3 / 2, "{} records", large.len());
 }

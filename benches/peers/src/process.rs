@@ -1,7 +1,7 @@
 //! Child processes: each on its processor, none outliving us, and what the kernel says about them.
 //!
 //! A child is started through ourselves: [`become_child`] binds to the processor, asks the kernel to be killed when we are gone (however we
-//! went), and turns into the program. Dropping a [`Child`] kills it; [`interrupted`] turns a signal into an ordinary way out.
+//! went), and turns into the program. Dropping a [`Child`] ends it; [`interrupted`] turns a signal into an ordinary way out.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -23,12 +23,14 @@ use crate::failure::{Failure, While};
 pub const CHILD: &str = "__child";
 /// How often something awaited is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long a program has to end by itself.
+const ENDING: Duration = Duration::from_secs(2);
 /// Open files we and the proxies need: ten thousand connections on each side of us.
 const FILES: u64 = 65_536;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// A running program. Dropping it kills it.
+/// A running program. Dropping it ends it: by SIGTERM, and after [`ENDING`] by SIGKILL.
 #[derive(Debug)]
 pub struct Child {
     process: std::process::Child,
@@ -186,6 +188,10 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        // A program that ends by itself also writes what it keeps until its end: the profile of `make pgo`.
+        if self.signal(Signal::TERM).is_ok() {
+            let _ = self.wait(ENDING);
+        }
         // Both fail only when it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();

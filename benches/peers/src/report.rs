@@ -98,15 +98,30 @@ pub fn markdown(results: &Results) -> String {
         out.push('\n');
     }
     out.push('\n');
+    out.push_str(&details(results));
     for (load, peer, reason) in results.failures() {
         let _ = writeln!(out, "- Failed: {}, {}: {}", load.title, peer.peer.title(), one_line(reason));
     }
     let versions: Vec<String> = results.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let _ = writeln!(
-        out,
-        "\nEvery run, requests/s, latencies, memory and system calls: [results.json](benches/peers/results.json). {}.",
-        versions.join(", ")
-    );
+    let _ = writeln!(out, "\nEvery run: [results.json](benches/peers/results.json). {}.", versions.join(", "));
+    out
+}
+
+/// Everything else that was measured, folded away.
+fn details(results: &Results) -> String {
+    let mut out = String::from("<details><summary>Requests per second, latency, memory and system calls</summary>\n\n");
+    out.push_str("| load | proxy | requests/s | p50 | p99 | memory | system calls per request |\n|---|---|---|---|---|---|---|\n");
+    let timed = results.loads.iter().filter(|load| load.measure != Measure::BytesPerConnection);
+    for (load, peer) in timed.flat_map(|load| load.peers.iter().map(move |peer| (load, peer))) {
+        let (Some(rate), Some(p50), Some(p99)) = (peer.rate, peer.p50, peer.p99) else { continue };
+        let memory =
+            peer.resident.map_or("–".into(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+        let calls = peer.calls.map_or("–".into(), |calls| format!("{calls:.1}"));
+        let (title, name) = (load.title, peer.peer.title());
+        let (rate, p50, p99) = (rate.median, p50.median, p99.median);
+        let _ = writeln!(out, "| {title} | {name} | {rate:.0} | {p50:.0} µs | {p99:.0} µs | {memory} | {calls} |");
+    }
+    out.push_str("\n</details>\n\n");
     out
 }
 

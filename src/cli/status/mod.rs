@@ -1,5 +1,6 @@
 //! `tidegate status`: once, or again and again until Ctrl-C.
 
+mod limits;
 mod model;
 mod render;
 mod rollouts;

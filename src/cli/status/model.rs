@@ -146,8 +146,34 @@ pub(super) struct Pool {
     pub(super) version: String,
     /// All that ever passed a probe are used.
     pub(super) panic: bool,
+    /// How much of what it may have is in use.
+    pub(super) limits: Limits,
     /// Its endpoints, in file order.
     pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// The limits of a pool.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Limits {
+    /// Connections, idle ones included.
+    pub(super) connections: Limit,
+    /// Requests that wait for a connection.
+    pub(super) pending: Limit,
+    /// Requests in flight.
+    pub(super) requests: Limit,
+}
+
+/// One limit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Limit {
+    /// In use now.
+    pub(super) used: u64,
+    /// Most there may be.
+    pub(super) max: u64,
+    /// Requests refused at it.
+    pub(super) overflows: u64,
 }
 
 /// An endpoint.
@@ -180,7 +206,7 @@ pub(super) struct Endpoint {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Outlier {
-    /// `ejected`, `trial`
+    /// `ejected`, `trial`, `spared`
     pub(super) state: String,
     /// Why.
     pub(super) reason: String,

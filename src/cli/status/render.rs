@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::limits::limits;
 use super::model::{Config, Draining, Endpoint, Event, NameState, Pool, Service, Status};
 use super::rollouts::rollouts;
 use crate::cli::failure::one_error;
@@ -21,6 +22,7 @@ pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) 
         headline(status, address, paint),
         services(&status.services, now_ms, paint),
         rollouts(&status.services, paint),
+        limits(&status.services, paint),
         names(&status.names, now_ms, paint),
         draining(&status.draining, now_ms, paint),
         listeners(status, paint),
@@ -385,7 +387,8 @@ mod tests {
         let text = shown(json!({
             "version": evil, "config": {"path": evil, "needs_restart": [evil], "last_reload": {"ok": false, "actor": evil, "errors": [evil]}},
             "listeners": [{"name": evil, "bound": evil}],
-            "services": [{"name": evil, "state": evil, "weight": evil, "stable": pool(evil, &[(evil, 0)])}],
+            "services": [{"name": evil, "state": evil, "weight": evil, "stable": pool(evil, &[(evil, 0)])},
+                {"name": evil, "stable": {"limits": {"pending": {"used": 1, "max": 1}}}}],
             "names": [{"name": evil, "state": evil, "problem": evil}],
             "events": [{"actor": evil, "what": evil, "service": evil, "from": evil, "to": evil, "detail": evil}],
         }));

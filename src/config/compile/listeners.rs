@@ -23,6 +23,8 @@ const MOMENT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::fr
 const SILENCE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3_600);
 const AGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(7 * 24 * 3_600);
 const REQUESTS: RangeInclusive<u32> = 1..=1_000_000;
+/// Streams have half of 31 bits to be numbered with.
+const HTTP2_REQUESTS: RangeInclusive<u32> = 1..=1_000_000_000;
 const CONNECTIONS: RangeInclusive<u32> = 1..=1_000_000;
 const HEAD: RangeInclusive<u64> = 1_024..=1 << 20;
 const LINE: RangeInclusive<u64> = 256..=64 * 1_024;
@@ -137,6 +139,7 @@ fn read_limits(table: &Table<'_>) -> Limits {
         max_line: size("max_line", LINE, default.max_line),
         max_body: table.size("max_body", BODY),
         websocket_idle: table.duration("websocket_idle", SILENCE, default.websocket_idle),
+        grpc_idle: table.duration("grpc_idle", SILENCE, default.grpc_idle),
         h2: table.table("h2", &keys::HTTP2).map_or(default.h2, |h2| read_http2(&h2)),
     };
     if limits.max_line > limits.max_head {
@@ -154,13 +157,18 @@ fn read_http2(table: &Table<'_>) -> Http2 {
     let size = |key: &str, range, default: u32| {
         table.size(key, range).and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
     };
+    let max_streams = table.integer("max_streams", STREAMS, default.max_streams);
+    let stream_window = size("stream_window", STREAM_WINDOW, default.stream_window);
+    let all_streams = u64::from(max_streams) * u64::from(stream_window);
+    let all_streams = all_streams.clamp(*CONNECTION_WINDOW.start(), *CONNECTION_WINDOW.end());
     let h2 = Http2 {
         enabled: table.boolean("enabled", default.enabled),
-        max_streams: table.integer("max_streams", STREAMS, default.max_streams),
-        stream_window: size("stream_window", STREAM_WINDOW, default.stream_window),
-        connection_window: size("connection_window", CONNECTION_WINDOW, default.connection_window),
+        max_streams,
+        stream_window,
+        connection_window: size("connection_window", CONNECTION_WINDOW, u32::try_from(all_streams).unwrap_or(u32::MAX)),
         max_header_list: size("max_header_list", HEAD, default.max_header_list),
         max_fields: table.integer("max_fields", FIELDS, default.max_fields),
+        max_requests: table.integer("max_requests", HTTP2_REQUESTS, default.max_requests),
         max_pending_resets: table.integer("max_pending_resets", RESETS, default.max_pending_resets),
         max_error_resets: table.integer("max_error_resets", RESETS, default.max_error_resets),
     };

@@ -73,7 +73,7 @@ fn listen() -> impl Strategy<Value = ListenAddress> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let times = (wait(), wait(), wait(), wait(), wait(), wait());
+    let times = (wait(), wait(), wait(), wait(), wait(), wait(), wait());
     let counts = (1_u32..=1_000_000, 1_u32..=1_000_000, 1_usize..=1_000);
     let sizes = (65_536_usize..=1 << 20, 256_usize..=65_536, option::of(0_u64..=1 << 40));
     (times, counts, sizes, http2()).prop_map(|(t, c, s, h2)| Limits {
@@ -89,12 +89,13 @@ fn limits() -> impl Strategy<Value = Limits> {
         max_line: s.1,
         max_body: s.2,
         websocket_idle: t.5,
+        grpc_idle: t.6,
         h2,
     })
 }
 
 fn http2() -> impl Strategy<Value = Http2> {
-    let counts = (1_u32..=10_000, 1_u32..=1_000, 1_u32..=100_000, 1_u32..=100_000);
+    let counts = (1_u32..=10_000, 1_u32..=1_000, 1_u32..=100_000, 1_u32..=100_000, 1_u32..=1_000_000_000);
     let sizes = (1_024_u32..=65_535, 65_535_u32..=64 << 20, 1_024_u32..=1 << 20);
     (any::<bool>(), counts, sizes).prop_map(|(enabled, c, s)| Http2 {
         enabled,
@@ -103,6 +104,7 @@ fn http2() -> impl Strategy<Value = Http2> {
         connection_window: s.1,
         max_header_list: s.2,
         max_fields: c.1,
+        max_requests: c.4,
         max_pending_resets: c.2,
         max_error_resets: c.3,
     })

@@ -117,7 +117,7 @@ impl Desk {
     /// Puts a file in force that was written, unless something overtook it.
     pub(super) fn filed(&mut self, proposal: Proposal) -> Written {
         if proposal.decided.iter().any(|decided| decided.overtaken) {
-            return Written::Overtaken;
+            return Written::Overtaken { as_is: self.as_is(&proposal) };
         }
         let mut deeds = Deeds::default();
         let mut held = Vec::with_capacity(proposal.decided.len());

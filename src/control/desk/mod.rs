@@ -120,9 +120,15 @@ pub enum Written {
         overtaken: Vec<Name>,
     },
     /// All of it was dropped: it is to be decided anew.
-    Overtaken,
+    Overtaken {
+        /// What is true of the services it was about: the store has something else.
+        as_is: Vec<Entry>,
+    },
     /// The store did not take it: nothing has changed.
-    Refused,
+    Refused {
+        /// What is true of the services it was about: a disk that fails may have written something else all the same.
+        as_is: Vec<Entry>,
+    },
 }
 
 // === impl Desk ===
@@ -196,7 +202,10 @@ impl Desk {
 
     /// The store has taken what was being written, or has not.
     pub fn written(&mut self, landed: bool) -> Written {
-        let Some(proposal) = self.writing.take().filter(|_| landed) else { return Written::Refused };
+        let Some(proposal) = self.writing.take() else { return Written::Refused { as_is: Vec::new() } };
+        if !landed {
+            return Written::Refused { as_is: self.as_is(&proposal) };
+        }
         if proposal.whole {
             return self.filed(proposal);
         }
@@ -217,6 +226,17 @@ impl Desk {
         let held = self.held.get(index).filter(|held| !held.is_at_rest())?;
         // What is being written is newer.
         (!self.is_written_about(index)).then(|| held.entry(Vec::new()))
+    }
+
+    /// What the store is to have in place of `proposal`.
+    fn as_is(&self, proposal: &Proposal) -> Vec<Entry> {
+        let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
+        let entry = |decided: &Decided| {
+            let service = &decided.wanted.name;
+            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new() };
+            self.find(service.as_str()).map_or_else(gone, |index| self.held[index].entry(Vec::new()))
+        };
+        names.map(entry).collect()
     }
 
     /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store.
@@ -284,6 +304,12 @@ impl Proposal {
     /// Takes over the decisions of `other`, which are about other services.
     pub fn join(&mut self, other: Self) {
         self.decided.extend(other.decided);
+    }
+
+    /// Whether a rollout begins with it.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        self.decided.iter().any(|decided| decided.outcome.began.is_some())
     }
 
     /// Whether nothing is proposed.

@@ -95,7 +95,10 @@ fn what_the_store_refuses_has_not_happened_and_is_decided_again() {
     let before = desk.services()[0].roles.clone();
     let promoted = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     desk.write(promoted);
-    assert!(matches!(desk.written(false), Written::Refused) && !desk.is_writing());
+    let Written::Refused { as_is } = desk.written(false) else { panic!("it did not land") };
+    let records: Vec<_> = as_is.iter().map(|entry| (entry.roles.as_deref(), entry.notes.len())).collect();
+    assert_eq!(records, [(Some(&before), 0)], "whatever the disk has, this is true");
+    assert!(!desk.is_writing());
     assert_eq!(desk.services()[0].roles, before);
     let again = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     assert!(matches!(land(&mut desk, again), Written::True { .. }));
@@ -152,8 +155,10 @@ fn a_file_is_all_or_nothing_and_is_decided_anew_when_something_overtook_it() {
     assert_eq!(changes.len(), 3, "{changes:?}");
     desk.write(proposal);
     done(ask(&mut desk, Verb::Abort));
-    assert!(matches!(desk.written(true), Written::Overtaken));
+    let Written::Overtaken { as_is } = desk.written(true) else { panic!("overtaken") };
     assert_eq!(desk.services().len(), 1, "nothing of it is true");
+    let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), e.roles.is_some())).collect();
+    assert_eq!(corrected, [("api", false), ("web", true)], "and the store is told so");
     let again = desk.file(&files, NOW).expect("accepted").proposal;
     let Written::True { deeds, .. } = land(&mut desk, again) else { panic!("landed") };
     assert_eq!((desk.services().len(), deeds.publish.len()), (2, 2));

@@ -35,6 +35,9 @@ struct Shared {
     bell: Condvar,
 }
 
+/// Says that the thread has ended, when dropped.
+struct Ended(Arc<Shared>);
+
 #[derive(Default)]
 struct Inner {
     queue: Queue,
@@ -52,7 +55,13 @@ impl Ledger {
     pub fn start(store: Arc<dyn Keep>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { inner: Mutex::default(), bell: Condvar::new() });
         let worker = Arc::clone(&shared);
-        std::thread::Builder::new().name("ledger".to_owned()).spawn(move || worker.run(store.as_ref()))?;
+        let work = move || {
+            // Dropped last: by then the store is let go, also after a panic.
+            let ended = Ended(worker);
+            let store = store;
+            ended.0.run(store.as_ref());
+        };
+        std::thread::Builder::new().name("ledger".to_owned()).spawn(work)?;
         Ok(Self(shared))
     }
 
@@ -107,8 +116,10 @@ impl Shared {
     fn run(&self, store: &dyn Keep) {
         let mut pause = RETRY_MIN;
         let mut retry_at = clock::now();
+        // When it ends, what is owed is tried once more.
+        let mut once_more = true;
         loop {
-            let Some(turn) = self.next(retry_at) else { return };
+            let Some(turn) = self.next(retry_at, &mut once_more) else { return };
             let change = turn.change().map_err(|error| Failed { full: false, why: error.to_string() });
             let outcome = change.and_then(|change| store.commit(&change).map(drop).map_err(|error| failed(&error)));
             match &outcome {
@@ -125,21 +136,17 @@ impl Shared {
     }
 
     /// Waits for something to do; `None` once it is over.
-    fn next(&self, retry_at: std::time::Instant) -> Option<Turn> {
+    fn next(&self, retry_at: std::time::Instant, once_more: &mut bool) -> Option<Turn> {
         let mut inner = self.locked();
-        let mut last_try = false;
         loop {
             let due = clock::now() >= retry_at;
-            let last = inner.closing && !last_try;
+            let last = inner.closing && std::mem::take(once_more);
             if let Some(turn) = inner.queue.next(due || last) {
                 return Some(turn);
             }
             if inner.closing {
-                inner.ended = true;
-                self.bell.notify_all();
                 return None;
             }
-            last_try = inner.closing;
             inner = if inner.queue.is_owing() {
                 let left = retry_at.saturating_duration_since(clock::now());
                 self.bell.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
@@ -151,6 +158,13 @@ impl Shared {
 
     fn locked(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.locked().ended = true;
+        self.0.bell.notify_all();
     }
 }
 

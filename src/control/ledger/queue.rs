@@ -88,11 +88,11 @@ impl Queue {
     /// Has `line` written sooner or later.
     pub fn owe(&mut self, line: Line, reply: oneshot::Sender<()>) {
         // Behind a write there may be one of the same service: what is owed after it must come after it.
-        let last = match self.waiting.back_mut() {
-            Some(Job::Owe(owed)) => Some(owed).filter(|owed| owed.line.is_of_same(&line)),
-            _ => None,
-        };
-        match last {
+        let after_writes = self.waiting.iter_mut().rev().map_while(|job| match job {
+            Job::Owe(owed) => Some(owed),
+            Job::Write(_) => None,
+        });
+        match after_writes.into_iter().find(|owed| owed.line.is_of_same(&line)) {
             Some(owed) => owed.take_over(line, vec![reply]),
             None => self.waiting.push_back(Job::Owe(Owed { line, replies: vec![reply] })),
         }

@@ -122,6 +122,34 @@ async fn what_is_owed_at_the_end_gets_one_more_try() {
     assert_eq!(store.verbs(), ["abort"]);
 }
 
+#[tokio::test]
+async fn a_disk_that_goes_on_failing_does_not_hold_up_the_end() {
+    let store = Arc::new(FakeStore::default());
+    *lock(&store.fails) = Some(io::ErrorKind::Other);
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store))).expect("a thread");
+    let landed = ledger.owe(line("web", 1, &["abort"]));
+    store.tried(0).await;
+    drop(ledger);
+    assert_eq!(Arc::strong_count(&store), 1, "the thread let go");
+    landed.await.expect_err("it never landed");
+    let tries = *store.tries.borrow();
+    assert!((2..=3).contains(&tries), "{tries}");
+}
+
+#[test]
+fn what_is_owed_while_the_disk_hangs_is_bounded_by_the_services() {
+    let mut queue = Queue::default();
+    queue.owe(line("web", 1, &["a"]), oneshot::channel().0);
+    queue.write(vec![line("web", 2, &["b"])], 1, oneshot::channel().0);
+    for revision in 3..100 {
+        queue.owe(line("web", revision, &[]), oneshot::channel().0);
+        queue.owe(line("api", revision, &[]), oneshot::channel().0);
+    }
+    assert_eq!(format!("{queue:?}").matches("Owe(").count(), 3);
+    let turns: Vec<_> = std::iter::from_fn(|| turn(&mut queue, true, Ok(()))).collect();
+    assert_eq!(turns, ["web=1 a", "web=2 b", "web=99 api=99"]);
+}
+
 #[test]
 fn a_record_of_another_form_is_refused_with_what_to_do() {
     let store = Arc::new(FakeStore::default());

@@ -102,14 +102,39 @@ fn the_last_that_works_is_never_ejected_in_either_variant() {
     world.fail(Variant::Candidate, 0, 50);
     world.fail(Variant::Stable, 0, 50);
     world.fail(Variant::Stable, 1, 50);
-    assert_eq!(world.tick(TICK).len(), 1);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["endpoint_ejected", "endpoint_spared", "panic", "endpoint_spared"]);
+    let detail = notes[1].detail.as_deref();
+    let kept = "failing, kept as the last of its pool: 50 failures in a row, last: status 503";
+    assert!(detail.is_some_and(|detail| detail.ends_with(kept)), "{detail:?}");
     assert!(world.live().candidate[0].is_usable());
     assert_eq!(world.live().stable.iter().filter(|endpoint| endpoint.is_usable()).count(), 1);
     // A drained one does not count among those that work.
     let mut world = World::new(2, 1);
     world.live().stable[1].conduct.drain(world.now, Duration::ZERO);
     world.fail(Variant::Stable, 0, 50);
-    assert_eq!(world.tick(TICK).len(), 0);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_spared", "panic"]);
+}
+
+/// Both of two fail: health is no guide any more, so both are used until one of them works again.
+#[test]
+fn a_pool_of_two_that_fails_is_in_panic_until_one_works() {
+    let mut world = World::new(2, 1);
+    world.fail(Variant::Stable, 0, 6);
+    world.fail(Variant::Stable, 1, 5);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_ejected", "endpoint_spared", "panic"]);
+    let spared = &world.live().stable[1];
+    assert_eq!(spared.spared.iter().map(crate::state::counters::Cell::get).collect::<Vec<_>>(), [1, 0]);
+    assert!(spared.conduct.sparing().is_some() && world.live().panic.is_on());
+    assert_eq!(world.tick(Duration::from_secs(2)).len(), 0);
+    world.tick(Duration::from_secs(28));
+    let first = Arc::clone(&world.live().stable[0].conduct);
+    first.credit(first.admit().expect("its trial"), 0);
+    let notes = world.tick(TICK);
+    assert_eq!(whats(&notes), ["endpoint_restored", "endpoint_ejected", "panic_over"], "now the other one can go");
+    let spared = &world.live().stable[1];
+    assert!(spared.conduct.sparing().is_none() && !spared.is_usable() && first.is_in());
+    assert!(!world.live().panic.is_on(), "one of two is not below half");
 }
 
 #[test]
@@ -136,6 +161,35 @@ fn ejections_outlive_reloads_and_what_is_new_begins_anew() {
     world.reload(3, 1);
     world.tick(TICK);
     assert!(Arc::ptr_eq(&user, &world.live().stable[2]) && user.conduct.is_in());
+}
+
+/// The patience of clients that leave is measured by what the pool took lately, whatever is reloaded meanwhile.
+#[test]
+fn patience_follows_the_answers_of_the_pool() {
+    use crate::core::outlier::patience::{PATIENCE_MIN, PATIENCE_UNKNOWN};
+    let mut world = World::new(2, 1);
+    let patience = |world: &World| world.live().stable[0].pool.patience();
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), PATIENCE_UNKNOWN);
+    let answer = |world: &World, endpoint: usize, ms: u64, n: u64| {
+        let shard = world.live().stable[endpoint].counters.of(0);
+        (0..n).for_each(|_| shard.upstream.record(Duration::from_millis(ms)));
+    };
+    answer(&world, 1, 20, 100);
+    world.tick(MEASURE / 2);
+    assert_eq!(patience(&world), PATIENCE_UNKNOWN, "once a second is enough");
+    world.tick(MEASURE);
+    assert_eq!((patience(&world), world.live().candidate[0].pool.patience()), (PATIENCE_MIN, PATIENCE_UNKNOWN));
+    answer(&world, 0, 900, 100);
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), Duration::from_secs(3));
+    world.reload(3, 1);
+    answer(&world, 0, 900, 1);
+    world.tick(MEASURE);
+    assert_eq!(patience(&world), Duration::from_secs(3), "kept");
+    answer(&world, 0, 70_000, 100);
+    world.tick(MEASURE);
+    assert!(patience(&world) > Duration::from_secs(1_000_000), "longer than is measured");
 }
 
 /// envoy#14968, contour#1846: all unhealthy. Stable only, and said so.

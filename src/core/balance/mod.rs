@@ -1,9 +1,16 @@
 //! Which endpoint of a pool takes a request.
 
+mod draw;
 pub mod ewma;
 pub mod ring;
+pub mod weights;
 
+use std::time::Duration;
+
+use self::draw::Bits;
+use self::ewma::Latency;
 use self::ring::Ring;
+use self::weights::Weights;
 
 /// How an endpoint is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +27,14 @@ pub enum Balance {
     PeakEwma,
 }
 
-/// Weight of an endpoint in full service, times its configured weight.
-pub const FULL_SHARE: u32 = 1_000;
-/// Least share an endpoint gets during its slow start.
-pub const SLOW_SHARE_MIN: u32 = 100;
-/// Draws until an endpoint with a small share is taken anyway.
-const DRAWS_MAX: usize = 8;
+/// How far an endpoint in full service has grown into its weight, in thousandths.
+pub const GROWN: u32 = 1_000;
+/// How far it has at the beginning of its slow start.
+pub const GROWN_MIN: u32 = 100;
 /// An endpoint may carry this many percent of the average load before a hashed request moves on.
 const LOAD_BOUND_PERCENT: u64 = 125;
+/// Points of a ring until a key goes to an endpoint that does not get all of its keys yet.
+const RIPE_POINTS_MAX: usize = 1_024;
 
 /// A pool as it is at this moment; endpoints by index.
 pub trait Members {
@@ -35,20 +42,16 @@ pub trait Members {
     fn count(&self) -> usize;
     /// Whether one may be taken.
     fn is_eligible(&self, endpoint: usize) -> bool;
-    /// Requests in flight.
+    /// Requests in flight on one.
     fn load(&self, endpoint: usize) -> u32;
-    /// Share in thousandths of one with weight 1 ([`FULL_SHARE`]); `None` when all have the same.
-    fn shares(&self) -> Option<&dyn Shares>;
-    /// Recent latency, in microseconds.
-    fn latency(&self, endpoint: usize) -> f32;
-}
-
-/// Endpoints that do not get the same share: weights, slow start.
-pub trait Shares {
-    /// The share of one, above zero.
-    fn of(&self, endpoint: usize) -> u32;
-    /// The largest share any of them can have.
-    fn max(&self) -> u32;
+    /// Requests in flight on all, whether they may be taken or not.
+    fn total_load(&self) -> u64;
+    /// What each is configured to get; `None` when all get the same.
+    fn weights(&self) -> Option<&Weights>;
+    /// How far one has grown into its weight, [`GROWN_MIN`] to [`GROWN`].
+    fn growth(&self, endpoint: usize) -> u32;
+    /// What is known of how long one takes to answer.
+    fn latency(&self, endpoint: usize) -> Latency;
 }
 
 /// A pool of equals, by what is asked of each.
@@ -80,126 +83,108 @@ pub fn pick(balance: Balance, pool: &impl Members, draw: &Draw<'_>) -> Option<us
     match (count, balance) {
         (0, _) => None,
         (1, _) => pool.is_eligible(0).then_some(0),
-        (_, Balance::RoundRobin) => next_eligible(pool, turn(pool, draw.cursor)),
-        (_, Balance::Random) => next_eligible(pool, drawn(pool, &mut bits)),
+        (_, Balance::RoundRobin) => draw::in_turn(pool, draw.cursor),
+        (_, Balance::Random) => draw::any(pool, &mut bits, None),
         (_, Balance::RingHash) => match draw.hashed {
             Some((hash, ring)) => hashed(pool, hash, ring),
-            None => next_eligible(pool, drawn(pool, &mut bits)),
+            None => draw::any(pool, &mut bits, None),
         },
-        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_, load| load),
-        (_, Balance::PeakEwma) => {
-            better_of_two(pool, &mut bits, |i, load| (f64::from(pool.latency(i)) + 1.0) * (load + 1.0))
-        }
+        (_, Balance::LeastRequest) => better_of_two(pool, &mut bits, |_, _| (1.0, 1.0)),
+        (_, Balance::PeakEwma) => better_of_two(pool, &mut bits, |first, second| latencies(pool, first, second)),
     }
 }
 
-/// The share of an endpoint that has been in service for `age` of a slow start that takes `slow_start`.
+/// How far an endpoint that has been in service for `age` has grown in a slow start that takes `slow_start`.
 #[must_use]
-pub fn share(weight: u32, age: std::time::Duration, slow_start: std::time::Duration) -> u32 {
-    let full = weight.saturating_mul(FULL_SHARE);
+pub fn growth(age: Duration, slow_start: Duration) -> u32 {
     if age >= slow_start {
-        return full;
+        return GROWN;
     }
-    let grown = u128::from(full) * age.as_micros() / slow_start.as_micros().max(1);
-    u32::try_from(grown).unwrap_or(full).max(weight.saturating_mul(SLOW_SHARE_MIN))
+    let grown = u128::from(GROWN) * age.as_micros() / slow_start.as_micros().max(1);
+    u32::try_from(grown).unwrap_or(GROWN).clamp(GROWN_MIN, GROWN)
 }
 
-/// Two different endpoints are drawn by their shares, so that two are always compared; the one with the smaller cost for its load per
-/// share wins, the first if both cost the same: where nobody is busy the shares of the draw remain.
-fn better_of_two(pool: &impl Members, bits: &mut Bits, cost: impl Fn(usize, f64) -> f64) -> Option<usize> {
-    let first = next_eligible(pool, drawn(pool, bits))?;
-    let second = another(pool, first, bits);
-    let cost = |i: usize| {
-        let load = f64::from(pool.load(i));
-        match pool.shares() {
-            Some(shares) => cost(i, load * f64::from(FULL_SHARE) / f64::from(shares.of(i).max(1))),
-            None => cost(i, load),
-        }
-    };
-    Some(if cost(second) < cost(first) { second } else { first })
+/// Two different endpoints are drawn by their shares, so that two are always compared, by the product of their latency and what they would
+/// carry with the request. The second takes it only if it is the better one although its larger share does not count for it and its
+/// smaller one counts against it: where nobody is busy the shares of the draw remain, and where all are, nobody carries more for its share
+/// than another.
+fn better_of_two(
+    pool: &impl Members,
+    bits: &mut Bits,
+    latencies: impl Fn(usize, usize) -> (f64, f64),
+) -> Option<usize> {
+    let first = draw::any(pool, bits, None)?;
+    let Some(second) = draw::any(pool, bits, Some(first)) else { return Some(first) };
+    let load = |i: usize| f64::from(pool.load(i));
+    let ratio = ratio(draw::share(pool, first), draw::share(pool, second));
+    let (of_first, of_second) = latencies(first, second);
+    let cost = of_first * (load(first) + 1.0);
+    Some(if of_second * (load(second) * ratio + ratio.max(1.0)) < cost { second } else { first })
 }
 
-/// An eligible endpoint other than `first`, if there is one.
-fn another(pool: &impl Members, first: usize, bits: &mut Bits) -> usize {
-    let count = pool.count();
-    if pool.shares().is_some() {
-        for _ in 0..DRAWS_MAX {
-            let second = drawn(pool, bits);
-            if second != first && pool.is_eligible(second) {
-                return second;
-            }
-        }
-    }
-    let second = (first + 1 + scale(bits.next(), count - 1)) % count;
-    (second..count).chain(0..second).find(|&i| i != first && pool.is_eligible(i)).unwrap_or(first)
-}
-
-/// Draws an endpoint, each as often as its share says.
-fn drawn(pool: &impl Members, bits: &mut Bits) -> usize {
-    let mut endpoint = scale(bits.next(), pool.count());
-    let Some(shares) = pool.shares() else { return endpoint };
-    for _ in 1..DRAWS_MAX {
-        let threshold = u64::from(shares.of(endpoint)) << 32;
-        if u64::from(bits.next()) * u64::from(shares.max()) < threshold {
-            break;
-        }
-        endpoint = scale(bits.next(), pool.count());
-    }
-    endpoint
-}
-
-/// Whose turn it is. With unequal shares a golden-ratio sequence over their sum: no endpoint gets its turns in a row.
-fn turn(pool: &impl Members, cursor: u64) -> usize {
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let count = pool.count();
-    let Some(shares) = pool.shares() else { return usize::try_from(cursor % count as u64).unwrap_or(0) };
-    let total: u64 = (0..count).map(|i| u64::from(shares.of(i))).sum();
-    let at = (u128::from(cursor.wrapping_mul(GOLDEN)) * u128::from(total)) >> 64;
-    let mut passed = 0;
-    let found = (0..count).find(|&i| {
-        passed += u128::from(shares.of(i));
-        at < passed
+/// The latencies by which two are compared, in microseconds. One of which nothing is known is taken to be as fast as the other; but once it
+/// was asked, further requests had better wait for its first answer (Finagle).
+fn latencies(pool: &impl Members, first: usize, second: usize) -> (f64, f64) {
+    let either = [first, second].map(|i| pool.latency(i));
+    let [of_first, of_second] = either.map(|latency| match latency {
+        Latency::Recent(us) => Some(f64::from(us)),
+        Latency::Unknown | Latency::Awaited => None,
     });
-    found.unwrap_or(0)
+    let guess = |latency, other: Option<f64>| {
+        let penalty = if latency == Latency::Awaited { f64::from(ewma::PENALTY_US) } else { 0.0 };
+        other.unwrap_or(1.0) + penalty
+    };
+    (of_first.unwrap_or_else(|| guess(either[0], of_second)), of_second.unwrap_or_else(|| guess(either[1], of_first)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares are far below 2^52")]
+fn ratio(of: u64, to: u64) -> f64 {
+    if of == to { 1.0 } else { of as f64 / to.max(1) as f64 }
 }
 
 /// The endpoint of the ring behind `hash`, or the next one along it that does not carry too much already.
 fn hashed(pool: &impl Members, hash: u64, ring: &Ring) -> Option<usize> {
+    let home = ring.walk(hash).find(|&i| i < pool.count() && pool.is_eligible(i))?;
+    if is_calm(pool, home) { Some(home) } else { along(pool, hash, ring) }
+}
+
+/// Whether an endpoint that has grown up carries no more than it may, seen from all requests in flight: if some endpoints are out, what
+/// they still carry counts as well.
+fn is_calm(pool: &impl Members, endpoint: usize) -> bool {
+    let of = |weights: &Weights| (weights.of(endpoint), weights.total());
+    let (weight, total) = pool.weights().map_or((1, pool.count() as u64), of);
+    pool.growth(endpoint) >= GROWN && u64::from(pool.load(endpoint)) < bound(pool.total_load() + 1, weight, total)
+}
+
+/// The same by those that are eligible alone, along the ring. An endpoint that still grows gets the more of its keys the further it has
+/// grown: the same ones each time, and further ones later.
+fn along(pool: &impl Members, hash: u64, ring: &Ring) -> Option<usize> {
     let eligible = |i: usize| i < pool.count() && pool.is_eligible(i);
-    let (mut load, mut share) = (1_u64, 0_u64);
-    let share_of = |i: usize| pool.shares().map_or(u64::from(FULL_SHARE), |shares| u64::from(shares.of(i)));
+    let (mut load, mut share, mut most) = (1_u64, 0_u64, GROWN_MIN);
     for i in (0..pool.count()).filter(|&i| eligible(i)) {
         load += u64::from(pool.load(i));
-        share += share_of(i);
+        share += draw::share(pool, i);
+        most = most.max(pool.growth(i));
     }
-    let bounded = |i: usize| {
-        let bound = (load * share_of(i) * LOAD_BOUND_PERCENT).div_ceil(share.max(1) * 100);
-        eligible(i) && u64::from(pool.load(i)) < bound
-    };
-    ring.walk(hash).find(|&i| bounded(i)).or_else(|| ring.walk(hash).find(|&i| eligible(i)))
-}
-
-fn next_eligible(pool: &impl Members, from: usize) -> Option<usize> {
-    (from..pool.count()).chain(0..from).find(|&i| pool.is_eligible(i))
-}
-
-/// Maps 32 uniform bits to `0..count`.
-fn scale(bits: u32, count: usize) -> usize {
-    let scaled = (u128::from(bits) * count as u128) >> 32;
-    usize::try_from(scaled).unwrap_or(0)
-}
-
-/// Uniform bits from a seed (`SplitMix64`; Steele, Lea, Flood 2014).
-struct Bits(u64);
-
-impl Bits {
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        u32::try_from((z ^ (z >> 31)) >> 32).unwrap_or(0)
+    let fraction = u128::from(Bits(hash).next());
+    let is_ripe = |i: usize| fraction * u128::from(most) < u128::from(pool.growth(i)) << 64;
+    let bounded = |i: usize| u64::from(pool.load(i)) < bound(load, draw::share(pool, i), share);
+    let mut unripe = None;
+    for (point, i) in ring.walk(hash).enumerate().filter(|&(_, i)| eligible(i) && bounded(i)) {
+        if is_ripe(i) {
+            return Some(i);
+        }
+        unripe = unripe.or(Some(i));
+        if point >= RIPE_POINTS_MAX {
+            break;
+        }
     }
+    unripe.or_else(|| ring.walk(hash).find(|&i| eligible(i)))
+}
+
+/// What one with `share` of `shares` may carry when all carry `load`.
+fn bound(load: u64, share: u64, shares: u64) -> u64 {
+    (load * share * LOAD_BOUND_PERCENT).div_ceil(shares.max(1) * 100)
 }
 
 impl<E: Fn(usize) -> bool, L: Fn(usize) -> u32> Members for Equals<E, L> {
@@ -215,12 +200,20 @@ impl<E: Fn(usize) -> bool, L: Fn(usize) -> u32> Members for Equals<E, L> {
         (self.load)(endpoint)
     }
 
-    fn shares(&self) -> Option<&dyn Shares> {
+    fn total_load(&self) -> u64 {
+        (0..self.count).map(|i| u64::from(self.load(i))).sum()
+    }
+
+    fn weights(&self) -> Option<&Weights> {
         None
     }
 
-    fn latency(&self, _endpoint: usize) -> f32 {
-        0.0
+    fn growth(&self, _endpoint: usize) -> u32 {
+        GROWN
+    }
+
+    fn latency(&self, _endpoint: usize) -> Latency {
+        Latency::Unknown
     }
 }
 

@@ -67,6 +67,21 @@ fn startup_has_to_pass_once_and_may_fail_until_its_timeout() {
 }
 
 #[test]
+fn nothing_else_is_asked_before_it_came_up_and_deep_probes_once_it_was_ready() {
+    let asked = |probing: &Probing| Probe::ALL.map(|probe| probing.asks(probe));
+    let (mut probing, pace, now) = begin(true, true);
+    assert_eq!(asked(&probing), [true, false, false, false]);
+    probing.result(Probe::Startup, true, &pace, None, now);
+    assert_eq!(asked(&probing), [false, true, true, false]);
+    effects(&mut probing, &pace, now, &[false, false, false]);
+    assert_eq!(asked(&probing), [false, true, true, false], "not ready, and never was");
+    effects(&mut probing, &pace, now, &[true, true]);
+    assert_eq!(asked(&probing), [false, true, true, true]);
+    effects(&mut probing, &pace, now, &[false, false, false]);
+    assert_eq!((probing.readiness(), asked(&probing)), (Readiness::Lost, [false, true, true, true]));
+}
+
+#[test]
 fn readiness_follows_a_passed_startup_at_once() {
     let (mut probing, pace, now) = begin(true, true);
     assert_eq!(probing.result(Probe::Startup, true, &pace, None, now), None);

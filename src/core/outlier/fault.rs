@@ -13,6 +13,8 @@ pub enum Fault {
     Reset,
     /// No response head in time.
     HeadTimeout,
+    /// Its client left before a response head, after a wait that is long for the pool.
+    Abandoned,
     /// A malformed response.
     Malformed,
     /// Closed or reset within a response body.
@@ -26,7 +28,7 @@ pub enum Fault {
 }
 
 /// Faults without a number, by their number in a word; those from 100 on are status codes.
-const NUMBERED: [Fault; 8] = [
+const NUMBERED: [Fault; 9] = [
     Fault::Connect,
     Fault::ConnectTimeout,
     Fault::Reset,
@@ -35,6 +37,7 @@ const NUMBERED: [Fault; 8] = [
     Fault::Truncated,
     Fault::Stalled,
     Fault::Call,
+    Fault::Abandoned,
 ];
 
 // === impl Fault ===
@@ -69,6 +72,7 @@ impl fmt::Display for Fault {
             Self::ConnectTimeout => "no connection in time",
             Self::Reset => "closed before its response",
             Self::HeadTimeout => "no response in time",
+            Self::Abandoned => "no response until its client left",
             Self::Malformed => "malformed response",
             Self::Truncated => "response cut short",
             Self::Stalled => "stalled within a body",
@@ -87,7 +91,7 @@ mod tests {
             assert_eq!(Fault::from_bits(fault.to_bits()), Some(fault));
             assert_ne!(fault.to_bits(), 0);
         }
-        for nothing in [0, 9, 99, u32::MAX] {
+        for nothing in [0, 10, 99, u32::MAX] {
             assert_eq!(Fault::from_bits(nothing), None, "{nothing}");
         }
         assert_eq!(Fault::Status(503).to_string(), "status 503");

@@ -135,13 +135,55 @@ fn envoy_3263_one_of_two_may_go_and_the_last_never() {
     let mut pair = Pool::new(2);
     pair.fail(0, 9);
     pair.fail(1, 5);
-    assert_eq!(pair.after(SECOND).len(), 1);
+    assert_eq!(pair.after(SECOND)[1..], [spared(1, 5, Bound::Last)]);
     assert_eq!(pair.outliers[1].standing(), Standing::In, "the worse one went");
     pair.fail(1, 50);
-    assert_eq!(pair.after(SECOND), []);
+    assert_eq!(pair.after(SECOND), [], "it is known that it was to go");
     let mut single = Pool::new(1);
     single.fail(0, 500);
-    assert_eq!(single.after(SECOND), []);
+    assert_eq!(single.after(SECOND), [spared(0, 500, Bound::Last)]);
+    assert_eq!(single.outliers[0].standing(), Standing::In);
+}
+
+fn spared(endpoint: usize, streak: u32, bound: Bound) -> Change {
+    Change::Spared { endpoint, cause: Cause::Streak(streak), bound }
+}
+
+#[test]
+fn who_is_spared_is_named_goes_as_soon_as_it_may_and_is_cleared_once_it_works() {
+    let mut pair = Pool::new(2);
+    pair.fail(0, 9);
+    pair.fail(1, 5);
+    let lasting = 30 * SECOND;
+    let gone = Change::Ejected { endpoint: 0, cause: Cause::Streak(9), lasting };
+    assert_eq!(pair.after(SECOND), [gone, spared(1, 5, Bound::Last)]);
+    assert_eq!(pair.after(SECOND), [], "said once");
+    pair.after(29 * SECOND);
+    pair.ok(0, 1);
+    let goes = Change::Ejected { endpoint: 1, cause: Cause::Streak(5), lasting };
+    assert_eq!(pair.after(SECOND), [Change::Restored { endpoint: 0 }, goes], "somebody else works");
+
+    let mut four = Pool::new(4);
+    (0..3).for_each(|endpoint| four.fail(endpoint, 5));
+    let changes = four.after(SECOND);
+    assert_eq!((changes.len(), changes[2]), (3, spared(2, 5, Bound::Share)));
+    four.ok(2, 100);
+    let soon = Duration::from_millis(500);
+    assert_eq!(four.after(soon), [], "not at once");
+    four.fail(2, 5);
+    assert_eq!(four.after(soon), [], "still");
+    four.ok(2, 100);
+    assert_eq!([four.after(soon), four.after(soon)], [vec![], vec![Change::Cleared { endpoint: 2 }]]);
+    four.fail(2, 5);
+    assert_eq!(four.after(soon), [spared(2, 5, Bound::Share)], "and again");
+}
+
+#[test]
+fn with_a_share_of_zero_nobody_is_judged() {
+    let mut pool = Pool::new(3);
+    pool.fail(0, 50);
+    let none = OutlierRules { max_ejected: Weight::ZERO, ..rules() };
+    assert_eq!(tick(&mut pool.outliers, &pool.samples, &none, SECOND), []);
 }
 
 #[test]
@@ -151,7 +193,7 @@ fn endpoints_that_are_not_ready_neither_go_nor_keep_others_from_being_the_last()
     pool.samples[1].ready = false;
     pool.fail(0, 9);
     pool.fail(2, 9);
-    assert_eq!(pool.after(SECOND), []);
+    assert_eq!(pool.after(SECOND), [spared(2, 9, Bound::Last)]);
 }
 
 #[test]
@@ -178,6 +220,10 @@ proptest! {
             prop_assert!(pool.ejected() <= (count / 2).max(1));
             let went = changes.iter().any(|c| matches!(c, Change::Ejected { cause, .. } if *cause != Cause::Trial));
             prop_assert!(!went || worked(&pool) >= 1, "{changes:?} of {before}");
+            for (outlier, sample) in pool.outliers.iter().zip(&pool.samples) {
+                let due = outlier.standing() == Standing::In && sample.ready && outlier.fault(sample, &rules()).is_some();
+                prop_assert!(!due || outlier.spared.is_some(), "whoever is to go has gone or is named");
+            }
         }
     }
 }

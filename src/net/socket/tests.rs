@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::*;
 
@@ -249,17 +250,27 @@ fn open_files_are_raised_to_the_hard_limit() {
 }
 
 #[test]
-fn a_reset_is_seen_as_one() {
-    let bound = bind_all(&tcp((Ipv4Addr::LOCALHOST, 0), true), 1).unwrap();
-    let mut client = TcpStream::connect(address(&bound)).unwrap();
-    let ListenSocket::Tcp(socket) = &bound.sockets[0] else { unreachable!() };
-    let (server, _) = socket.accept().unwrap();
-    nodelay(&server).unwrap();
+fn what_is_accepted_sends_small_writes_at_once() {
+    let bound = bind_all(&tcp((Ipv4Addr::LOCALHOST, 0), true), 2).unwrap();
+    let _client = TcpStream::connect(address(&bound)).unwrap();
+    let accept = || {
+        bound.sockets.iter().find_map(|socket| match socket {
+            ListenSocket::Tcp(socket) => socket.accept().ok(),
+            ListenSocket::Unix(_) => None,
+        })
+    };
+    let (server, _) = std::iter::repeat_with(accept).flatten().next().unwrap();
     assert!(server.nodelay().unwrap());
-    reset_on_close(&server).unwrap();
-    drop(server);
-    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let (one, _other) = UnixStream::pair().unwrap();
-    nodelay(&one).unwrap();
-    reset_on_close(&one).unwrap();
+}
+
+#[test]
+fn the_kernel_looks_after_peers_that_are_gone() {
+    let bound = bind_all(&tcp((Ipv4Addr::LOCALHOST, 0), true), 1).unwrap();
+    let stream = TcpStream::connect(address(&bound)).unwrap();
+    keep_alive(&stream).unwrap();
+    let socket = SockRef::from(&stream);
+    assert_eq!((socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap()), (true, PROBE_AFTER));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(GONE_AFTER));
+    // The kernel gives up by time before it does by count.
+    assert!(PROBE_AFTER + PROBE_INTERVAL * PROBES_MAX > GONE_AFTER);
 }

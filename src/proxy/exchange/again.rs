@@ -7,10 +7,10 @@ use crate::core::id::Variant;
 use crate::core::retry::{Budget, Reason, RetryRules};
 use crate::telemetry::access::Failed;
 
-use super::{Exchange, Next, Outcome, Replay};
+use super::{ATTEMPTS_MAX, Exchange, Next, Outcome, REPLAYS_MAX, Replay};
 
-/// Failed attempts of a request that are remembered for the access log; further ones are only counted.
-const FAILED_SHOWN_MAX: usize = 4;
+/// Failed attempts of a request that are remembered for the access log: all there can be.
+pub(super) const FAILED_SHOWN_MAX: usize = (ATTEMPTS_MAX + REPLAYS_MAX) as usize;
 
 /// The retry budgets of one worker, by the number of the service.
 #[derive(Debug)]
@@ -31,8 +31,10 @@ struct FailedAttempt {
 /// What a request has behind it, and what it waits for.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Extra attempts that were granted.
+    /// Extra attempts that were granted, failovers aside.
     retries: u32,
+    /// Another attempt was granted after a failed connect.
+    failed_over: bool,
     /// Why the next attempt is made.
     pub(super) reason: Option<Reason>,
     /// When it is made.
@@ -103,12 +105,12 @@ impl Exchange {
     #[must_use]
     pub fn replay_max(&self, may_refuse: bool) -> u64 {
         let Some(rules) = self.rules() else { return 0 };
-        let stale = self.reused && !self.replayed && rules.on.stale;
+        let stale = self.proven && !self.replayed && rules.on.stale;
         let again = self.idempotent && rules.retries_answers() && self.history.retries < rules.attempts;
         if stale || may_refuse || again { rules.max_body } else { 0 }
     }
 
-    /// The attempts that failed, oldest first, the first few of them.
+    /// The attempts that failed, oldest first, replays included.
     pub fn failed_attempts(&self) -> impl Iterator<Item = Failed<'_>> {
         let shown = |attempt: &FailedAttempt| {
             let pool = self.routing.live[self.service?].pool(attempt.variant);
@@ -127,7 +129,8 @@ impl Exchange {
         replay != Replay::Truncated && !self.history.informed
     }
 
-    /// Another attempt for `reason`, later, if rules, deadline and budget allow it. `repeatable` as in [`RetryRules::allow`].
+    /// Another attempt for `reason`, later, if rules, deadline and budget allow it. `repeatable` as in [`RetryRules::allow`]. A first failed
+    /// connect goes to another endpoint although no attempt is left: nobody has seen the request.
     pub(super) fn retry(
         &mut self,
         reason: Reason,
@@ -136,24 +139,36 @@ impl Exchange {
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Option<Next> {
-        let (rules, workers) = (*self.rules()?, self.policy.process.workers());
+        let rules = *self.rules()?;
         let left = self.history.retries < rules.attempts;
-        if !left || !rules.allow(reason, repeatable) || !self.can_repeat(replay) {
+        let connect = reason == Reason::Connect;
+        let fails_over = connect && !self.history.failed_over && self.has_other();
+        if !(left || fails_over) || !rules.allow(reason, repeatable) || !self.can_repeat(replay) {
             return None;
         }
         let until = now + rules.wait(self.history.retries + 1, random.u64(..));
         if self.head_deadline().is_some_and(|deadline| deadline <= until) {
             return None;
         }
-        let number = self.routing.live[self.service?].number;
-        if !self.policy.budgets.take(number, now, &rules, workers) {
-            self.shard()?.retries_denied.add(1);
+        if !self.is_affordable(now) {
             return None;
         }
-        self.history.retries += 1;
+        self.history.retries += u32::from(left);
+        self.history.failed_over |= connect;
         self.history.reason = Some(reason);
         self.history.until = Some(until);
         Some(Next::Park { until })
+    }
+
+    /// Takes one repetition from the budget of the service, or counts that there was none left.
+    pub(super) fn is_affordable(&self, now: Instant) -> bool {
+        let (Some(rules), Some(service)) = (self.rules(), self.service) else { return false };
+        let (number, workers) = (self.routing.live[service].number, self.policy.process.workers());
+        let left = self.policy.budgets.take(number, now, rules, workers);
+        if let Some(shard) = self.shard().filter(|_| !left) {
+            shard.retries_denied.add(1);
+        }
+        left
     }
 
     /// The retry that was granted already, when an attempt was given up for it.

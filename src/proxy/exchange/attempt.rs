@@ -7,21 +7,22 @@ use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::id::Variant;
 use crate::core::retry::Reason;
+use crate::proxy::respond::Reply;
 use crate::state::conduct::Admission;
 use crate::state::live::{EndpointLive, InFlight};
 use crate::telemetry::termination::Termination;
 
 use super::again::narrow;
-use super::choose::is_out;
+use super::choose::{is_out, why_out};
 use super::judge::fault_of;
-use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, REFUSALS_MAX, Replay, TRIED_MAX};
+use super::{ATTEMPTS_MAX, Attempt, Exchange, Failure, Next, Outcome, Replay, TRIED_MAX};
 
 impl Exchange {
     /// An attempt failed before a response head was passed: again, elsewhere, or an answer.
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
         let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
         self.remember(Outcome::Failed(failure));
-        if self.can_repeat(replay) && self.is_free(failure) {
+        if self.can_repeat(replay) && self.is_free(failure, now) {
             return self.replay(now, random);
         }
         if failure.is_bad() {
@@ -59,21 +60,33 @@ impl Exchange {
         Next::Reply(self.reply(failure.termination()))
     }
 
-    /// Whether a failure leaves the request as if it had never been sent: a connection that died while idle, once, or a refusal.
-    fn is_free(&mut self, failure: Failure) -> bool {
+    /// Whether a failure leaves the request as if it had never been sent: a connection that died while idle, or a refusal, each once. An
+    /// upstream can refuse everything it is sent, so refusals are repeated within the budget only.
+    fn is_free(&mut self, failure: Failure, now: Instant) -> bool {
         match failure {
             Failure::Closed { accepted } => {
-                let stale = self.reused && self.rules().is_some_and(|rules| rules.on.stale);
+                let stale = self.proven && self.rules().is_some_and(|rules| rules.on.stale);
                 let free = stale && !self.replayed && (self.idempotent || !accepted);
                 self.replayed |= free;
                 free
             }
             Failure::Refused => {
-                self.refusals += 1;
-                self.refusals <= REFUSALS_MAX
+                let free = !self.refused && self.is_affordable(now);
+                self.refused |= free;
+                free
             }
             _ => false,
         }
+    }
+
+    /// The connection, although shared, has not answered anything yet.
+    pub fn unproven(&mut self) {
+        self.proven = false;
+    }
+
+    /// The attempt waited so long for a connection or a stream because all were busy; that is part of how fast its pool is.
+    pub fn queued(&mut self, wait: Duration) {
+        self.queued = wait;
     }
 
     /// The next attempt in the current pool (in stable if that of the candidate has nobody ready), or an answer if it has no endpoint left.
@@ -96,11 +109,13 @@ impl Exchange {
             live.pool(self.variant)[index].conduct.give_back(admission);
         }
         let Some((index, admission)) = picked else {
-            return Next::Reply(self.reply(match is_out(live, self.variant) {
-                _ if live.pool(self.variant).is_empty() => Termination::Unresolved,
-                true => Termination::NotReady,
-                false => Termination::NoEndpoint,
-            }));
+            let reply = match is_out(live, self.variant) {
+                _ if live.pool(self.variant).is_empty() => Reply::of(Termination::Unresolved),
+                true => Reply::unusable(why_out(live, self.variant)),
+                false => Reply::of(Termination::NoEndpoint),
+            };
+            self.status = reply.status;
+            return Next::Reply(reply);
         };
         let at = (self.variant, index);
         if self.tried_len < TRIED_MAX {
@@ -162,10 +177,11 @@ impl Exchange {
             self.admitted(admission);
         }
         self.endpoint = Some(at);
+        self.asked();
         self.attempt_began = now;
         self.connected = None;
         self.queued = Duration::ZERO;
-        self.reused = false;
+        (self.reused, self.proven) = (false, false);
         self.sent = None;
         self.status = 0;
         let shard = endpoint.counters.of(self.policy.worker);
@@ -225,7 +241,8 @@ impl Exchange {
         self.has_untried(|endpoint| !endpoint.is_removed())
     }
 
-    fn has_other(&self) -> bool {
+    /// Whether the pool has another endpoint to try.
+    pub(super) fn has_other(&self) -> bool {
         self.has_untried(|_| true)
     }
 

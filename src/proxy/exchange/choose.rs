@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::balance::{Balance, Draw, FULL_SHARE, Members, Shares, pick, share};
+use crate::core::balance::ewma::Latency;
+use crate::core::balance::weights::Weights;
+use crate::core::balance::{Balance, Draw, GROWN, Members, growth, pick};
+use crate::core::circuit::Limit;
 use crate::core::id::Variant;
 use crate::core::weight::Weight;
+use crate::proxy::respond::Unusable;
 use crate::state::conduct::Admission;
 use crate::state::layout::Layout;
 use crate::state::live::{EndpointLive, ServiceLive};
@@ -92,6 +96,18 @@ pub(super) fn is_out(live: &ServiceLive, variant: Variant) -> bool {
     !live.pool(variant).iter().any(|endpoint| endpoint.is_usable())
 }
 
+/// Why nobody of a pool can be used, if that is so.
+pub(super) fn why_out(live: &ServiceLive, variant: Variant) -> Unusable {
+    let why = |endpoint: &Arc<EndpointLive>| match (endpoint.conduct.is_drained(), endpoint.is_ready()) {
+        (true, _) => Unusable::Drained,
+        (false, false) => Unusable::Probes,
+        (false, true) => Unusable::Ejected,
+    };
+    let mut all = live.pool(variant).iter().map(why);
+    let first = all.next().unwrap_or(Unusable::Probes);
+    if all.all(|other| other == first) { first } else { Unusable::Several }
+}
+
 // === impl Seen ===
 
 impl<E: Fn(usize) -> bool> Members for Seen<'_, E> {
@@ -107,23 +123,22 @@ impl<E: Fn(usize) -> bool> Members for Seen<'_, E> {
         self.pool[endpoint].in_flight()
     }
 
-    fn shares(&self) -> Option<&dyn Shares> {
-        let uneven = !self.slow_start.is_zero() || !self.layout.is_equal();
-        uneven.then_some(self as &dyn Shares)
+    fn total_load(&self) -> u64 {
+        self.pool.first().map_or(0, |endpoint| u64::from(endpoint.pool.used(Limit::Requests)))
     }
 
-    fn latency(&self, endpoint: usize) -> f32 {
+    fn weights(&self) -> Option<&Weights> {
+        self.layout.weights()
+    }
+
+    fn growth(&self, endpoint: usize) -> u32 {
+        if self.slow_start.is_zero() {
+            return GROWN;
+        }
+        self.pool[endpoint].conduct.age(self.now).map_or(GROWN, |age| growth(age, self.slow_start))
+    }
+
+    fn latency(&self, endpoint: usize) -> Latency {
         self.pool[endpoint].conduct.latency(self.now)
-    }
-}
-
-impl<E> Shares for Seen<'_, E> {
-    fn of(&self, endpoint: usize) -> u32 {
-        let age = self.pool[endpoint].conduct.age(self.now).unwrap_or(Duration::MAX);
-        share(self.layout.weight(endpoint), age, self.slow_start).max(1)
-    }
-
-    fn max(&self) -> u32 {
-        self.layout.largest().saturating_mul(FULL_SHARE)
     }
 }

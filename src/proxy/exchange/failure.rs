@@ -22,6 +22,8 @@ pub enum Failure {
     Refused,
     /// The upstream gave this one request up, its session lives on.
     Reset,
+    /// The session was ended here, over a limit that whatever was on it had reached.
+    SessionLimit,
     /// Closed, reset or malformed within the response head.
     BadResponse,
     /// No response head in time.
@@ -75,7 +77,7 @@ impl Failure {
     /// Whether the endpoint is to blame.
     #[must_use]
     pub fn is_bad(self) -> bool {
-        !matches!(self, Self::Drained | Self::Withdrawn | Self::OutOfResources | Self::Full(_))
+        !matches!(self, Self::SessionLimit | Self::Drained | Self::Withdrawn | Self::OutOfResources | Self::Full(_))
     }
 
     /// Whether no connection could be made.
@@ -89,7 +91,9 @@ impl Failure {
     pub fn reason(self) -> Option<Reason> {
         match self {
             Self::Connect | Self::ConnectTimeout => Some(Reason::Connect),
-            Self::Closed { .. } | Self::Refused | Self::Reset | Self::BadResponse => Some(Reason::Reset),
+            Self::Closed { .. } | Self::Refused | Self::Reset | Self::SessionLimit | Self::BadResponse => {
+                Some(Reason::Reset)
+            }
             Self::HeadTimeout => Some(Reason::Timeout),
             Self::Drained | Self::Withdrawn | Self::OutOfResources | Self::Full(_) => None,
         }
@@ -108,6 +112,7 @@ impl Failure {
             Self::Connect | Self::Withdrawn => Termination::ConnectFailed,
             Self::ConnectTimeout => Termination::ConnectTimeout,
             Self::Closed { .. } | Self::Refused | Self::Reset => Termination::UpstreamReset,
+            Self::SessionLimit => Termination::SessionLimit,
             Self::BadResponse => Termination::BadResponse,
             Self::HeadTimeout => Termination::ResponseTimeout,
             Self::Drained => Termination::Drained,
@@ -127,6 +132,7 @@ impl Failure {
             Self::Closed { .. } => "closed",
             Self::Refused => "refused",
             Self::Reset => "reset",
+            Self::SessionLimit => "session-limit",
             Self::BadResponse => "malformed",
             Self::HeadTimeout => "timeout",
             Self::Drained => "drained",

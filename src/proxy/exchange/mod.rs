@@ -46,8 +46,8 @@ pub use self::failure::{Failure, Outcome, Replay};
 
 use self::again::History;
 
-/// Times a request is sent again because an upstream refused to look at it.
-const REFUSALS_MAX: u32 = 3;
+/// Times a request is sent again outside of its attempts: once for a kept connection that had died, once for a refusal.
+const REPLAYS_MAX: u32 = 2;
 /// Attempts one request may begin, whatever happens meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
 /// Endpoints a request can have tried, over both pools and all retries.
@@ -159,8 +159,10 @@ pub struct Exchange {
     tried_len: usize,
     history: History,
     reused: bool,
+    /// The connection has carried an answer before: if it dies without another one, it had died while nobody used it.
+    proven: bool,
     replayed: bool,
-    refusals: u32,
+    refused: bool,
     bad: bool,
     status: u16,
     /// Who was tried last: the variant, and the place in its pool.
@@ -218,9 +220,7 @@ impl Exchange {
         if exchange.grpc {
             exchange.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
         }
-        if active.service.upstream.retry.attempts > 0 {
-            policy.budgets.request(live.number, now);
-        }
+        policy.budgets.request(live.number, now);
         exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
         let openness = active.openness(live.is_candidate_open());
         // Where everything goes to stable anyway, nobody needs a key.
@@ -288,8 +288,9 @@ impl Exchange {
             tried_len: 0,
             history: History::default(),
             reused: false,
+            proven: false,
             replayed: false,
-            refusals: 0,
+            refused: false,
             bad: false,
             status: 0,
             endpoint: None,
@@ -306,7 +307,7 @@ impl Exchange {
 
     /// The connection is there; `reused` says whether it carried requests before.
     pub fn connected(&mut self, reused: bool, now: Instant) {
-        self.reused = reused;
+        (self.reused, self.proven) = (reused, reused);
         self.connected = Some(now);
         let Some(shard) = self.shard() else { return };
         if reused {
@@ -314,11 +315,6 @@ impl Exchange {
         } else {
             shard.connects.add(1);
         }
-    }
-
-    /// The attempt waited so long for a connection or a stream because all were busy; that is part of how fast its pool is.
-    pub fn queued(&mut self, wait: Duration) {
-        self.queued = wait;
     }
 
     /// The request is fully written: from here on the response head is waited for.
@@ -364,7 +360,7 @@ impl Exchange {
     /// The request is over. Counts it; call it once.
     pub fn end(&mut self, termination: Termination, now: Instant) -> Observation {
         self.ended = true;
-        if matches!(termination, Termination::UpstreamTruncated | Termination::UpstreamIdle) {
+        if termination == Termination::UpstreamTruncated || (termination == Termination::UpstreamIdle && !self.grpc) {
             self.mark_bad();
         }
         self.judge_end(termination, now);

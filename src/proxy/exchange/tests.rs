@@ -12,6 +12,7 @@ mod withdrawn;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::again::FAILED_SHOWN_MAX;
 use super::*;
 use crate::clock;
 use crate::config::settings::Limits;

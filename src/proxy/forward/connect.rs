@@ -1,9 +1,10 @@
 //! How an attempt gets its connection or stream: one that is idle, a new one, or after a wait where the pool has as many as it may have.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -19,7 +20,17 @@ use crate::proxy::rooms::{Grant, Rooms};
 use crate::state::live::EndpointLive;
 use crate::telemetry::termination::Termination;
 
-use super::{Downstream, Outcome, Serving, within};
+use super::{Downstream, Outcome, Serving};
+
+/// Shortest time between two lines about the same shortage.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a worker has said in the log what goes wrong with every request there is.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    last: Cell<Option<Instant>>,
+    held_back: Cell<u64>,
+}
 
 impl Serving<'_> {
     /// An idle connection, or a new one within the connect timeout.
@@ -48,12 +59,13 @@ impl Serving<'_> {
         };
         let deadline = self.connect_deadline(&service);
         let dial = self.worker.dialer().dial(&service, attempt.address());
-        match within(down.alarm(), Some(deadline), Box::pin(dial)).await {
+        let dialled = self.unless_gone(down, deadline, Box::pin(dial)).await;
+        match dialled.inspect_err(|_| self.left_dialling())? {
             Some(Ok(io)) => {
                 let opened = self.connected(false)?;
                 Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
             }
-            Some(Err(error)) => Err(connect_failure(endpoint, &error).into()),
+            Some(Err(error)) => Err(self.connect_failure(endpoint, &error).into()),
             None => Err(Failure::ConnectTimeout.into()),
         }
     }
@@ -70,21 +82,60 @@ impl Serving<'_> {
         let deadline = self.connect_deadline(&service);
         let limited = Limited::default();
         let wanted = Wanted { service: &service, endpoint, dial_tag, limited: &limited };
-        let leased = within(down.alarm(), Some(deadline), lease(self.worker, wanted)).await;
+        let leased = self.unless_gone(down, deadline, lease(self.worker, wanted)).await;
+        let dialling = limited.at.get().is_none();
+        let leased = leased.inspect_err(|_| {
+            if dialling {
+                self.left_dialling();
+            }
+        })?;
         match (leased, limited.at.get()) {
             (Some(Ok((lease, reused))), _) => {
                 self.exchange.queued(limited.waited.get());
                 // A stream may have taken a while to become free, and that of a replay comes after a failure.
-                self.connected(reused).map(|_| H2Upstream::new(lease))
+                self.connected(reused)?;
+                if !lease.is_proven() {
+                    self.exchange.unproven();
+                }
+                Ok(H2Upstream::new(lease))
             }
             (None, Some(limit)) => {
                 endpoint.pool.overflowed(limit);
                 Err(Failure::Full(limit).into())
             }
             (Some(Err(_)), Some(limit)) => Err(Failure::Full(limit).into()),
-            (Some(Err(error)), None) => Err(connect_failure(endpoint, &error).into()),
+            (Some(Err(error)), None) => Err(self.connect_failure(endpoint, &error).into()),
             (None, None) => Err(Failure::ConnectTimeout.into()),
         }
+    }
+
+    /// The future's output, or `None` when `deadline` passes first.
+    ///
+    /// # Errors
+    /// The client left.
+    async fn unless_gone<D: Downstream, T>(
+        &self,
+        down: &mut D,
+        deadline: Instant,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Outcome> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(output)));
+            }
+            if self.kept.poll_gone(cx, down).is_ready() {
+                return Poll::Ready(Err(Outcome::Cut(Termination::ClientAbort)));
+            }
+            down.alarm().poll_until(cx, Some(deadline), clock::now()).map(|()| Ok(None))
+        })
+        .await
+    }
+
+    /// The client left while a connection was made.
+    fn left_dialling(&mut self) {
+        let now = self.worker.tick();
+        self.exchange.left_dialling(now);
     }
 
     fn connect_deadline(&self, service: &Service) -> Instant {
@@ -115,7 +166,7 @@ impl Serving<'_> {
         let (began, deadline) = (clock::now(), self.connect_deadline(service));
         let place = self.worker.rooms().queue(self.worker.index(), endpoint, limits, Some(dial_tag));
         let place = place.ok_or(Failure::Full(Limit::Pending))?;
-        let (exchange, whole) = (&*self.exchange, self.kept.whole);
+        let (exchange, kept) = (&*self.exchange, &*self.kept);
         let granted = poll_fn(|cx| {
             if let Poll::Ready(grant) = place.poll(cx) {
                 return Poll::Ready(Ok(grant));
@@ -123,7 +174,7 @@ impl Serving<'_> {
             if exchange.is_shut_out() {
                 return Poll::Ready(Err(Failure::Withdrawn.into()));
             }
-            if whole && down.poll_gone(cx).is_ready() {
+            if kept.poll_gone(cx, down).is_ready() {
                 return Poll::Ready(Err(Outcome::Cut(Termination::ClientAbort)));
             }
             std::task::ready!(down.alarm().poll_until(cx, Some(deadline), clock::now()));
@@ -134,19 +185,48 @@ impl Serving<'_> {
         self.exchange.queued(clock::now().saturating_duration_since(began));
         granted
     }
+
+    fn connect_failure(&self, endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
+        if is_ours(error) {
+            if let Some(more) = self.worker.complaints().due(clock::now()) {
+                tracing::error!(endpoint = %endpoint.key, %error, more, "no connection can be made");
+            }
+            return Failure::OutOfResources;
+        }
+        tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
+        if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
+    }
 }
 
-fn connect_failure(endpoint: &EndpointLive, error: &std::io::Error) -> Failure {
-    if is_ours(error) {
-        tracing::error!(endpoint = %endpoint.key, %error, "no connection can be made");
-        return Failure::OutOfResources;
+// === impl Complaints ===
+
+impl Complaints {
+    /// Whether it is time for a line, and then how many were held back since the one before.
+    fn due(&self, now: Instant) -> Option<u64> {
+        if self.last.get().is_some_and(|last| now.saturating_duration_since(last) < COMPLAINT_EVERY) {
+            self.held_back.set(self.held_back.get() + 1);
+            return None;
+        }
+        self.last.set(Some(now));
+        Some(self.held_back.replace(0))
     }
-    tracing::debug!(endpoint = %endpoint.key, %error, "connect failed");
-    if error.kind() == std::io::ErrorKind::TimedOut { Failure::ConnectTimeout } else { Failure::Connect }
 }
 
 /// Whether a dial failed for want of something this process or machine has run out of.
 fn is_ours(error: &std::io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| exhausted.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_once_a_second_with_what_was_held_back() {
+        let (complaints, began) = (Complaints::default(), clock::now());
+        let at = |ms: u64| complaints.due(began + Duration::from_millis(ms));
+        assert_eq!([at(0), at(1), at(2), at(999)], [Some(0), None, None, None]);
+        assert_eq!([at(1_000), at(1_001), at(5_000)], [Some(3), None, Some(1)]);
+    }
 }

@@ -97,7 +97,14 @@ impl Drive<'_, '_> {
         }
         loop {
             let (deadline, outcome) = self.deadline(down.facts());
-            std::task::ready!(down.alarm().poll_until(cx, deadline, now));
+            // Whoever has closed its side may wait for its answer, or not: the request goes on, but what it says of the endpoint is decided.
+            let doubt = if down.is_half_closed() { self.serving.exchange.doubt() } else { None };
+            let soonest = [deadline, doubt].into_iter().flatten().min();
+            std::task::ready!(down.alarm().poll_until(cx, soonest, now));
+            if doubt.is_some_and(|at| at <= now) {
+                self.serving.exchange.doubted(now);
+                continue;
+            }
             if !matches!(outcome, Outcome::Failed(Failure::HeadTimeout)) || self.serving.is_overdue(now) {
                 return over(outcome);
             }
@@ -167,7 +174,8 @@ impl Drive<'_, '_> {
         match fault {
             Fault::Malformed(cause) => Outcome::BadBody(Reply::refused(400, cause)),
             Fault::TooLarge => Outcome::BadBody(Reply::of(Termination::BodyTooLarge)),
-            Fault::Closed | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
+            Fault::TrailersTooLarge => Outcome::BadBody(Reply::refused(431, "the trailers are too large")),
+            Fault::Closed | Fault::Limit | Fault::Io(_) => Outcome::Cut(Termination::ClientAbort),
         }
     }
 
@@ -187,6 +195,7 @@ impl Drive<'_, '_> {
             let failure = match std::task::ready!(up.poll_head(cx)) {
                 Err(HeadFault::Refused) => Failure::Refused,
                 Err(HeadFault::Reset) => Failure::Reset,
+                Err(HeadFault::Limit) => Failure::SessionLimit,
                 Err(HeadFault::Unsendable) => {
                     let reply = Reply::refused(414, "the target is too long for the protocol of the upstream");
                     return over(Outcome::BadBody(reply));
@@ -254,6 +263,7 @@ impl Drive<'_, '_> {
         let Some(pump) = &mut self.download else { return Poll::Pending };
         let turn = match pump.turn(cx, up, down, &mut |_| ()) {
             Ok(turn) => turn,
+            Err(Broken::Source(Fault::Limit)) => return over(Outcome::Cut(Termination::SessionLimit)),
             Err(Broken::Source(_)) => return over(Outcome::Cut(Termination::UpstreamTruncated)),
             Err(Broken::Sink(_)) => return over(Outcome::Cut(Termination::ClientAbort)),
         };
@@ -273,11 +283,16 @@ impl Drive<'_, '_> {
     /// The next deadline, and what it means when it passes.
     fn deadline(&self, facts: &ConnFacts) -> (Option<Instant>, Outcome) {
         let exchange = &*self.serving.exchange;
-        let (client_idle, upstream_idle, drain) = match exchange.settings() {
-            Some(s) => (facts.listener.limits.body_idle, s.upstream.body_idle, s.upstream.drain_timeout),
-            None => return (None, Outcome::Cut(Termination::Dropped)),
-        };
+        let Some(settings) = exchange.settings() else { return (None, Outcome::Cut(Termination::Dropped)) };
+        let (limits, upstream) = (&facts.listener.limits, &settings.upstream);
         let waiting = self.download.is_none();
+        // Once the response has begun both directions are one conversation: whoever only listens is no less there.
+        let moved = if waiting { self.upload_moved } else { self.upload_moved.max(self.download_moved) };
+        let (client_idle, upstream_idle) = if exchange.is_call() && !waiting {
+            (limits.grpc_idle, limits.grpc_idle)
+        } else {
+            (limits.body_idle, upstream.body_idle)
+        };
         let mut soonest = (exchange.deadline(), Termination::ResponseTimeout);
         let mut sooner = |at: Option<Instant>, why| {
             if let Some(at) = at
@@ -288,17 +303,20 @@ impl Drive<'_, '_> {
         };
         if self.upload != Pump::Done {
             match self.upload_waits {
-                WaitsFor::Source => sooner(Some(self.upload_moved + client_idle), Termination::ClientIdle),
-                WaitsFor::Sink => sooner(Some(self.upload_moved + upstream_idle), Termination::UpstreamIdle),
+                WaitsFor::Source => sooner(Some(moved + client_idle), Termination::ClientIdle),
+                WaitsFor::Sink => sooner(Some(moved + upstream_idle), Termination::UpstreamIdle),
             }
         }
         if !waiting {
             match self.download_waits {
-                WaitsFor::Source => sooner(Some(self.download_moved + upstream_idle), Termination::UpstreamIdle),
-                WaitsFor::Sink => sooner(Some(self.download_moved + client_idle), Termination::ClientIdle),
+                WaitsFor::Source => sooner(Some(moved + upstream_idle), Termination::UpstreamIdle),
+                WaitsFor::Sink => sooner(Some(moved + client_idle), Termination::ClientIdle),
             }
         }
-        sooner(self.serving.worker.leaving_at(self.endpoint).map(|at| at + drain), Termination::Drained);
+        sooner(
+            self.serving.worker.leaving_at(self.endpoint).map(|at| at + upstream.drain_timeout),
+            Termination::Drained,
+        );
         let outcome = match soonest.1 {
             why if !waiting => Outcome::Cut(why),
             Termination::ClientIdle => Outcome::BadBody(Reply::of(Termination::ClientIdle)),

@@ -27,10 +27,14 @@ use crate::proxy::timer::Alarm;
 use crate::proxy::upgrade;
 use crate::proxy::worker::Worker;
 
+pub use self::connect::Complaints;
+
 use self::drive::{Drive, Driven};
 
 /// The client's side of one request.
 pub trait Downstream: Source + Sink {
+    /// Whether a client that leaves can be told from one that goes on sending its request.
+    const SAYS_GONE: bool = false;
     /// The head of the request.
     fn head(&self) -> &RequestHead;
     /// When its first byte came.
@@ -39,8 +43,12 @@ pub trait Downstream: Source + Sink {
     fn facts(&self) -> &Rc<ConnFacts>;
     /// The connection's alarm.
     fn alarm(&self) -> &Alarm;
-    /// Ready when the client is gone although nothing of the request is left to read.
+    /// Ready when the client is gone; to be asked when nothing of the request is left to read, and before only with [`Self::SAYS_GONE`].
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether the client has closed its side. It may be gone, or have said all it had to say.
+    fn is_half_closed(&self) -> bool {
+        false
+    }
     /// Buffers an interim head (RFC 9110 section 15.2), if the client's protocol has them.
     fn interim(&mut self, head: &ResponseHead);
     /// Buffers a response head. `last` says that the connection must not serve another request; returns whether it cannot. While the
@@ -83,6 +91,8 @@ pub enum HeadFault {
     Refused,
     /// The upstream gave this one request up.
     Reset,
+    /// The connection was ended here, over a limit that whatever was on it had reached.
+    Limit,
     /// The upstream's protocol has no way to say this request.
     Unsendable,
 }
@@ -184,7 +194,7 @@ pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: boo
     reusable
 }
 
-/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which can only be seen once it has sent
+/// Waits for the next attempt: until then, until its pool is shut, or until the client is gone (which HTTP/1.1 only shows once it has sent
 /// everything).
 async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, until: Instant) -> Wake {
     poll_fn(|cx| {
@@ -192,7 +202,7 @@ async fn park<D: Downstream>(down: &mut D, exchange: &Exchange, kept: &Kept, unt
         if until <= now || exchange.is_shut_out() {
             return Poll::Ready(Wake::Due);
         }
-        if kept.whole && down.poll_gone(cx).is_ready() {
+        if kept.poll_gone(cx, down).is_ready() {
             return Poll::Ready(Wake::Gone);
         }
         down.alarm().poll_until(cx, Some(until), now).map(|()| Wake::Due)
@@ -244,8 +254,9 @@ impl Serving<'_> {
     ) -> (Outcome, bool) {
         let endpoint = attempt.in_flight.endpoint();
         self.kept.allow(self.exchange.replay_max(U::MAY_REFUSE), down.head().body);
-        up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint));
-        let mut drive = Drive::new(self, endpoint, self.worker.now());
+        let now = self.worker.now();
+        up.begin(down.head(), &edits(self.exchange, down.head(), down.facts(), endpoint, now));
+        let mut drive = Drive::new(self, endpoint, now);
         match poll_fn(|cx| drive.poll(cx, down, up)).await {
             Driven::Upgraded => {
                 self.exchange.upgraded();
@@ -340,6 +351,7 @@ fn edits<'a>(
     head: &'a RequestHead,
     facts: &'a ConnFacts,
     endpoint: &'a EndpointLive,
+    now: Instant,
 ) -> RequestEdits<'a> {
     let authority = head.get(head.authority);
     let address = endpoint.address_text.as_bytes();
@@ -359,6 +371,7 @@ fn edits<'a>(
         strip_header: strip_header.map(str::as_bytes),
         strip_cookie: strip_cookie.map(str::as_bytes),
         body: head.body,
+        call_left: exchange.call_left(now),
         // There is no handshake to pass on in HTTP/2: the request goes without it, as to any server that does not know the upgrade.
         websocket: head.websocket && exchange.settings().is_none_or(|s| s.upstream.protocol == Protocol::Http1),
     }
@@ -380,6 +393,11 @@ impl Kept {
         } else {
             self.forget();
         }
+    }
+
+    /// Ready when the client is known to have left.
+    fn poll_gone<D: Downstream>(&self, cx: &mut Context<'_>, down: &mut D) -> Poll<()> {
+        if self.whole || D::SAYS_GONE { down.poll_gone(cx) } else { Poll::Pending }
     }
 
     /// Nothing will be sent again.

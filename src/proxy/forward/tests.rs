@@ -20,6 +20,7 @@ struct Waits {
     upstream_idle: Duration,
     client_idle: Duration,
     drain: Duration,
+    grpc_idle: Duration,
 }
 
 struct World {
@@ -28,7 +29,7 @@ struct World {
     facts: Rc<ConnFacts>,
 }
 
-const PATIENT: Waits = Waits { response: FAR, upstream_idle: FAR, client_idle: FAR, drain: FAR };
+const PATIENT: Waits = Waits { response: FAR, upstream_idle: FAR, client_idle: FAR, drain: FAR, grpc_idle: FAR };
 
 fn world(waits: Waits) -> World {
     let mut web = service("web", 1, None);
@@ -39,7 +40,7 @@ fn world(waits: Waits) -> World {
     let services = vec![ActiveService::new(web, Running::idle(0))];
     let snapshot = Snapshot::build(1, &[route("/", "web")], services).expect("a known service");
     let (worker, registry) = fixture::worker(snapshot);
-    let limits = Limits { body_idle: waits.client_idle, ..Limits::default() };
+    let limits = Limits { body_idle: waits.client_idle, grpc_idle: waits.grpc_idle, ..Limits::default() };
     let facts = Rc::new(ConnFacts::new(listener(&[], limits), Some(ip("192.0.2.7")), false));
     World { worker, registry, facts }
 }
@@ -67,6 +68,45 @@ impl World {
 
     fn upload(&self, gives: &[Give]) -> Client {
         self.client(request("PUT", "/", "Transfer-Encoding: chunked\r\n"), gives)
+    }
+
+    fn call(&self, gives: &[Give]) -> Client {
+        let fields = "Content-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n";
+        self.client(request("POST", "/", fields), gives)
+    }
+
+    /// An attempt that was answered `ago`, and what becomes of it when each side has this to say now.
+    fn resume(&self, ago: Duration, client: Client, from_client: &[Give], from_server: &[Give]) -> String {
+        self.answered(ago, client, &[(from_client, from_server)]).outcome()
+    }
+
+    /// An attempt that was answered `ago`, polled after each of the steps: what client and server have to say then. It waits before each.
+    fn answered(&self, ago: Duration, mut client: Client, steps: &[(&[Give], &[Give])]) -> Seen {
+        let (mut exchange, next) = self.worker.begin(&client.head, &self.facts, clock::now());
+        let Next::Send(attempt) = next else { panic!("not sent") };
+        let (mut kept, mut volume, mut server) = (Kept::default(), Volume::default(), Server::answering(&[200], &[]));
+        let mut serving = Serving {
+            worker: &self.worker,
+            exchange: &mut exchange,
+            kept: &mut kept,
+            volume: &mut volume,
+            last: false,
+        };
+        let began = clock::now().checked_sub(ago).expect("a clock that goes back so far");
+        let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), began);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut polled = drive.poll(&mut cx, &mut client, &mut server);
+        for (from_client, from_server) in steps {
+            assert!(polled.is_pending(), "the answer goes on");
+            client.half.gives.extend(*from_client);
+            server.half.gives.extend(*from_server);
+            polled = drive.poll(&mut cx, &mut client, &mut server);
+        }
+        let driven = match polled {
+            Poll::Ready(driven) => Some(driven),
+            Poll::Pending => None,
+        };
+        Seen { driven, client, server, volume, kept }
     }
 
     /// Polls one attempt twice: the second time finds what the first has set off.
@@ -153,6 +193,35 @@ fn every_wait_has_the_deadline_of_whoever_it_waits_for() {
 }
 
 #[test]
+fn once_the_answer_has_begun_either_side_keeps_the_other_alive() {
+    let (half, data) = (FAR / 2, [Give::Data(b"x")]);
+    let world = world(Waits { upstream_idle: half, client_idle: half, ..PATIENT });
+    assert_eq!(world.resume(FAR, world.upload(&[]), &[], &data), "waits", "the client only listens");
+    assert_eq!(world.resume(FAR, world.upload(&[]), &data, &[]), "waits", "the upstream only listens");
+    assert_eq!(world.resume(FAR, world.upload(&[]), &[], &[]), "cut ClientIdle");
+    assert_eq!(world.resume(FAR, world.upload(&[Give::End]), &[], &[]), "cut UpstreamIdle");
+}
+
+#[test]
+fn a_call_may_be_silent_for_longer_than_a_body() {
+    let none = Duration::ZERO;
+    let quiet = world(Waits { upstream_idle: none, client_idle: none, ..PATIENT });
+    for gives in [&[][..], &[Give::End]] {
+        assert_eq!(quiet.resume(FAR / 2, quiet.call(gives), &[], &[]), "waits");
+    }
+    let call = quiet.call(&[]);
+    assert_eq!(
+        quiet.drive(call, Server::answering(&[], &[])).outcome(),
+        "bad body 408",
+        "before its answer it may not"
+    );
+    let short = world(Waits { grpc_idle: FAR / 4, ..PATIENT });
+    assert_eq!(short.resume(FAR / 2, short.call(&[]), &[], &[]), "cut ClientIdle");
+    assert_eq!(short.resume(FAR / 2, short.call(&[Give::End]), &[], &[]), "cut UpstreamIdle");
+    assert_eq!(short.resume(FAR / 2, short.call(&[Give::End]), &[], &[Give::Data(b"x")]), "waits");
+}
+
+#[test]
 fn an_endpoint_that_left_is_given_its_drain_time() {
     for (drain, answered, outcome) in [
         (FAR, false, "waits"),
@@ -181,32 +250,18 @@ fn an_answer_that_comes_before_the_upload_is_over_ends_both_connections() {
 #[test]
 fn a_bad_request_body_is_answered_only_while_nothing_was() {
     let world = world(PATIENT);
-    for (give, early) in
-        [(Give::Malformed, "bad body 400"), (Give::TooLarge, "bad body 413"), (Give::Closed, "cut ClientAbort")]
-    {
+    for (give, early) in [
+        (Give::Malformed, "bad body 400"),
+        (Give::TooLarge, "bad body 413"),
+        (Give::TrailersTooLarge, "bad body 431"),
+        (Give::Closed, "cut ClientAbort"),
+    ] {
         let seen = world.drive(world.upload(&[Give::Data(b"a"), give]), Server::answering(&[], &[]));
         assert_eq!(seen.outcome(), early, "{give:?}");
         // The first poll passes the answer, the second finds the fault.
         let mut client = world.upload(&[]);
         client.half.gives.clear();
-        let (mut exchange, next) = world.worker.begin(&client.head, &world.facts, clock::now());
-        let Next::Send(attempt) = next else { panic!("not sent") };
-        let (mut kept, mut volume, mut server) = (Kept::default(), Volume::default(), Server::answering(&[200], &[]));
-        let mut serving = Serving {
-            worker: &world.worker,
-            exchange: &mut exchange,
-            kept: &mut kept,
-            volume: &mut volume,
-            last: false,
-        };
-        let mut drive = Drive::new(&mut serving, attempt.in_flight.endpoint(), clock::now());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending());
-        client.half.gives.push_back(give);
-        assert!(drive.poll(&mut cx, &mut client, &mut server).is_pending(), "the answer goes on");
-        server.half.gives.push_back(Give::End);
-        let Poll::Ready(driven) = drive.poll(&mut cx, &mut client, &mut server) else { panic!("waits") };
-        let seen = Seen { driven: Some(driven), client, server, volume, kept };
+        let seen = world.answered(Duration::ZERO, client, &[(&[give], &[]), (&[], &[Give::End])]);
         assert_eq!(seen.outcome(), "complete reusable=false", "{give:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw, forward, within};
 use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, ResponseHead};
@@ -41,6 +41,8 @@ pub struct Connection {
     until_close: bool,
     /// The answer is incomplete.
     cut: bool,
+    /// The client said that this is its last request.
+    last_words: bool,
     /// Nothing but a part of [`PREFACE`] came so far.
     sniffing: bool,
 }
@@ -80,7 +82,8 @@ pub async fn serve(worker: &Rc<Worker>, io: Stream, facts: Rc<ConnFacts>) -> Opt
         served += 1;
         let worn =
             served >= limits.max_requests || connection.arrived.saturating_duration_since(opened) >= limits.max_age;
-        let last = worn || !connection.head.keep_alive;
+        connection.last_words = !connection.head.keep_alive;
+        let last = worn || connection.last_words;
         if !forward(&mut connection, worker, last).await {
             break;
         }
@@ -103,6 +106,7 @@ impl Connection {
             half_closed: false,
             until_close: false,
             cut: false,
+            last_words: false,
             sniffing: !facts.secure && facts.listener.limits.h2.enabled,
             worker: Rc::clone(worker),
             facts,
@@ -135,7 +139,10 @@ impl Connection {
             Ok(0) => Incoming::Preface,
             Ok(len) => self.parse(len),
             Err(None) => Incoming::Gone,
-            Err(Some(refusal)) => Incoming::Refused(refusal),
+            Err(Some(refusal)) => {
+                self.head.forget();
+                Incoming::Refused(refusal)
+            }
         }
     }
 
@@ -200,7 +207,7 @@ impl Connection {
     /// Answers something that is not a request we take.
     async fn refuse(&mut self, refusal: Refusal) {
         let reply = Reply::refused(refusal.status, refusal.cause);
-        self.worker.observe_refusal(&Refused { reply, facts: &self.facts });
+        self.worker.observe_refusal(&Refused::of_head(reply, &self.facts, &self.head));
         self.wire.out.clear();
         self.write_reply(&reply, true, false);
         let deadline = clock::now() + LINGER;
@@ -238,10 +245,15 @@ impl Connection {
             }
             return;
         }
+        // Nothing follows by which closing could become a reset: all was read, and the client said that there is no more.
+        let over = self.last_words && self.wire.is_drained();
+        if over && !self.wire.io.is_tls() {
+            return;
+        }
         let deadline = Some(clock::now() + LINGER);
         let wire = &mut self.wire;
         let shut = within(&self.alarm, deadline, poll_fn(|cx| wire.io.poll_shutdown(cx))).await;
-        if self.half_closed || !matches!(shut, Some(Ok(()))) {
+        if over || self.half_closed || !matches!(shut, Some(Ok(()))) {
             return;
         }
         let mut thrown_away = 0;
@@ -303,6 +315,10 @@ impl Downstream for Connection {
         Poll::Pending
     }
 
+    fn is_half_closed(&self) -> bool {
+        self.half_closed
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         if self.head.version != HttpVersion::Http10 {
             write_interim(&mut self.wire.out, head);
@@ -324,7 +340,7 @@ impl Downstream for Connection {
             close: last && head.status != 101,
             keep_alive_10: old && !last,
             no_body_head: head.status == 304 || self.head.get(self.head.method) == b"HEAD",
-            date: date.as_deref().map(str::as_bytes),
+            date: date.as_ref().map(HttpDate::as_bytes),
             set_cookie,
             extra: &[],
         };

@@ -7,7 +7,7 @@ use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::headers::{BodyLength, Trailers};
 use crate::proxy::io::{BUFFER, Buf, Stream};
 
-use super::framing::{Decoder, Encoder};
+use super::framing::{Decoder, Encoder, FramingError};
 use super::head::HeadLimits;
 
 /// Payload up to this size is copied beside its framing, so that head, framing and payload leave in one write; larger payload is
@@ -128,7 +128,7 @@ impl Wire {
             if self.payload > 0 {
                 return Poll::Ready(Ok(Fill::Data));
             }
-            let step = self.decoder.decode(self.input.bytes()).map_err(|e| Fault::Malformed(e.cause))?;
+            let step = self.decoder.decode(self.input.bytes()).map_err(fault)?;
             self.input.consume(step.skip);
             self.payload = step.payload;
             self.received += step.payload as u64;
@@ -287,6 +287,13 @@ impl<T: Wired> Sink for T {
 
     fn poll_end(&mut self, cx: &mut Context<'_>, trailers: Option<&Trailers>) -> Poll<Result<(), Fault>> {
         self.wire_mut().poll_end(cx, trailers)
+    }
+}
+
+fn fault(error: FramingError) -> Fault {
+    match error.status {
+        431 => Fault::TrailersTooLarge,
+        _ => Fault::Malformed(error.cause),
     }
 }
 

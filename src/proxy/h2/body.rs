@@ -13,11 +13,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::settings::Underscores;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::h1::bytes::is_token;
+use crate::proxy::h1::head::FIELD_COST;
 use crate::proxy::headers::{BodyLength, Field, Known, Span, Trailers};
 
 /// Most payload bytes one stream hands to the connection before the socket took them: what both builders' `max_send_buffer_size` is
-/// set to, and the most asked of the peer's windows at once.
-pub const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// set to, and the most asked of the peer's windows at once. One full frame: more would only wait, in up to a hundred streams of each
+/// connection whose peer does not read.
+pub const SEND_BUFFER_MAX: usize = 16 * 1024;
 
 /// Bounds of a body on its way in.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,8 @@ pub struct Bounds {
     pub payload: Option<u64>,
     /// Most trailer fields.
     pub fields: usize,
+    /// Largest trailers, in bytes, with [`FIELD_COST`] for each field.
+    pub size: usize,
     /// What happens to trailer names with `_`.
     pub underscores: Underscores,
 }
@@ -241,20 +245,33 @@ pub(super) fn fault(error: h2::Error) -> Fault {
     if error.is_reset() && error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) {
         return Fault::Malformed("a body that does not fit its head");
     }
+    if is_our_limit(&error) {
+        return Fault::Limit;
+    }
     if error.is_reset() || error.is_go_away() {
         return Fault::Closed;
     }
     Fault::Io(io::Error::other(error))
 }
 
+/// Whether the connection was ended by the crate, over a limit of its own: that of empty DATA frames is reached by what is allowed, and no
+/// stream on the connection is more to blame than any other.
+pub(super) fn is_our_limit(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+}
+
 /// All trailer fields, in order.
 fn read_trailers(map: &HeaderMap, bounds: Bounds) -> Result<Trailers, Fault> {
     if map.len() > bounds.fields {
-        return Err(Fault::Malformed("too many trailer fields"));
+        return Err(Fault::TrailersTooLarge);
     }
-    let mut trailers = Trailers::default();
+    let (mut trailers, mut size) = (Trailers::default(), 0);
     for (name, value) in map {
         let name = name.as_str().as_bytes();
+        size += name.len() + value.len() + FIELD_COST;
+        if size > bounds.size {
+            return Err(Fault::TrailersTooLarge);
+        }
         // The `http` crate takes `"` for part of a token.
         if !is_token(name) {
             return Err(Fault::Malformed("a trailer name with a character that may not be in one"));

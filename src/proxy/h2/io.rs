@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::io::{Buf, Stream};
 
+use super::tally::{Seen, Tally};
+
 /// Writes up to this size are gathered, in bytes; larger ones leave at once, behind what was gathered.
 const GATHER_MAX: usize = 4 * 1024;
 /// Most bytes gathered before the socket has to take some.
@@ -28,6 +30,8 @@ struct Inner {
     written: usize,
     /// TLS may hold something back.
     unflushed: bool,
+    /// Of the client's side only.
+    tally: Option<Box<Tally>>,
 }
 
 /// What the connection is given.
@@ -36,10 +40,11 @@ pub struct Io(Rc<RefCell<Inner>>);
 /// What its task writes out with.
 pub struct Gathered(Rc<RefCell<Inner>>);
 
-/// The two handles on `stream`, of which `ahead` was read already.
+/// The two handles on `stream`, of which `ahead` was read already; what passes is counted in `tally`.
 #[must_use]
-pub fn gather(stream: Stream, ahead: Buf) -> (Io, Gathered) {
-    let inner = Rc::new(RefCell::new(Inner { stream, ahead, out: Vec::new(), written: 0, unflushed: false }));
+pub fn gather(stream: Stream, ahead: Buf, tally: Option<Tally>) -> (Io, Gathered) {
+    let tally = tally.map(Box::new);
+    let inner = Rc::new(RefCell::new(Inner { stream, ahead, out: Vec::new(), written: 0, unflushed: false, tally }));
     (Io(Rc::clone(&inner)), Gathered(inner))
 }
 
@@ -50,11 +55,30 @@ impl Gathered {
     pub fn poll_write_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_write_out(cx)
     }
+
+    /// What was counted, where anything is.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.0.borrow().tally.as_ref().map(|tally| tally.seen()).unwrap_or_default()
+    }
 }
 
 // === impl Inner ===
 
 impl Inner {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return self.stream.poll_read(cx, into).map_ok(|_| ());
+        }
+        let n = self.ahead.len().min(into.remaining());
+        into.put_slice(&self.ahead.bytes()[..n]);
+        self.ahead.consume(n);
+        if self.ahead.is_empty() {
+            self.ahead = Buf::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
             let slice = [IoSlice::new(&self.out[self.written..])];
@@ -82,6 +106,14 @@ impl Inner {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let taken = ready!(self.poll_take(cx, slices))?;
+        if let Some(tally) = &mut self.tally {
+            tally.wrote(slices, taken);
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let size: usize = slices.iter().map(|slice| slice.len()).sum();
         if size <= GATHER_MAX {
             if self.out.len() + size > OUT_MAX {
@@ -124,16 +156,12 @@ impl Inner {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
-        if !inner.ahead.is_empty() {
-            let n = inner.ahead.len().min(into.remaining());
-            into.put_slice(&inner.ahead.bytes()[..n]);
-            inner.ahead.consume(n);
-            if inner.ahead.is_empty() {
-                inner.ahead = Buf::default();
-            }
-            return Poll::Ready(Ok(()));
+        let before = into.filled().len();
+        ready!(inner.poll_read(cx, into))?;
+        if let Some(tally) = &mut inner.tally {
+            tally.read(&into.filled()[before..]);
         }
-        inner.stream.poll_read(cx, into).map_ok(|_| ())
+        Poll::Ready(Ok(()))
     }
 }
 

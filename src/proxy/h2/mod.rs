@@ -3,4 +3,6 @@
 pub mod body;
 pub mod down;
 pub mod io;
+pub mod limits;
+pub mod tally;
 pub mod up;

@@ -4,6 +4,7 @@
 //! responses, cannot be driven by polling, and cannot be closed when their endpoint leaves.
 
 mod head;
+mod keeper;
 pub mod session;
 pub mod sessions;
 
@@ -19,16 +20,17 @@ use crate::config::settings::Underscores;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::edits::RequestEdits;
 use crate::proxy::forward::{HeadFault, Raw, Upstream};
-use crate::proxy::h1::head::RESPONSE_FIELDS_MAX;
+use crate::proxy::h1::head::{RESPONSE_FIELDS_MAX, RESPONSE_HEAD_MAX};
 use crate::proxy::headers::{BodyLength, HttpVersion, RequestHead, ResponseHead, Trailers};
 use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 
 use self::session::Lease;
-use super::body::{Bounds, Inbound, Outbound};
+use super::body::{Bounds, Inbound, Outbound, is_our_limit};
 
 /// Bounds of the body of a response.
-const BODY: Bounds = Bounds { payload: None, fields: RESPONSE_FIELDS_MAX, underscores: Underscores::Keep };
+const BODY: Bounds =
+    Bounds { payload: None, fields: RESPONSE_FIELDS_MAX, size: RESPONSE_HEAD_MAX, underscores: Underscores::Keep };
 
 /// One attempt.
 pub struct H2Upstream {
@@ -73,12 +75,14 @@ impl H2Upstream {
         if !self.interim_over {
             if let Some(interim) = ready!(response.poll_informational(cx)) {
                 let interim = interim.map_err(|error| head_fault(&error))?;
+                self.lease.answered();
                 let read = head::response(&mut self.head, interim.status(), interim.headers(), true, false);
                 return Poll::Ready(read.map_err(HeadFault::Malformed));
             }
             self.interim_over = true;
         }
         let (parts, stream) = ready!(Pin::new(response).poll(cx)).map_err(|error| head_fault(&error))?.into_parts();
+        self.lease.answered();
         let ended = stream.is_end_stream();
         let read = head::response(&mut self.head, parts.status, &parts.headers, ended, self.head_request);
         read.map_err(HeadFault::Malformed)?;
@@ -93,6 +97,9 @@ fn head_fault(error: &h2::Error) -> HeadFault {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     if error.is_remote() && (refused || error.is_go_away()) {
         return HeadFault::Refused;
+    }
+    if is_our_limit(error) {
+        return HeadFault::Limit;
     }
     if error.is_library() {
         return HeadFault::Malformed("frames or fields that are not HTTP/2");
@@ -146,10 +153,10 @@ impl Upstream for H2Upstream {
 
 impl Source for H2Upstream {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, Fault>> {
-        match &mut self.body {
-            Some(body) => body.poll_fill(cx),
-            None => Poll::Ready(Err(Fault::Closed)),
-        }
+        let Some(body) = &mut self.body else { return Poll::Ready(Err(Fault::Closed)) };
+        let fill = ready!(body.poll_fill(cx))?;
+        self.lease.answered();
+        Poll::Ready(Ok(fill))
     }
 
     fn chunk(&self) -> &[u8] {

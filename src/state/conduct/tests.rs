@@ -102,14 +102,52 @@ fn a_drained_endpoint_is_closed_until_undrained() {
 #[test]
 fn latency_jumps_up_and_failures_are_a_penalty() {
     let (conduct, now) = (conduct(), clock::now());
-    assert!(conduct.latency(now).abs() < f32::EPSILON);
+    let later = now + Duration::from_secs(60);
+    let recent = |at: Instant| match conduct.latency(at) {
+        Latency::Recent(us) => us,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(conduct.latency(now), Latency::Unknown);
     conduct.observe_latency(Some(Duration::from_millis(20)), now);
-    assert!((conduct.latency(now) - 20_000.0).abs() < 1.0);
+    assert!((recent(now) - 20_000.0).abs() < 1.0);
     conduct.observe_latency(None, now);
-    assert!(conduct.latency(now) > 1_000_000.0);
-    assert!(conduct.latency(now + Duration::from_secs(60)) < 20_000.0, "it fades");
+    assert!(recent(now) > 1_000_000.0 && recent(later) < 20_000.0, "it fades");
     conduct.open_trial();
-    assert!(conduct.latency(now).abs() < f32::EPSILON, "a trial is not put off for slowness");
+    assert_eq!(conduct.latency(now), Latency::Unknown, "a trial is not put off for slowness");
+}
+
+#[test]
+fn nothing_fades_while_an_answer_is_awaited() {
+    type End = fn(&Conduct, Admission);
+    let ends: [End; 4] = [
+        |conduct, admission| {
+            let _ = conduct.answered(admission);
+        },
+        |conduct, admission| conduct.credit(admission, 0),
+        |conduct, admission| conduct.blame(admission, 1, FAULT),
+        |conduct, admission| conduct.give_back(admission),
+    ];
+    for end in ends {
+        let (conduct, now) = (conduct(), clock::now());
+        let later = now + Duration::from_secs(600);
+        let admit = || conduct.asked(conduct.admit().expect("in"));
+        let first = admit();
+        assert_eq!((conduct.latency(now), conduct.asked(first)), (Latency::Awaited, first), "counted once");
+        conduct.observe_latency(Some(Duration::from_millis(20)), now);
+        let fresh = conduct.latency(now);
+        assert_eq!(conduct.latency(later), fresh);
+        let second = admit();
+        end(&conduct, conduct.answered(first));
+        assert_eq!(conduct.latency(later), fresh, "the second one is still awaited");
+        end(&conduct, second);
+        assert_ne!(conduct.latency(later), fresh);
+    }
+    // Those that wait since before an ejection do not put off the trial.
+    let (conduct, now) = (conduct(), clock::now());
+    let _hangs = conduct.asked(conduct.admit().expect("in"));
+    conduct.eject(ejection());
+    conduct.open_trial();
+    assert_eq!(conduct.latency(now), Latency::Unknown);
 }
 
 #[test]

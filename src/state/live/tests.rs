@@ -163,6 +163,49 @@ fn ready_ones_stay_only_while_nobody_of_the_new_pool_is_ready() {
     assert!(old_live[0].stable[0].is_removed());
 }
 
+/// One that is drained or ejected is no replacement: whoever left stays until somebody takes requests.
+#[test]
+fn one_that_takes_no_requests_replaces_nobody() {
+    use crate::core::outlier::Cause;
+    use crate::state::conduct::{Conduct, Ejection};
+    let drain: fn(&Conduct) = |conduct| {
+        conduct.drain(crate::clock::now(), Duration::ZERO);
+    };
+    let eject: fn(&Conduct) = |conduct| {
+        conduct.eject(Ejection { cause: Cause::Trial, fault: None, at: Duration::ZERO, lasting: Duration::MAX });
+    };
+    for (stop, again) in [
+        (drain, (|conduct| assert!(conduct.undrain(crate::clock::now()))) as fn(&Conduct)),
+        (eject, |conduct| conduct.restore(crate::clock::now())),
+    ] {
+        let registry = registry();
+        // 8000 and 8001, then 8000 and 8002.
+        let at = |ports: &[u16]| {
+            let mut web = crate::core::service::Service::clone(&service("web", 1, None));
+            let endpoint =
+                |port: &u16| crate::core::endpoint::Endpoint::new(std::net::SocketAddr::from(([127, 0, 0, 1], *port)));
+            let endpoints = ports.iter().map(endpoint).collect();
+            web.stable = Arc::new(crate::core::endpoint::Pool::fixed(web.stable.version.clone(), None, endpoints));
+            snapshot(vec![(Arc::new(web), Running::idle(0))])
+        };
+        let (old, new) = (at(&[8_000, 8_001]), at(&[8_000, 8_002]));
+        let ports =
+            |live: &[Arc<ServiceLive>]| live[0].stable.iter().filter_map(|e| e.key.address.port()).collect::<Vec<_>>();
+        let old_live = registry.resolve(&old, &HashMap::new());
+        crate::state::fixture::all_ready(&old_live);
+        stop(&old_live[0].stable[0].conduct);
+        let live = changed(&registry, &old_live, &old, &new);
+        assert_eq!((ports(&live), live[0].kept(Variant::Stable)), (vec![8_000, 8_002, 8_001], 1));
+        again(&live[0].stable[0].conduct);
+        let live = changed(&registry, &live, &new, &new);
+        assert_eq!((ports(&live), live[0].kept(Variant::Stable)), (vec![8_000, 8_002], 0));
+        // One of two that take requests is replaced: it goes at once, whatever is known of the new one.
+        let third = at(&[8_000, 8_003]);
+        live[0].stable[1].health.set_readiness(Readiness::Ready);
+        assert_eq!(ports(&changed(&registry, &live, &new, &third)), [8_000, 8_003]);
+    }
+}
+
 #[test]
 fn a_candidate_keeps_nobody_of_another_release() {
     let registry = registry();

@@ -118,6 +118,7 @@ fn send(wire: &mut Wire, request: &Accepted, random: &mut Rng) -> Option<Request
         strip_header,
         strip_cookie,
         body: head.body,
+        call_left: None,
         websocket: head.websocket,
     };
     write_request(&mut wire.out, head, &edits);

@@ -7,7 +7,9 @@ use h2::Reason;
 use h2::client::Builder;
 
 use crate::harness::h2::{H2Client, get, raw, request};
+use crate::harness::h2_raw::{Pair, RawH2, SETTINGS};
 use crate::harness::proxy::{Process, Proxy};
+use crate::harness::upstream::frames::WINDOW_UPDATE;
 use crate::harness::upstream::{Behaviour, Upstream};
 use crate::harness::wait::{eventually, quiet, until};
 
@@ -129,6 +131,33 @@ async fn a_client_that_does_not_read_costs_bounded_memory() {
     assert_eq!(client.get("/").await.text(), "v1", "others are not");
     let grown = process.rss().saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes for {} streams", stuck.len());
+}
+
+/// The same where only the socket holds the connection up, because all windows are as large as they can be.
+#[tokio::test]
+async fn windows_without_end_cost_bounded_memory() {
+    const STREAMS: u32 = 100;
+    const CONNECTIONS: usize = 3;
+    let upstream = Upstream::start(Behaviour::version("v1")).await;
+    let process = Process::start(|c| c.web(&[&upstream.address()], &[]).set("runtime", "workers = 1")).await;
+    let fields: [Pair<'_>; 4] = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")];
+    assert_eq!(H2Client::connect(&process.address()).await.get("/").await.text(), "v1");
+    let before = process.rss();
+    upstream.behave(Behaviour::huge(256 * 1024, true));
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = RawH2::connect(&process.address()).await;
+        client.frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]).await;
+        client.frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()).await;
+        for n in 0..STREAMS {
+            client.head(2 * n + 1, &fields, true).await;
+        }
+        clients.push(client);
+    }
+    until("all requests", || upstream.arrived() > STREAMS as usize * CONNECTIONS).await;
+    quiet(Duration::from_millis(500), "they are stuck", std::future::pending::<()>()).await;
+    let grown = process.rss().saturating_sub(before);
+    assert!(grown < 30 * 1024 * 1024, "{grown} bytes for {CONNECTIONS} connections");
 }
 
 /// An upload goes no faster than the upstream reads: the client's window is not opened again before.

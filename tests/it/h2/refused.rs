@@ -5,7 +5,9 @@ use h2::Reason;
 use http::Request;
 
 use crate::harness::h2::{H2Client, raw, request};
-use crate::harness::upstream::Behaviour;
+use crate::harness::proxy::Proxy;
+use crate::harness::upstream::{Behaviour, Upstream};
+use crate::harness::wait::{WAIT_MAX, eventually};
 
 use super::{pair, with_host};
 
@@ -116,6 +118,37 @@ async fn what_no_client_library_sends_is_a_stream_error() {
         let ended = seen.ends_with(RESET) || seen.windows(5).any(|frame| frame == b"\0\0\x08\x07\0");
         assert!(ended, "{}: {}", line.escape_ascii(), seen.escape_ascii());
         assert!(!seen.windows(2).any(|two| two == b"v1"), "{}", line.escape_ascii());
+    }
+    assert_eq!(upstream.arrived(), 0);
+}
+
+/// A gRPC client takes any status but 200 for a fault on the way; and whoever reads the log wants to know what was refused.
+#[tokio::test]
+async fn refused_calls_are_answered_as_calls_and_logged_with_what_they_asked_for() {
+    let upstream = Upstream::start(Behaviour::version("v1")).await;
+    let log = "enabled = true\npath = \"access.log\"";
+    let proxy = Proxy::start(|c| c.web(&[&upstream.address()], &[]).set("log.access", log)).await;
+    let client = H2Client::connect(&proxy.address()).await;
+    let call = || request("POST", "/pkg.Service/Do").header("content-type", "application/grpc+proto");
+    for (request, status) in [
+        (call().header("x-padded", " a"), "13"),
+        (call().header("expect", "something"), "13"),
+        (call().header("x-large", "a".repeat(70 * 1024)), "8"),
+    ] {
+        let answer = client.ask(request.body(()).expect("a request"), None).await;
+        assert_eq!((answer.status, answer.get("grpc-status")), (200, Some(status)));
+        assert_eq!((answer.get("content-type"), answer.body.len()), (Some("application/grpc"), 0));
+    }
+    let path = proxy.dir.path().join("access.log");
+    let text = eventually(WAIT_MAX, "all lines", || async {
+        std::fs::read_to_string(&path).ok().filter(|text| text.lines().count() == 3)
+    })
+    .await;
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let seen = ["method", "host", "path", "protocol", "termination"].map(|key| line[key].as_str());
+        let expected = [Some("POST"), Some("test"), Some("/pkg.Service/Do"), Some("HTTP/2"), Some("CB")];
+        assert_eq!(seen, expected, "{line}");
     }
     assert_eq!(upstream.arrived(), 0);
 }

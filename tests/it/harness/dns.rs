@@ -1,6 +1,6 @@
 //! A DNS server of the test's own: it answers what it was told to, over UDP, and counts who asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -41,6 +41,8 @@ struct Zone {
     mood: Mood,
     records: BTreeMap<(String, RecordType), (u32, Vec<RData>)>,
     asked: BTreeMap<String, usize>,
+    /// Names nothing is ever said of.
+    silent: BTreeSet<String>,
 }
 
 // === impl Dns ===
@@ -50,7 +52,8 @@ impl Dns {
     pub(crate) async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let address = socket.local_addr().expect("a bound socket");
-        let zone = Zone { mood: Mood::Normal, records: BTreeMap::new(), asked: BTreeMap::new() };
+        let zone =
+            Zone { mood: Mood::Normal, records: BTreeMap::new(), asked: BTreeMap::new(), silent: BTreeSet::new() };
         let zone = Arc::new(Mutex::new(zone));
         let serving = tokio::spawn(serve(socket, Arc::clone(&zone)));
         Self { address, zone, serving }
@@ -80,6 +83,11 @@ impl Dns {
             RData::SRV(SRV::new(*priority, *weight, *port, Name::from_ascii(target).expect("a name")))
         };
         self.tell(name, RecordType::SRV, ttl, targets.iter().map(target).collect());
+    }
+
+    /// Nobody who asks for `name` gets an answer from now on.
+    pub(crate) fn silence(&self, name: &str) {
+        self.zone().silent.insert(name.to_owned());
     }
 
     /// How often `name` was asked for, over all types of records.
@@ -115,6 +123,9 @@ impl Zone {
         let asked = query.queries.first().expect("a question").clone();
         let name = asked.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
         *self.asked.entry(name.clone()).or_default() += 1;
+        if self.silent.contains(&name) {
+            return None;
+        }
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
         answer.add_query(asked.clone());
         let known = self.records.keys().any(|(known, _)| *known == name);

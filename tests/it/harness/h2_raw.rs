@@ -59,17 +59,24 @@ pub(crate) struct RawH2 {
     responses: BTreeMap<u32, (u16, Vec<u8>)>,
     ends: BTreeMap<u32, End>,
     gone: Option<End>,
+    pongs: usize,
+    /// Stream and code of every GOAWAY, in order.
+    pub goaways: Vec<(u32, u32)>,
 }
 
 // === impl RawH2 ===
 
 impl RawH2 {
+    fn new(io: TcpStream) -> Self {
+        let (responses, ends) = (BTreeMap::new(), BTreeMap::new());
+        Self { io, buffer: Vec::new(), responses, ends, gone: None, pongs: 0, goaways: Vec::new() }
+    }
+
     /// Connects and says hello, by prior knowledge.
     pub(crate) async fn connect(address: &str) -> Self {
         let io = TcpStream::connect(address).await.expect("a listener");
         io.set_nodelay(true).expect("a socket");
-        let (responses, ends) = (BTreeMap::new(), BTreeMap::new());
-        let mut connection = Self { io, buffer: Vec::new(), responses, ends, gone: None };
+        let mut connection = Self::new(io);
         connection.send(PREFACE).await;
         connection.frame(SETTINGS, 0, 0, &OWN_SETTINGS).await;
         connection
@@ -77,8 +84,7 @@ impl RawH2 {
 
     /// The other side of it: a server that has read the hello of a client. `None` if that was none.
     pub(crate) async fn accept(io: TcpStream) -> Option<Self> {
-        let (responses, ends) = (BTreeMap::new(), BTreeMap::new());
-        let mut connection = Self { io, buffer: Vec::new(), responses, ends, gone: None };
+        let mut connection = Self::new(io);
         connection.fill(PREFACE.len()).await?;
         let rest = connection.buffer.split_off(PREFACE.len());
         (std::mem::replace(&mut connection.buffer, rest) == PREFACE).then_some(())?;
@@ -137,6 +143,19 @@ impl RawH2 {
         .await
     }
 
+    /// Whether a PING is answered: everything sent before it was read by then.
+    pub(crate) async fn ping(&mut self) -> bool {
+        let before = self.pongs;
+        self.frame(PING, 0, 0, &[7; 8]).await;
+        within("the answer to a PING", async {
+            while self.pongs == before && self.gone.is_none() {
+                self.read_frame().await;
+            }
+        })
+        .await;
+        self.gone.is_none()
+    }
+
     async fn read_frame(&mut self) {
         let Some((kind, flags, stream, payload)) = self.next_frame().await else {
             self.gone.get_or_insert(End::Closed);
@@ -155,9 +174,14 @@ impl RawH2 {
             RST_STREAM => {
                 self.ends.entry(stream).or_insert(End::Reset(number(&payload)));
             }
-            GOAWAY if number(&payload[4..]) != 0 => {
-                self.gone.get_or_insert(End::Gone(number(&payload[4..])));
+            GOAWAY => {
+                let (last, code) = (number(&payload), number(&payload[4..]));
+                self.goaways.push((last, code));
+                if code != 0 {
+                    self.gone.get_or_insert(End::Gone(code));
+                }
             }
+            PING if flags & END_STREAM != 0 => self.pongs += 1,
             SETTINGS | PING if flags & END_STREAM == 0 => self.acknowledge(kind, payload).await,
             _ => {}
         }

@@ -388,6 +388,18 @@ impl Process {
         .await
     }
 
+    /// Processor time of its threads so far, as the scheduler has it.
+    pub(crate) fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running process");
+        let nanos = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        };
+        let nanos: u64 = tasks.filter_map(nanos).sum();
+        assert!(nanos > 0, "no figures in /proc/PID/task/*/schedstat");
+        Duration::from_nanos(nanos)
+    }
+
     /// Resident memory, in bytes.
     pub(crate) fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");

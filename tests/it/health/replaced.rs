@@ -74,6 +74,35 @@ async fn the_last_ready_endpoints_serve_until_a_replacement_is_ready() {
     old.all_closed().await;
 }
 
+/// An endpoint that is added beside ready ones and listens gets nothing all the same before its probe passed.
+#[tokio::test]
+async fn one_that_is_added_gets_nothing_before_its_probe_passed() {
+    let old = Upstream::start_at("127.0.0.2:0", Behaviour::version("old")).await;
+    let new = Upstream::start_at("127.0.0.3:0", Behaviour::version("new")).await;
+    let well = Upstream::start_at("127.0.0.2:0", ok("")).await;
+    let port = well.address().rsplit(':').next().expect("a port").to_owned();
+    let probed = Upstream::start_at(&format!("127.0.0.3:{port}"), Behaviour::answer(503, &[], "warming up")).await;
+    let file = |base: Config, endpoints: &[&str]| {
+        let probes = format!("path = \"/ready\"\nport = {port}");
+        base.web(endpoints, &[]).set("services.web.health", QUICK).set("services.web.health", &probes)
+    };
+    let (old_address, new_address) = (old.address(), new.address());
+    let proxy = Proxy::start(|c| file(c, &[&old_address])).await;
+    let load = Load::start(&proxy.address(), &Plan { sessions: 4, ..Plan::default() });
+    load.progress(50).await;
+    let both = file(proxy.base.clone(), &[&old_address, &new_address]);
+    assert_eq!(proxy.reload(&both.text()).await.status, 200);
+    load.progress(100).await;
+    until("it to be asked more than once", || probed.arrived() > 3).await;
+    proxy.admin.until_health(&new_address, "not_ready").await;
+    load.progress(100).await;
+    assert_eq!((new.accepted(), new.arrived()), (0, 0), "it listens, and nobody comes");
+    probed.behave(ok(""));
+    proxy.admin.until_health(&new_address, "ready").await;
+    until("its share", || new.arrived() > 20).await;
+    load.stop().await.assert_clean();
+}
+
 /// argo#3372, #4390: a superseding release routes to a pool that is not up.
 #[tokio::test]
 async fn argo_3372_4390_a_candidate_gets_nothing_before_its_probe_passed() {

@@ -28,8 +28,8 @@ pub(super) enum Event {
     File([(u8, u8, bool); 2]),
     /// So many milliseconds pass.
     Tick(u32),
-    /// The disk answers.
-    Disk { fails: bool },
+    /// The disk answers. One that fails may have `landed` what was written all the same.
+    Disk { fails: bool, landed: bool },
     /// The process dies; what was being written may have landed.
     Crash { landed: bool },
     /// The process dies, and its store is gone.
@@ -152,7 +152,7 @@ impl World {
             Event::Ask(service, ask) => self.ask(*service, ask)?,
             Event::File(wanted) => self.file(*wanted),
             Event::Tick(ms) => self.tick(Duration::from_millis(u64::from(*ms)), facts)?,
-            Event::Disk { fails } => self.disk(*fails),
+            Event::Disk { fails, landed } => self.disk(*fails, *landed),
             Event::Crash { landed } => self.crash(*landed),
             Event::StoreLost => self.lose(),
         }
@@ -164,7 +164,7 @@ impl World {
     /// Lets the disk catch up; then it has what is true.
     pub(super) fn settle(&mut self) -> Held {
         for _ in 0..10 {
-            self.disk(false);
+            self.disk(false, true);
         }
         holds!(!self.queue.is_owing() && self.writing.is_none(), "something never lands");
         let stored = ledger::load(&self.disk).map_err(|bad| bad.to_string())?;
@@ -245,9 +245,12 @@ impl World {
         Ok(())
     }
 
-    fn disk(&mut self, fails: bool) {
+    fn disk(&mut self, fails: bool, landed: bool) {
         let Some(turn) = self.queue.next(true) else { return };
-        let outcome = if fails { Err(Failed { full: true, why: "no room".to_owned() }) } else { self.commit(&turn) };
+        let mut outcome = if landed || !fails { self.commit(&turn) } else { Ok(()) };
+        if fails {
+            outcome = Err(Failed { full: !landed, why: "as the seed has it".to_owned() });
+        }
         self.queue.done(turn, outcome);
         let Some((answer, filed)) = &mut self.writing else { return };
         let Ok(outcome) = answer.try_recv() else { return };
@@ -255,13 +258,15 @@ impl World {
         self.writing = None;
         match self.desk.written(outcome.is_ok()) {
             Written::True { deeds, .. } => self.carry_out_of(deeds, filed),
-            Written::Overtaken => {
+            Written::Overtaken { as_is } => {
+                as_is.into_iter().for_each(|entry| self.owe(entry));
                 let again = self.desk.file(&self.file.clone(), self.now);
                 if let Ok(Filed { proposal, .. }) = again {
                     self.write(proposal, true);
                 }
             }
-            Written::Refused => {}
+            Written::Refused { as_is } if landed => as_is.into_iter().for_each(|entry| self.owe(entry)),
+            Written::Refused { .. } => {}
         }
     }
 
@@ -357,7 +362,7 @@ impl World {
             let was = before.get(name).map_or(Weight::ZERO, |shown| shown.weight);
             let rose = shown.weight > was;
             holds!(
-                !rose || matches!(event, Event::Disk { fails: false } | Event::Crash { .. }),
+                !rose || matches!(event, Event::Disk { fails: false, .. } | Event::Crash { .. }),
                 "2: {name} rose from {was}"
             );
             let kept = stored.roles.get(name).map_or(Weight::ZERO, Roles::weight);

@@ -160,8 +160,8 @@ async fn bad_ends_of_chunks() {
     cases.push(Case::refused(400, post(CHUNKED, &format!("0\r\n{SMUGGLED}"))));
     let many = format!("0\r\n{}\r\n", "X: y\r\n".repeat(101));
     let large = format!("0\r\nX: {}\r\n\r\n", "x".repeat(33 * 1024));
-    cases.push(Case::refused(400, post(CHUNKED, &many)));
-    cases.push(Case::refused(400, post(CHUNKED, &large)));
+    cases.push(Case::refused(431, post(CHUNKED, &many)));
+    cases.push(Case::refused(431, post(CHUNKED, &large)));
     run_bad_bodies(&cases).await;
 }
 

@@ -151,15 +151,19 @@ pub(super) fn ignored_tests(source: &Source) -> Vec<String> {
     found
 }
 
-/// Tests await events. Only `harness/wait.rs` lets time pass, and only the scripted peers of the harness may ask it to.
+/// Tests await events. Only `harness/wait.rs` lets time pass, and only the scripted peers of the harness may ask it to. Of the sources these
+/// are the files of tests; unit tests within a file are not told from the rest of it.
 pub(super) fn sleeping_tests(source: &Source) -> Vec<String> {
-    if source.path == "tests/it/harness/wait.rs" {
+    let of_tests = source.path.starts_with("tests/") || source.path.split(['/', '.']).any(|part| part == "tests");
+    if !of_tests || source.path == "tests/it/harness/wait.rs" {
         return Vec::new();
     }
     let harness = source.path.starts_with("tests/it/harness/");
     let sleeps = |path: &str| {
         let last = path.rsplit("::").next().unwrap_or_default();
-        matches!(last, "sleep" | "sleep_until" | "interval") || (path.ends_with("wait::pause") && !harness)
+        // Alone it is the name of a setting too.
+        let interval = last == "interval" && path != last;
+        matches!(last, "sleep" | "sleep_until") || interval || (path.ends_with("wait::pause") && !harness)
     };
     let found = source.paths().into_iter().filter(|(_, path)| sleeps(path));
     found.map(|(line, path)| format!("{}:{line}: `{path}`: await an event instead", source.path)).collect()

@@ -114,7 +114,7 @@ fn certificate(dir: &Path) -> Result<(), Failure> {
 }
 
 fn head(args: &Args, places: &Places, cores: usize) -> Results {
-    let kernel = said(Path::new("uname"), &["-srm"]);
+    let kernel = release(&said(Path::new("uname"), &["-srm"]));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     Results {
         date: said(Path::new("date"), &["-u", "+%F"]),
@@ -144,6 +144,18 @@ fn versions(places: &Places) -> BTreeMap<String, String> {
         versions.insert(name.into(), version(&said(&program, &[argument])));
     }
     versions
+}
+
+/// What `uname` says, its release without what whoever built it added.
+fn release(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| {
+        let mut parts = word.split(['.', '-']);
+        match (parts.next(), parts.next()) {
+            (Some(major), Some(minor)) if major.bytes().all(|byte| byte.is_ascii_digit()) => format!("{major}.{minor}"),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The first word with a digit and a dot in what a program says about itself, without what its packager added.
@@ -180,7 +192,12 @@ fn write(args: &Args, results: &Results) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{release, version};
+
+    #[test]
+    fn kernels_are_named_by_their_release_alone() {
+        assert_eq!(release("Linux 6.1.44-1-amd64 x86_64"), "Linux 6.1 x86_64");
+    }
 
     #[test]
     fn versions_are_found_in_what_programs_say() {

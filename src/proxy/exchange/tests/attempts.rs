@@ -82,6 +82,55 @@ fn stable_has_nothing_to_fall_back_to() {
     assert_eq!(world.attempts(Variant::Candidate), 0);
 }
 
+/// Nobody has seen a request without a connection: one endpoint that is down costs nobody anything, also where nothing else is retried.
+#[test]
+fn a_failed_connect_goes_to_another_endpoint_although_no_attempt_is_left() {
+    let on = |connect| RetryOn { connect, server_error: true, ..RetryOn::default() };
+    let stable = |attempts, connect, stable| {
+        let retry = RetryRules { attempts, on: on(connect), ..RetryRules::default() };
+        Setup { weight: Weight::ZERO, stable, retry, ..Setup::default() }.build()
+    };
+    let mut world = stable(0, true, 3);
+    let (mut exchange, first) = world.sent_off(&request("POST", "/", ""));
+    let second = attempt(world.fail(&mut exchange, Failure::Connect));
+    assert!(second.address() != first.address() && second.number == 2);
+    assert_eq!(reply(world.fail(&mut exchange, Failure::ConnectTimeout)).status, 504, "once");
+    assert_eq!((world.attempts(Variant::Stable), world.bad(Variant::Stable)), (2, 1));
+    assert_eq!(world.sum(Variant::Stable, |s| &s.retries[Reason::Connect as usize]), 1);
+
+    // The one attempt went to a 5xx, and its endpoint is down.
+    let mut world = stable(1, true, 3);
+    let (mut exchange, _first) = world.sent_off(&get(""));
+    let next = world.answer(&mut exchange, 500, Replay::Nothing).expect("tried again");
+    let _second = attempt(world.waited(&mut exchange, next));
+    assert_eq!(attempt(world.fail(&mut exchange, Failure::Connect)).number, 3);
+    assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).status, 502);
+
+    for (mut world, why) in [(stable(0, false, 3), "switched off"), (stable(0, true, 1), "no other endpoint")] {
+        let (mut exchange, _first) = world.sent_off(&get(""));
+        assert_eq!(reply(world.fail(&mut exchange, Failure::Connect)).status, 502, "{why}");
+    }
+}
+
+/// All endpoints down: failovers are within the budget like retries.
+#[test]
+fn failovers_do_not_multiply_an_outage() {
+    let retry = RetryRules { attempts: 0, ..RetryRules::default() };
+    let mut world = Setup { weight: Weight::ZERO, stable: 4, retry, ..Setup::default() }.build();
+    let requests = 2_000_u64;
+    for _ in 0..requests {
+        world.later(1);
+        let (mut exchange, _first) = world.sent_off(&get(""));
+        let mut next = world.fail(&mut exchange, Failure::Connect);
+        while let Next::Send(_again) = next {
+            next = world.fail(&mut exchange, Failure::Connect);
+        }
+        exchange.end(reply(next).termination, world.now);
+    }
+    let attempts = world.attempts(Variant::Stable);
+    assert!((requests + 100..=requests + requests / 5 + 15).contains(&attempts), "{attempts}");
+}
+
 /// A reused connection that died before any response byte: who may be sent once more.
 #[test]
 fn stale_connections_are_replayed_by_this_table() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::balance::Balance;
+use crate::core::balance::ewma::Latency;
 use crate::core::health::Readiness;
 use crate::core::outlier::Cause;
 use crate::core::outlier::fault::Fault;
@@ -37,6 +38,7 @@ fn failures_are_the_endpoints_and_what_clients_do_is_not() {
         (Failure::HeadTimeout, Some(Fault::HeadTimeout)),
         (Failure::Drained, None),
         (Failure::OutOfResources, None),
+        (Failure::SessionLimit, None),
     ] {
         let mut world = on_stable(1);
         let (mut exchange, _) = world.sent_off(&get(""));
@@ -49,7 +51,67 @@ fn failures_are_the_endpoints_and_what_clients_do_is_not() {
     let mut world = on_stable(1);
     let (mut exchange, _) = world.sent_off(&get(""));
     exchange.end(Termination::ClientAbort, world.now);
-    assert_eq!(outcomes(&world), (0, 0), "a client that leaves before the response says nothing");
+    assert_eq!(outcomes(&world), (0, 0), "a client that leaves before the request was sent says nothing");
+}
+
+/// An endpoint that takes requests and never answers shows in clients that give up, if they were patient.
+#[test]
+fn a_client_that_leaves_after_a_long_wait_speaks_against_the_endpoint() {
+    for (patience, waited, head, fault) in [
+        (Some(1_000), 1_000, false, None),
+        (Some(1_000), 1_001, false, Some(Fault::Abandoned)),
+        (Some(1_000), 60_000, true, None),
+        (Some(6_000), 5_000, false, None),
+        (None, 3_600_000, false, None),
+    ] {
+        let mut world = on_stable(1);
+        world.web().stable[0].pool.set_patience(patience.map(Duration::from_millis));
+        let (mut exchange, _) = world.sent_off(&get(""));
+        exchange.connected(false, world.later(5_000));
+        exchange.sent(world.later(5_000));
+        if head {
+            exchange.response(&response(200, ""), Replay::Truncated, world.now, &mut world.random);
+        }
+        exchange.end(Termination::ClientAbort, world.later(waited));
+        let expected = (u64::from(fault.is_some() || head), u64::from(fault.is_some()));
+        assert_eq!((outcomes(&world), conduct(&world, 0).last_fault()), (expected, fault), "{patience:?} {waited}");
+        assert_eq!(world.bad(Variant::Stable), 0, "the gate does not count what clients do");
+    }
+    // One that has only closed its side is not waited for; its answer may still come and says nothing more.
+    let mut world = on_stable(1);
+    let (mut exchange, _) = world.sent_off(&get(""));
+    assert_eq!(exchange.doubt(), None);
+    exchange.sent(world.now);
+    assert_eq!(exchange.doubt(), Some(world.now + world.web().stable[0].pool.patience()));
+    exchange.doubted(world.later(10_000));
+    assert_eq!((exchange.doubt(), outcomes(&world)), (None, (1, 1)));
+    exchange.response(&response(200, ""), Replay::Truncated, world.now, &mut world.random);
+    exchange.end(Termination::Complete, world.now);
+    assert_eq!(outcomes(&world), (1, 1));
+    // A trial does not pass from one user to the next for ever.
+    let mut world = on_stable(1);
+    eject(conduct(&world, 0));
+    conduct(&world, 0).open_trial();
+    let (mut exchange, _) = world.sent_off(&get(""));
+    exchange.sent(world.now);
+    exchange.end(Termination::ClientAbort, world.later(60_000));
+    assert_eq!(conduct(&world, 0).outcomes(), (1, 1));
+}
+
+#[test]
+fn peak_ewma_learns_from_clients_that_leave() {
+    let mut world = balanced(Balance::PeakEwma, Vec::new(), Duration::ZERO);
+    let (mut exchange, sent) = world.sent_off(&get(""));
+    exchange.sent(world.now);
+    exchange.end(Termination::ClientAbort, world.later(800));
+    let conduct = &sent.in_flight.endpoint().conduct;
+    let latency = |now| match conduct.latency(now) {
+        Latency::Recent(us) => us,
+        other => panic!("{other:?}"),
+    };
+    assert!((latency(world.now) - 800_000.0).abs() < 1_000.0, "{}", latency(world.now));
+    conduct.observe_wait(Duration::from_millis(100), world.now);
+    assert!(latency(world.now) > 799_000.0, "at least so long says nothing of one that takes longer");
 }
 
 #[test]
@@ -245,10 +307,68 @@ fn peak_ewma_learns_from_heads_and_failures() {
     assert!(failed <= 2, "{failed}");
 }
 
+/// A SIGSTOP: the kernel goes on accepting, nobody answers.
+#[test]
+fn peak_ewma_leaves_alone_what_hangs_and_asks_what_is_new_once() {
+    for known in [true, false] {
+        let mut world = balanced(Balance::PeakEwma, Vec::new(), Duration::ZERO);
+        let stuck_at = world.web().stable[0].key.address.clone();
+        let five = Duration::from_millis(5);
+        if known {
+            for endpoint in &world.web().stable {
+                endpoint.conduct.observe_latency(Some(five), world.now);
+            }
+        }
+        let mut stuck = Vec::new();
+        let minutes = |world: &mut World, stuck: &mut Vec<Exchange>| {
+            for _ in 0..12_000 {
+                world.later(10);
+                let (mut exchange, sent) = world.sent_off(&get(""));
+                exchange.sent(world.now);
+                if *sent.address() == stuck_at {
+                    stuck.push(exchange);
+                    continue;
+                }
+                exchange.response(&response(200, ""), Replay::Truncated, world.now + five, &mut world.random);
+                exchange.end(Termination::Complete, world.now + five);
+            }
+        };
+        minutes(&mut world, &mut stuck);
+        assert_eq!(stuck.len(), 1, "one of them finds out");
+        // Once its client has gone it is tried again.
+        for mut exchange in stuck.drain(..) {
+            exchange.end(Termination::ClientAbort, world.now);
+        }
+        minutes(&mut world, &mut stuck);
+        assert_eq!(stuck.len(), 1);
+    }
+}
+
+#[test]
+fn a_long_answer_does_not_keep_an_old_latency() {
+    let mut world = balanced(Balance::PeakEwma, Vec::new(), Duration::ZERO);
+    let (mut exchange, sent) = world.sent_off(&get(""));
+    let conduct = Arc::clone(&sent.in_flight.endpoint().conduct);
+    assert_eq!(conduct.latency(world.now), Latency::Awaited);
+    let head_at = world.later(50);
+    exchange.response(&response(200, ""), Replay::Truncated, head_at, &mut world.random);
+    let fresh = conduct.latency(world.now);
+    assert!(matches!(fresh, Latency::Recent(us) if us > 49_000.0), "{fresh:?}");
+    let later = world.later(60_000);
+    assert!(matches!(conduct.latency(later), Latency::Recent(us) if us < 1_000.0), "its body is still on the way");
+    // A dead connection is replaced within the attempt, which counts once.
+    let (mut exchange, _sent) = world.sent_off(&get(""));
+    exchange.connected(true, world.now);
+    let again = attempt(world.fail(&mut exchange, CLOSED));
+    let conduct = Arc::clone(&again.in_flight.endpoint().conduct);
+    exchange.end(Termination::ClientAbort, world.now);
+    assert_ne!(conduct.latency(world.now), Latency::Awaited);
+}
+
 #[test]
 fn an_endpoint_new_in_service_grows_into_its_share() {
     let slow_start = Duration::from_secs(10);
-    for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random] {
+    for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random, Balance::PeakEwma] {
         let mut world = balanced(balance, Vec::new(), slow_start);
         world.web().stable[0].conduct.enter_service(world.now);
         let mut share = |after: u64| {

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::core::health::Readiness;
+use crate::core::outlier::Cause;
+use crate::state::conduct::Ejection;
+use crate::state::live::EndpointLive;
 
 fn set(world: &World, variant: Variant, readiness: Readiness) {
     for endpoint in world.web().pool(variant) {
@@ -21,6 +24,31 @@ fn without_a_ready_stable_endpoint_the_answer_comes_at_once() {
         assert_eq!((world.attempts(Variant::Stable), world.bad(Variant::Stable)), (0, 0));
         assert_eq!(world.terminations(Termination::NotReady), 1);
     }
+}
+
+#[test]
+fn the_answer_says_why_nobody_can_be_used() {
+    let mut world = Setup { weight: Weight::ZERO, stable: 2, ..Setup::default() }.build();
+    set(&world, Variant::Stable, Readiness::NotReady);
+    let [a, b] = [0, 1].map(|i| Arc::clone(&world.web().stable[i]));
+    let mut told = || {
+        let (mut exchange, next) = world.begin(&get(""));
+        let reply = reply(next);
+        exchange.end(reply.termination, world.now);
+        reply.detail
+    };
+    assert!(told().contains("probes fail"), "{}", told());
+    let drain = |endpoint: &EndpointLive| endpoint.conduct.drain(crate::clock::now(), Duration::from_secs(1));
+    drain(&a);
+    assert!(told().contains("drained, ejected or not ready"), "{}", told());
+    drain(&b);
+    assert!(told().contains("all are drained"), "{}", told());
+    // Of stable ejected ones serve in panic.
+    let mut world = Setup::default().build();
+    let ejection = Ejection { cause: Cause::Trial, fault: None, at: Duration::ZERO, lasting: Duration::from_secs(30) };
+    world.web().candidate.iter().for_each(|endpoint| endpoint.conduct.eject(ejection));
+    let (_exchange, next) = world.begin(&forced("candidate"));
+    assert!(reply(next).detail.contains("requests failed"));
 }
 
 #[test]

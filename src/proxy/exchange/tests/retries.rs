@@ -47,6 +47,7 @@ fn failures_are_retried_by_this_table() {
         (Failure::BadResponse, Some(reset), true, false),
         (Failure::HeadTimeout, Some(timeout), true, false),
         (Failure::Drained, None, false, false),
+        (Failure::SessionLimit, Some(reset), true, false),
         (Failure::OutOfResources, None, false, false),
         (Failure::Full(Limit::Connections), None, false, false),
         (Failure::Full(Limit::Pending), None, false, false),
@@ -288,18 +289,24 @@ fn a_body_is_kept_only_for_what_can_be_tried_again() {
 }
 
 #[test]
-fn failed_attempts_are_told_in_order_and_so_many_of_them() {
+fn all_failed_attempts_are_told_in_order() {
     let mut world = world(5);
     let (mut exchange, first) = under_way(&mut world, &put(), false);
     let first = first.address().clone();
     let next = world.answer(&mut exchange, 503, Replay::Kept).expect("tried again");
     let second = attempt(world.waited(&mut exchange, next)).address().clone();
-    for _ in 0..4 {
-        attempt(world.fail_with(&mut exchange, Failure::Reset, Replay::Kept));
+    exchange.connected(true, world.now);
+    for failure in [Failure::Reset, Failure::Reset, CLOSED, Failure::Refused] {
+        attempt(world.fail_with(&mut exchange, failure, Replay::Kept));
+        exchange.connected(true, world.now);
     }
+    while let Next::Send(_) = world.fail_with(&mut exchange, Failure::Reset, Replay::Kept) {}
     let told: Vec<_> = exchange.failed_attempts().map(|failed| (failed.endpoint, failed.how)).collect();
-    assert_eq!(told.len(), 4);
     assert_eq!(told[..2], [(&first, How::Status(503)), (&second, How::Word("reset"))]);
+    let words: Vec<_> = told[1..].iter().map(|(_, how)| *how).collect();
+    let expected = ["reset", "reset", "closed", "refused", "reset", "reset", "reset"].map(How::Word);
+    assert_eq!(words, expected, "six attempts and two replays");
+    assert!(told.len() <= FAILED_SHOWN_MAX);
 }
 
 proptest! {
@@ -341,8 +348,8 @@ proptest! {
             if next.number > current.number { begun += 1 } else { replays += 1 }
             current = next;
         }
-        prop_assert!(begun <= 1 + attempts + 1, "{begun} attempts");
-        prop_assert!(replays <= 1 + REFUSALS_MAX, "{replays} replays");
+        prop_assert!(begun <= 1 + attempts + 2, "{begun} attempts: one failover, one fallback to stable");
+        prop_assert!(replays <= REPLAYS_MAX, "{replays} replays");
         prop_assert!(world.bad(Variant::Candidate) + world.bad(Variant::Stable) <= 1);
         drop(current);
         exchange.end(Termination::UpstreamReset, world.now);

@@ -14,6 +14,7 @@ pub(super) enum Give {
     End,
     Malformed,
     TooLarge,
+    TrailersTooLarge,
     Closed,
 }
 
@@ -64,6 +65,7 @@ impl Half {
             Some(Give::End) => return Poll::Ready(Ok(Fill::End)),
             Some(Give::Malformed) => return Poll::Ready(Err(Fault::Malformed("scripted"))),
             Some(Give::TooLarge) => return Poll::Ready(Err(Fault::TooLarge)),
+            Some(Give::TrailersTooLarge) => return Poll::Ready(Err(Fault::TrailersTooLarge)),
             Some(Give::Closed) => return Poll::Ready(Err(Fault::Closed)),
             Some(Give::Data(data)) => self.chunk = data,
         }

@@ -35,6 +35,7 @@ fn edits(head: &RequestHead) -> RequestEdits<'_> {
         strip_header: None,
         strip_cookie: None,
         body: head.body,
+        call_left: None,
         websocket: head.websocket,
     }
 }
@@ -172,6 +173,16 @@ fn one_field_and_one_cookie_can_be_left_out() {
         let copied = &out["GET / HTTP/1.1\r\nhost: a\r\n".len()..out.find("x-forwarded-for").unwrap()];
         assert_eq!(copied, left, "{cookies}");
     }
+}
+
+#[test]
+fn the_time_of_a_call_is_what_is_left_of_it() {
+    let head = request("POST / HTTP/1.1\r\nHost: a\r\ngrpc-timeout: 1S\r\nX: y\r\ngrpc-timeout: 2S\r\n\r\n");
+    assert!(written(&head, &edits(&head)).contains("grpc-timeout: 1S\r\nX: y\r\ngrpc-timeout: 2S\r\n"));
+    let left = Some(std::time::Duration::from_millis(70));
+    let out = written(&head, &RequestEdits { call_left: left, ..edits(&head) });
+    assert!(out.contains("X: y\r\ngrpc-timeout: 70000000n\r\n"), "{out}");
+    assert_eq!(out.matches("grpc-timeout").count(), 1, "{out}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod scan;
 mod target;
 
 pub(super) use fields::{FieldLimits, parse_fields};
-pub use parts::{Parts, parse_parts};
+pub use parts::{FIELD_COST, Parts, parse_parts};
 pub use request::parse_request;
 pub use response::parse_response;
 pub(super) use scan::{ScanLimits, scan_section};

@@ -9,6 +9,9 @@ use crate::config::settings::Underscores;
 use crate::proxy::h1::bytes::is_token;
 use crate::proxy::headers::{BodyLength, Field, HttpVersion, Known, RequestHead, Span};
 
+/// What a field costs in a header list beside its name and value, in bytes (RFC 9113 section 6.5.2).
+pub const FIELD_COST: usize = 32;
+
 /// What comes beside the fields.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
@@ -25,7 +28,8 @@ pub struct Parts<'a> {
 }
 
 /// Fills `head` from `parts` and `fields`: names in lower case and values, both without line ends and controls. Written one after the
-/// other as HTTP/1.1 writes them, so that whatever goes on in HTTP/1.1 goes in one piece.
+/// other as HTTP/1.1 writes them, so that whatever goes on in HTTP/1.1 goes in one piece. `limits.max_head` is that of the header list, with
+/// [`FIELD_COST`] for each field and pseudo-header field.
 ///
 /// # Errors
 /// The status to refuse the request with: 400, 405, 414, 417 or 431. What `head` then holds is not to be used.
@@ -53,7 +57,7 @@ pub fn parse_parts<'a>(
     head.bytes.extend_from_slice(b"\r\n");
     parse_target(head, target)?;
     let form = push_authority(head, parts)?;
-    push_fields(head, fields, limits)?;
+    push_fields(head, fields, parts.cost(), limits)?;
     let facts = Facts::read(&head.bytes, &head.fields)?;
     head.authority = authority(head, form, facts.host)?;
     head.body = match facts.length(&head.bytes, head.version)? {
@@ -70,6 +74,16 @@ pub fn parse_parts<'a>(
     Ok(())
 }
 
+impl Parts<'_> {
+    /// What the pseudo-header fields take of a header list, in bytes.
+    fn cost(&self) -> usize {
+        let scheme = if self.default_port == 443 { "https" } else { "http" };
+        let authority = self.authority.map_or(0, |text| ":authority".len() + text.len() + FIELD_COST);
+        let others = ":method".len() + ":path".len() + ":scheme".len() + 3 * FIELD_COST;
+        authority + others + self.method.len() + self.target.len() + scheme.len()
+    }
+}
+
 /// Checks `:authority`, and writes it as the `Host` it stands for.
 fn push_authority(head: &mut RequestHead, parts: &Parts<'_>) -> Result<Form, Refusal> {
     let Some(text) = parts.authority else { return Ok(Form::Origin) };
@@ -83,6 +97,7 @@ fn push_authority(head: &mut RequestHead, parts: &Parts<'_>) -> Result<Form, Ref
 fn push_fields<'a>(
     head: &mut RequestHead,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    mut size: usize,
     limits: &HeadLimits,
 ) -> Result<(), Refusal> {
     let named = head.fields.first().map(|field| field.value);
@@ -91,7 +106,8 @@ fn push_fields<'a>(
         if count == limits.max_fields {
             return Err(Refusal::new(431, "too many fields"));
         }
-        if head.bytes.len() + name.len() + value.len() + 4 > limits.max_head {
+        size += name.len() + value.len() + FIELD_COST;
+        if size > limits.max_head {
             return Err(Refusal::new(431, "the head is too large"));
         }
         // The `http` crate takes `"` for part of a token.

@@ -14,10 +14,12 @@ use crate::proxy::headers::{BodyLength, HttpVersion, Known, RequestHead, Span};
 /// to point at.
 ///
 /// # Errors
-/// The status to refuse the request with: 400, 405, 417, 431 or 505. What `head` then holds is not to be used.
+/// The status to refuse the request with: 400, 405, 417, 431 or 505. What `head` then holds is not to be used, but for telling people: method,
+/// path and authority are valid or empty, the version where there is a method.
 pub fn parse_request(head: &mut RequestHead, len: usize, limits: &HeadLimits) -> Result<(), Refusal> {
     let len = len.min(head.bytes.len());
     head.fields.clear();
+    head.forget();
     let (target, after) = parse_line(head, len)?;
     if matches!(head.method.of(&head.bytes), b"CONNECT" | b"TRACE") {
         return Err(Refusal::new(405, "the method is not allowed"));

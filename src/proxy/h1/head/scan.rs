@@ -116,25 +116,35 @@ fn is_clean(bytes: &[u8]) -> bool {
     let next = &bytes[1..];
     let (pieces, _) = rest.as_chunks::<CLEAN_STEP>();
     let (nexts, _) = next.as_chunks::<CLEAN_STEP>();
-    let mut dirty = pieces.iter().zip(nexts).fold(0, |dirty, (piece, next)| dirty | dirt(piece, next));
+    // A byte for each place in a piece, put together once at the end: the compiler keeps them in one vector.
+    let mut dirty = [0; CLEAN_STEP];
+    for (piece, next) in pieces.iter().zip(nexts) {
+        add_dirt(&mut dirty, piece, next);
+    }
     // The bytes that fill no piece: looked at with some of those before them once more.
-    dirty |= match (rest.last_chunk::<CLEAN_STEP>(), next.last_chunk::<CLEAN_STEP>()) {
-        (Some(piece), Some(next)) => dirt(piece, next),
-        _ => dirt(rest, next),
-    };
-    dirty == 0 && !is_control(*last)
+    match (rest.last_chunk::<CLEAN_STEP>(), next.last_chunk::<CLEAN_STEP>()) {
+        (Some(piece), Some(next)) => add_dirt(&mut dirty, piece, next),
+        _ => dirty[0] |= rest.iter().zip(next).fold(0, |dirty, (&byte, &next)| dirty | dirt(byte, next)),
+    }
+    dirty.iter().fold(0, |all, dirty| all | dirty) == 0 && !is_control(*last)
 }
 
-/// Not zero when a control, or a CR or LF without the other, is in `bytes`; `next` is one byte further.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "otherwise the pieces are in memory between two calls")]
+fn add_dirt(dirty: &mut [u8; CLEAN_STEP], piece: &[u8; CLEAN_STEP], next: &[u8; CLEAN_STEP]) {
+    for at in 0..CLEAN_STEP {
+        dirty[at] |= dirt(piece[at], next[at]);
+    }
+}
+
+/// Not zero for a control, and for a CR or LF without the other; `next` is the byte behind.
 #[inline(always)]
 #[expect(clippy::needless_bitwise_bool, reason = "without branches the compiler makes vector instructions of it")]
-#[expect(clippy::inline_always, reason = "otherwise the pieces have no length the compiler knows")]
-fn dirt(bytes: &[u8], next: &[u8]) -> u8 {
-    bytes.iter().zip(next).fold(0, |dirty, (&byte, &next)| {
-        let control = (byte < 0x20) & (byte != b'\t') & (byte != b'\r') & (byte != b'\n');
-        let unpaired = (byte == b'\r') != (next == b'\n');
-        dirty | u8::from(control | (byte == 0x7f) | unpaired)
-    })
+#[expect(clippy::inline_always, reason = "a call per byte otherwise")]
+fn dirt(byte: u8, next: u8) -> u8 {
+    let control = (byte < 0x20) & (byte != b'\t') & (byte != b'\r') & (byte != b'\n');
+    let unpaired = (byte == b'\r') != (next == b'\n');
+    u8::from(control | (byte == 0x7f) | unpaired)
 }
 
 fn is_control(byte: u8) -> bool {

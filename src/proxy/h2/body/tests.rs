@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { payload: None, fields: 4, underscores: Underscores::Drop };
+const BOUNDS: Bounds = Bounds { payload: None, fields: 4, size: 1_000, underscores: Underscores::Drop };
 
 /// A request without an end, and its ends on both sides.
 struct Ends {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
 
-use crate::clock;
+use crate::clock::{self, HttpDate};
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw};
@@ -70,6 +70,8 @@ impl Drop for Stream {
 }
 
 impl Downstream for Stream {
+    const SAYS_GONE: bool = true;
+
     fn head(&self) -> &RequestHead {
         &self.head
     }
@@ -109,7 +111,7 @@ impl Downstream for Stream {
             close: false,
             keep_alive_10: false,
             no_body_head: head.status == 304 || self.head.get(self.head.method) == b"HEAD",
-            date: date.as_deref().map(str::as_bytes),
+            date: date.as_ref().map(HttpDate::as_bytes),
             set_cookie,
             extra: &[],
         };

@@ -10,7 +10,7 @@ use super::*;
 
 fn pair() -> (Io, Gathered, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let (io, gathered) = gather(Stream::Unix(ours), Buf::default());
+    let (io, gathered) = gather(Stream::Unix(ours), Buf::default(), None);
     (io, gathered, theirs)
 }
 
@@ -46,7 +46,7 @@ async fn what_was_read_ahead_comes_first() {
     ahead.grow(64);
     let mut from = Stream::Unix(sent.1);
     poll_fn(|cx| ahead.poll_fill(&mut from, cx)).await.unwrap();
-    let (mut io, _gathered) = gather(Stream::Unix(ours), ahead);
+    let (mut io, _gathered) = gather(Stream::Unix(ours), ahead, None);
     peer.write_all(b"then the rest").await.unwrap();
     drop(peer);
     let mut seen = Vec::new();

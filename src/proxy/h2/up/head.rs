@@ -213,6 +213,7 @@ mod tests {
             strip_header: None,
             strip_cookie: None,
             body: head.body,
+            call_left: None,
             websocket: false,
         }
     }

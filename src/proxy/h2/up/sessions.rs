@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use crate::clock;
 use crate::core::circuit::Limit;
 use crate::core::service::Service;
@@ -21,7 +19,7 @@ use crate::proxy::worker::Worker;
 use crate::state::live::EndpointLive;
 use crate::state::pool::{Connection, Pending, PoolLive};
 
-use super::session::{Lease, PACE, Pace, STREAMS_MAX, Session, open};
+use super::session::{Lease, PACE, Pace, STREAMS_MAX, Session, Signals, Trust, open};
 
 /// Most sessions per worker and endpoint, those being opened included. Where all are full, requests wait for a stream as long as they
 /// would for a connection.
@@ -67,8 +65,7 @@ struct Endpoint {
     dials: Vec<Rc<Dial>>,
     /// Streams the session opened last had room for: as many requests wait for one dial.
     room: usize,
-    /// Told of whatever a waiting request may go on with.
-    changed: Rc<Notify>,
+    signals: Rc<Signals>,
 }
 
 /// A session being opened, and how many requests wait for it.
@@ -101,11 +98,11 @@ enum Step {
 /// Why no session could be opened; [`io::ErrorKind::TimedOut`]: not in time; [`io::ErrorKind::QuotaExceeded`]: as many wait as may.
 pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bool), Rc<io::Error>> {
     let (mut opened, mut place, mut room) = (false, None, None);
-    let mut waits = Waits { began: clock::now(), slot: None };
+    let came = clock::now();
+    let mut waits = Waits { began: came, slot: None };
     loop {
-        let (step, changed) = worker.sessions().step(worker, wanted, &mut room, clock::now());
-        // From here on it hears of every change, and nothing has changed since the look.
-        let notified = changed.notified();
+        // Whoever waits is told of every change from here on, and nothing changes between the look and the wait.
+        let (step, signals) = worker.sessions().step(worker, wanted, &mut room, (came, clock::now()));
         match step {
             Step::Leased(lease) => {
                 waits.over(wanted);
@@ -115,33 +112,33 @@ pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bo
                 opened = true;
                 waits.over(wanted);
                 spawn(worker, wanted, &dial, room);
-                dialled(&dial, &changed).await?;
+                dialled(&dial, &signals).await?;
             }
             Step::Join(dial) => {
                 waits.over(wanted);
-                dialled(&dial, &changed).await?;
+                dialled(&dial, &signals).await?;
             }
             Step::Full => {
                 // No connection helps: none is held back from others.
                 drop(room.take());
                 waits.slot(worker, wanted)?;
-                notified.await;
+                signals.freed.notified().await;
             }
             Step::NoRoom => {
                 let queued = match &mut place {
                     Some(place) => place,
                     none => none.insert(waits.room(worker, wanted)?),
                 };
-                room = freed(queued, notified).await;
+                room = freed(queued, signals.freed.notified()).await;
                 if room.is_some() {
                     place = None;
                 }
             }
             Step::Check(session) => {
+                let (answered, alarm) = (signals.news.notified(), worker.alarm());
                 session.check();
                 let deadline = clock::now() + wanted.service.upstream.connect_timeout / 2;
-                let alarm = worker.alarm();
-                if within(&alarm, Some(deadline), notified).await.is_none() {
+                if within(&alarm, Some(deadline), answered).await.is_none() {
                     worker.sessions().abandon(wanted.endpoint.slot, &session);
                 }
             }
@@ -149,21 +146,21 @@ pub async fn lease(worker: &Rc<Worker>, wanted: Wanted<'_>) -> Result<(Lease, bo
     }
 }
 
-/// Waits for a connection, which comes back, or a change.
-async fn freed(place: &Place<'_>, changed: impl Future<Output = ()>) -> Option<Connection> {
-    let mut changed = std::pin::pin!(changed);
+/// Waits for a connection, which comes back, or for a stream.
+async fn freed(place: &Place<'_>, stream: impl Future<Output = ()>) -> Option<Connection> {
+    let mut stream = std::pin::pin!(stream);
     poll_fn(|cx| match place.poll(cx) {
         Poll::Ready(Grant::Room(room)) => Poll::Ready(Some(room)),
         Poll::Ready(Grant::Link(_)) => Poll::Ready(None),
-        Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
+        Poll::Pending => stream.as_mut().poll(cx).map(|()| None),
     })
     .await
 }
 
 /// Waits for a session being opened.
-async fn dialled(dial: &Dial, changed: &Notify) -> Result<(), Rc<io::Error>> {
+async fn dialled(dial: &Dial, signals: &Signals) -> Result<(), Rc<io::Error>> {
     loop {
-        let notified = changed.notified();
+        let notified = signals.news.notified();
         if let Some(outcome) = &*dial.outcome.borrow() {
             return outcome.clone();
         }
@@ -176,16 +173,16 @@ fn spawn(worker: &Rc<Worker>, wanted: Wanted<'_>, dial: &Rc<Dial>, room: Connect
     let (worker, dial) = (Rc::clone(worker), Rc::clone(dial));
     let (service, endpoint) = (Arc::clone(wanted.service), Arc::clone(wanted.endpoint));
     tokio::task::spawn_local(async move {
-        let (changed, pace) = worker.sessions().place(endpoint.slot);
+        let (signals, pace) = worker.sessions().place(endpoint.slot);
         let opening = async {
             let stream = worker.dialer().dial(&service, &endpoint.key.address).await?;
-            open(&worker, stream, &endpoint, (dial.tag, room), &changed, pace).await
+            open(&worker, stream, &endpoint, (dial.tag, room), &signals, pace).await
         };
         let deadline = Some(clock::now() + service.upstream.connect_timeout);
         let opened = within(&worker.alarm(), deadline, opening).await;
         let opened = opened.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
         worker.sessions().settle(endpoint.slot, &dial, opened);
-        changed.notify_waiters();
+        signals.tell_all();
     });
 }
 
@@ -253,18 +250,18 @@ impl Sessions {
         worker: &Rc<Worker>,
         wanted: Wanted<'_>,
         room: &mut Option<Connection>,
-        now: Instant,
-    ) -> (Step, Rc<Notify>) {
+        (came, now): (Instant, Instant),
+    ) -> (Step, Rc<Signals>) {
         let pace = self.pace;
         let endpoint = self.endpoint(wanted.endpoint.slot);
         endpoint.sessions.retain(|session| is_usable(session, now));
-        let changed = Rc::clone(&endpoint.changed);
-        let step = endpoint.step(worker, wanted, room, now, pace);
+        let signals = Rc::clone(&endpoint.signals);
+        let step = endpoint.step(worker, wanted, room, |session| session.trust(came, now, pace));
         if matches!(step, Step::NoRoom) {
             // What is closed is free once its last frames are written.
             self.close_idle(&wanted.endpoint.pool, 1);
         }
-        (step, changed)
+        (step, signals)
     }
 
     /// Closes idle sessions of pools requests wait for, as many as wait.
@@ -298,13 +295,13 @@ impl Sessions {
             sessions: Vec::new(),
             dials: Vec::new(),
             room: STREAMS_MAX,
-            changed: Rc::default(),
+            signals: Rc::default(),
         })
     }
 
-    fn place(&mut self, slot: u64) -> (Rc<Notify>, Pace) {
+    fn place(&mut self, slot: u64) -> (Rc<Signals>, Pace) {
         let pace = self.pace;
-        (Rc::clone(&self.endpoint(slot).changed), pace)
+        (Rc::clone(&self.endpoint(slot).signals), pace)
     }
 
     /// Takes in how a dial came out.
@@ -330,7 +327,7 @@ impl Sessions {
             let before = endpoint.sessions.len();
             endpoint.sessions.retain(|session| wanted(slot) && is_usable(session, now));
             if endpoint.sessions.len() < before {
-                endpoint.changed.notify_waiters();
+                endpoint.signals.tell_all();
             }
             !endpoint.sessions.is_empty() || !endpoint.dials.is_empty()
         });
@@ -358,15 +355,16 @@ impl Endpoint {
         worker: &Rc<Worker>,
         wanted: Wanted<'_>,
         room: &mut Option<Connection>,
-        now: Instant,
-        pace: Pace,
+        trust: impl Fn(&Session) -> Trust,
     ) -> Step {
-        let fitting = |session: &&Rc<Session>| session.dial_tag == wanted.dial_tag;
-        if let Some(session) = self.sessions.iter().filter(fitting).find(|session| session.has_room()) {
-            if session.is_doubtful(now, pace) {
-                return Step::Check(Rc::clone(session));
+        let fits = |session: &Rc<Session>| session.dial_tag == wanted.dial_tag && session.has_room();
+        while let Some(at) = self.sessions.iter().position(fits) {
+            let session = &self.sessions[at];
+            match trust(session) {
+                Trust::Sound => return Step::Leased(session.lease(worker, wanted.service.upstream.keepalive_idle)),
+                Trust::Doubtful => return Step::Check(Rc::clone(session)),
+                Trust::Lost => drop(self.sessions.remove(at)),
             }
-            return Step::Leased(session.lease(worker, wanted.service.upstream.keepalive_idle));
         }
         self.dial(wanted, room)
     }

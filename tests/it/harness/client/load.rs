@@ -9,10 +9,12 @@ use tidegate::clock;
 use tokio::task::JoinSet;
 
 use super::super::wait::{pause, until, within_time};
-use super::Session;
+use super::{Response, Session};
 
 /// Longest life of a load, whatever its plan.
 const LOAD_MAX: Duration = Duration::from_secs(600);
+/// Requests of a session that are recorded one by one; beyond that they are only counted.
+const RECORDS_MAX: usize = 100_000;
 /// Words of failures that are kept.
 const FAILURES_KEPT: usize = 20;
 
@@ -31,6 +33,19 @@ pub(crate) struct Plan {
     pub pace: Duration,
     /// End a session, without a failure, when the server has closed its connection as announced (for tests of shutdown).
     pub end_on_close: bool,
+    /// Keep a record of every request.
+    pub record: bool,
+}
+
+/// One request of a load.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// When it began, since 1970.
+    pub began: Duration,
+    /// When its response had come whole, or failed to, since 1970.
+    pub ended: Duration,
+    /// Status and release of the response; or why there was none.
+    pub outcome: Result<(u16, String), String>,
 }
 
 /// A load under way.
@@ -54,6 +69,8 @@ pub(crate) struct Tally {
     pub failures: Vec<String>,
     /// Longest time from request to the end of its response.
     pub slowest: Duration,
+    /// Every request, in order of its end, if that was planned.
+    pub records: Vec<Record>,
 }
 
 struct Control {
@@ -73,6 +90,7 @@ impl Default for Plan {
             fields: String::new(),
             pace: Duration::ZERO,
             end_on_close: false,
+            record: false,
         }
     }
 }
@@ -129,6 +147,7 @@ impl Load {
             while let Some(tally) = sessions.join_next().await {
                 total.add(tally.expect("a session does not panic"));
             }
+            total.records.sort_by_key(|record| record.ended);
             total
         })
         .await
@@ -141,8 +160,12 @@ async fn run(mut session: Session, plan: Plan, control: Arc<Control>) -> Tally {
         if plan.requests.is_some_and(|most| control.begun.fetch_add(1, Ordering::Relaxed) >= most) {
             break;
         }
-        let began = clock::now();
-        match session.try_get(&plan.path).await {
+        let (began, began_at) = (clock::now(), clock::unix_time());
+        let result = session.try_get(&plan.path).await;
+        if plan.record && tally.records.len() < RECORDS_MAX {
+            tally.records.push(Record::new(began_at, &result));
+        }
+        match result {
             Ok(response) => {
                 *tally.by_status.entry(response.status).or_default() += 1;
                 *tally.by_version.entry(response.version().to_owned()).or_default() += 1;
@@ -164,6 +187,28 @@ async fn run(mut session: Session, plan: Plan, control: Arc<Control>) -> Tally {
     let (failed, failures) = session.failures();
     (tally.failed, tally.failures) = (failed, failures.to_vec());
     tally
+}
+
+// === impl Record ===
+
+impl Record {
+    fn new(began: Duration, result: &Result<Response, String>) -> Self {
+        let outcome = match result {
+            Ok(response) => Ok((response.status, response.version().to_owned())),
+            Err(failure) => Err(failure.clone()),
+        };
+        Self { began, ended: clock::unix_time(), outcome }
+    }
+
+    /// Whether it got a 200.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self.outcome, Ok((200, _)))
+    }
+
+    /// Whether it was answered by the release `version`.
+    pub(crate) fn is_of(&self, version: &str) -> bool {
+        self.outcome.as_ref().is_ok_and(|(_, of)| of == version)
+    }
 }
 
 // === impl Tally ===
@@ -188,6 +233,7 @@ impl Tally {
         self.slowest = self.slowest.max(other.slowest);
         self.failures.extend(other.failures);
         self.failures.truncate(FAILURES_KEPT);
+        self.records.extend(other.records);
         for (status, n) in other.by_status {
             *self.by_status.entry(status).or_default() += n;
         }

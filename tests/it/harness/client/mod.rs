@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 
-pub(crate) use load::{Load, Plan, Tally};
+pub(crate) use load::{Load, Plan, Record, Tally};
 pub(crate) use session::Session;
 pub(crate) use socket::WebSocket;
 

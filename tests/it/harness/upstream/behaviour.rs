@@ -50,6 +50,8 @@ pub(crate) enum Act {
     WebSocket,
     /// Lets time pass.
     Pause(Duration),
+    /// Waits for its turn among all requests with the same lock, then lets time pass: a server that does one thing at a time.
+    Turn(Arc<Mutex<()>>, Duration),
     /// Closes the connection.
     Close,
     /// Resets the connection.

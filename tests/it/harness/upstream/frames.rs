@@ -10,8 +10,11 @@ use super::super::wait::within;
 /// Types of frames (RFC 9113 section 6).
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 /// Flags.
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
@@ -56,11 +59,16 @@ impl FrameServer {
 
     /// The next connection, prefaces exchanged.
     pub(crate) async fn accept(&self) -> Frames {
+        self.accept_with(&[]).await
+    }
+
+    /// The same with settings as their payload has them.
+    pub(crate) async fn accept_with(&self, settings: &[u8]) -> Frames {
         let mut frames = Frames { io: self.accept_raw().await };
         let mut preface = [0; PREFACE.len()];
         within("a preface", frames.io.read_exact(&mut preface)).await.expect("a preface");
         assert_eq!(&preface, PREFACE);
-        frames.send(SETTINGS, 0, 0, &[]).await;
+        frames.send(SETTINGS, 0, 0, settings).await;
         frames
     }
 
@@ -83,12 +91,17 @@ impl FrameServer {
 impl Frames {
     /// Writes one frame; the peer may be gone.
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.send_many(1, kind, flags, stream, payload).await;
+    }
+
+    /// Writes one frame `count` times.
+    pub(crate) async fn send_many(&mut self, count: usize, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
         let mut frame = length[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
-        let _ = self.io.write_all(&frame).await;
+        let _ = self.io.write_all(&frame.repeat(count)).await;
     }
 
     /// The next frame of the type `kind`; SETTINGS on the way are acknowledged, everything else is skipped. `None` at the end.

@@ -61,6 +61,8 @@ struct Shared {
     /// Requests being served, and most of them at once on one connection.
     most: AtomicUsize,
     arrived: AtomicUsize,
+    /// Requests that came and did not end yet.
+    in_flight: AtomicUsize,
     /// Streams still to be refused by `/refuse`.
     refuse: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
@@ -100,6 +102,7 @@ impl H2Server {
             open: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             refuse: AtomicUsize::new(0),
             seen: Mutex::default(),
             next: Mutex::default(),
@@ -128,6 +131,11 @@ impl H2Server {
     /// Request heads ever read.
     pub(crate) fn arrived(&self) -> usize {
         self.shared.arrived.load(Ordering::SeqCst)
+    }
+
+    /// Requests that came and did not end yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
     }
 
     /// Most requests there were at once on a connection.
@@ -196,6 +204,15 @@ impl Drop for Open {
     }
 }
 
+/// Counts a request as in flight until it is dropped, however its stream ends.
+struct InFlight<'a>(&'a Shared);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
@@ -234,16 +251,18 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send, number: usize, sh
     }
     let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
     let mut streams = JoinSet::new();
+    let closing = Arc::new(Notify::new());
     let mut leaving = false;
     loop {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
                 shared.arrived.fetch_add(1, Ordering::SeqCst);
-                streams.spawn(stream(request, respond, number, Arc::clone(shared)));
+                streams.spawn(stream(request, respond, number, Arc::clone(shared), Arc::clone(&closing)));
                 shared.most.fetch_max(streams.len(), Ordering::SeqCst);
             }
             Some(_) = streams.join_next() => {}
+            () = closing.notified() => return,
             () = shared.go_away.notified(), if !leaving => {
                 leaving = true;
                 connection.graceful_shutdown();
@@ -252,7 +271,13 @@ async fn serve(io: impl AsyncRead + AsyncWrite + Unpin + Send, number: usize, sh
     }
 }
 
-async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, number: usize, shared: Arc<Shared>) {
+async fn stream(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    number: usize,
+    shared: Arc<Shared>,
+    closing: Arc<Notify>,
+) {
     let (parts, mut body) = request.into_parts();
     let mut seen = Seen {
         connection: number,
@@ -265,6 +290,10 @@ async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, numb
         let (next, usual) = &mut *shared.next.lock().expect("nobody panics");
         next.pop_front().or_else(|| usual.clone()).unwrap_or_else(|| parts.uri.path().to_owned())
     };
+    if path == "/close" {
+        // With every other stream of the connection.
+        return closing.notify_one();
+    }
     // A failure is the end of the stream, which is what the record says.
     let _ = answer(&path, &mut body, respond, &mut seen, &shared).await;
     shared.seen.lock().expect("nobody panics").push(seen);
@@ -277,6 +306,8 @@ async fn answer(
     seen: &mut Seen,
     shared: &Shared,
 ) -> Result<(), h2::Error> {
+    shared.in_flight.fetch_add(1, Ordering::SeqCst);
+    let _in_flight = InFlight(shared);
     let mut words = path.trim_start_matches('/').split('/');
     let verb = words.next().unwrap_or_default();
     let argument = words.next().unwrap_or_default();

@@ -119,6 +119,10 @@ impl Exchange<'_> {
                 return Ok(Then::Close);
             }
             Act::Pause(period) => pause(*period).await,
+            Act::Turn(lock, period) => {
+                let _turn = lock.lock().await;
+                pause(*period).await;
+            }
             Act::Close => return Ok(Then::Close),
             Act::Reset => return Ok(Then::Reset),
             Act::Hang => {

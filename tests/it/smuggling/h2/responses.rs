@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::SMUGGLED;
 use crate::harness::client::Client;
-use crate::harness::h2_raw::{DATA, END_HEADERS, END_STREAM, HEADERS, Pair, RST_STREAM, RawH2, block};
+use crate::harness::h2_raw::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Pair, RST_STREAM, RawH2, block};
 use crate::harness::proxy::Proxy;
 use crate::harness::wait::within;
 use crate::harness::wire::Fault;
@@ -171,6 +171,10 @@ async fn bodies_that_do_not_fit() {
     let played = Played::start().await;
     let five: [Pair<'_>; 2] = [OK, (b"content-length", b"5")];
     let reset = |code: u8| (RST_STREAM, 0, vec![0, 0, 0, code]);
+    let large = block(&[(b"grpc-status", b"0"), (b"grpc-x", &vec![b'x'; 65_536])]);
+    let mut large: Vec<Frame> = large.chunks(16_384).map(|part| (CONTINUATION, 0, part.to_vec())).collect();
+    (large[0].0, large[0].1) = (HEADERS, END_STREAM);
+    large.last_mut().expect("frames").1 |= END_HEADERS;
     let answers = [
         ("less than announced", vec![head(&five, false), data("hell", true)]),
         (
@@ -182,6 +186,7 @@ async fn bodies_that_do_not_fit() {
         ("a reset of no known length", vec![head(&[OK], false), data("hel", false), reset(2)]),
         ("a split trailer", vec![head(&[OK], false), data("hello", false), head(&[(b"grpc-x", b"y\r\nz: x")], true)]),
         ("a split trailer name", vec![head(&[OK], false), data("hello", false), head(&[(b"grpc-\r\nx", b"y")], true)]),
+        ("trailers that are too large", [vec![head(&[OK], false), data("hello", false)], large].concat()),
         ("a trailer that is none", vec![head(&[OK], false), data("hello", false), head(&[(b"grpc-\"x", b"y")], true)]),
     ];
     played.play(Gets::Cut, &answers).await;

@@ -130,10 +130,12 @@ fn what_http_2_forbids_is_refused() {
     ] {
         assert_eq!(status(&parts(method, target, Some("a")), &[], &limits()), Some(expected), "{method} {target}");
     }
-    let small = HeadLimits { max_head: 64, max_line: 16, max_fields: 2, ..limits() };
+    // Four pseudo-header fields with 38 bytes of text, two fields of one byte.
+    let small = HeadLimits { max_head: 38 + 2 + 6 * 32, max_line: 16, max_fields: 2, ..limits() };
     assert_eq!(status(&parts("GET", "/123456789abc", Some("a")), &[], &small), None);
     assert_eq!(status(&parts("GET", "/123456789abcd", Some("a")), &[], &small), Some(414));
     assert_eq!(status(&get, &[("a", ""), ("b", "")], &small), None);
+    assert_eq!(status(&get, &[("a", ""), ("b", "x")], &small), Some(431));
     assert_eq!(status(&get, &[("a", ""), ("b", ""), ("c", "")], &small), Some(431));
     assert_eq!(status(&get, &[("a", &"x".repeat(60))], &small), Some(431));
     let strict = HeadLimits { underscores: Underscores::Reject, ..limits() };
