@@ -125,8 +125,8 @@ impl Bench {
     /// One request from its head to its end; the status the client sees comes back.
     fn serve(&self, number: usize, scratch: &mut RouteScratch, random: &mut fastrand::Rng, now: Instant) -> u16 {
         let head = &self.requests[number % self.requests.len()];
-        let (mut exchange, next) =
-            Exchange::begin(&self.policy, &self.routing, head, &self.facts, scratch, now, random);
+        let mut exchange = Exchange::new(&self.policy, &self.routing, head, &self.facts, now, random);
+        let next = exchange.begin(head, &self.facts, scratch, now, random);
         let Next::Send(attempt) = next else { panic!("sent: {next:?}") };
         exchange.connected(true, now);
         exchange.sent(now);

@@ -218,15 +218,17 @@ impl Worker {
         self.policy.spare.replace(cookie);
     }
 
-    /// Begins a request whose first byte came at `arrived`, right after a [`Worker::tick`].
+    /// A request whose first byte came at `arrived`, right after a [`Worker::tick`].
     #[inline]
-    pub fn begin(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> (Exchange, Next) {
+    pub fn exchange(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> Exchange {
         let routing = self.routing();
+        Exchange::new(&self.policy, &routing, head, facts, arrived, &mut self.random.borrow_mut())
+    }
+
+    /// Begins it.
+    pub fn begin(&self, exchange: &mut Exchange, head: &RequestHead, facts: &ConnFacts) -> Next {
         let (mut scratch, mut random) = (self.scratch.borrow_mut(), self.random.borrow_mut());
-        let (mut exchange, next) =
-            Exchange::begin(&self.policy, &routing, head, facts, &mut scratch, self.now(), &mut random);
-        exchange.arrived(arrived);
-        (exchange, next)
+        exchange.begin(head, facts, &mut scratch, self.now(), &mut random)
     }
 
     /// Asks the exchange what to do after a failure.

@@ -1,6 +1,6 @@
 //! THE policy of one request, sans-IO: everything that is a decision is taken here, everything that moves a byte is not.
 //!
-//! One snapshot is taken at [`Exchange::begin`] and kept, retries included, so generations never mix. Whether the candidate is
+//! One snapshot is taken at [`Exchange::new`] and kept, retries included, so generations never mix. Whether the candidate is
 //! still open is read from the live state again before every attempt. After a response head was passed the only call left is
 //! [`Exchange::end`]; a dropped exchange counts itself.
 
@@ -187,74 +187,14 @@ impl Attempt {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Decides where a request goes first.
-    pub fn begin(
+    /// A request whose first byte came at `arrived`, from where its duration counts; nothing is decided about it.
+    #[must_use]
+    pub fn new(
         policy: &Rc<Policy>,
         routing: &Held,
         head: &RequestHead,
         facts: &ConnFacts,
-        scratch: &mut RouteScratch,
-        now: Instant,
-        random: &mut fastrand::Rng,
-    ) -> (Self, Next) {
-        let mut exchange = Self::new(policy, routing, head, facts, now, random);
-        let found = match find_route(&routing.snapshot.routes, head, scratch) {
-            Ok(found) => found,
-            Err(reply) => {
-                exchange.status = reply.status;
-                return (exchange, Next::Reply(reply));
-            }
-        };
-        let ip = client_ip(head, facts);
-        let service = match &found.route.target {
-            Target::Service(service) => *service,
-            Target::Split { split, key } => {
-                *split.pick(sticky::split_bucket(head, ip, key, found.route.matcher.salt(), random))
-            }
-        };
-        let (active, live) = routing.service(service);
-        exchange.service = Some(service);
-        exchange.route = Some(found.index);
-        exchange.target = found.target;
-        exchange.client = ip;
-        if exchange.grpc {
-            exchange.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
-        }
-        policy.budgets.request(live.number, now);
-        exchange.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
-        let openness = active.openness(live.is_candidate_open());
-        // Where everything goes to stable anyway, nobody needs a key.
-        let undecided = active.service.force.is_some() || (openness.open && openness.weight > Weight::ZERO);
-        let reading = if undecided {
-            let (force, affinity) = (active.service.force.as_ref(), &active.service.affinity);
-            sticky::read(head, ip, force, affinity, active.salt, exchange.seal(active), random)
-        } else {
-            Reading::default()
-        };
-        let (variant, assignment) = assign(openness, reading.wish);
-        exchange.variant = variant;
-        exchange.assignment = assignment;
-        exchange.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
-        exchange.strip_header = reading.strip_header;
-        exchange.strip_cookie = reading.strip_cookie;
-        if active.service.upstream.balance == Balance::RingHash {
-            exchange.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
-        }
-        let next = match head.body {
-            BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
-                Next::Reply(exchange.reply(Termination::BodyTooLarge))
-            }
-            _ => exchange.send(now, random),
-        };
-        (exchange, next)
-    }
-
-    fn new(
-        policy: &Rc<Policy>,
-        routing: &Held,
-        head: &RequestHead,
-        facts: &ConnFacts,
-        now: Instant,
+        arrived: Instant,
         random: &mut fastrand::Rng,
     ) -> Self {
         Self {
@@ -276,8 +216,8 @@ impl Exchange {
             grpc: head.known(Known::ContentType).is_some_and(grpc::is_grpc),
             call_until: None,
             status_due: false,
-            began: now,
-            attempt_began: now,
+            began: arrived,
+            attempt_began: arrived,
             connected: None,
             queued: Duration::ZERO,
             sent: None,
@@ -300,9 +240,64 @@ impl Exchange {
         }
     }
 
-    /// When the first byte of the request came: its duration counts from then.
-    pub fn arrived(&mut self, at: Instant) {
-        self.began = at;
+    /// Decides where a request goes first.
+    pub fn begin(
+        &mut self,
+        head: &RequestHead,
+        facts: &ConnFacts,
+        scratch: &mut RouteScratch,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Next {
+        let routing = Rc::clone(&self.routing);
+        let found = match find_route(&routing.snapshot.routes, head, scratch) {
+            Ok(found) => found,
+            Err(reply) => {
+                self.status = reply.status;
+                return Next::Reply(reply);
+            }
+        };
+        let ip = client_ip(head, facts);
+        let service = match &found.route.target {
+            Target::Service(service) => *service,
+            Target::Split { split, key } => {
+                *split.pick(sticky::split_bucket(head, ip, key, found.route.matcher.salt(), random))
+            }
+        };
+        let (active, live) = routing.service(service);
+        self.service = Some(service);
+        self.route = Some(found.index);
+        self.target = found.target;
+        self.client = ip;
+        if self.grpc {
+            self.call_until = head.known(Known::GrpcTimeout).and_then(grpc::timeout).map(|allowed| now + allowed);
+        }
+        self.policy.budgets.request(live.number, now);
+        self.timeout = found.route.timeout.unwrap_or(active.service.upstream.response_timeout);
+        let openness = active.openness(live.is_candidate_open());
+        // Where everything goes to stable anyway, nobody needs a key.
+        let undecided = active.service.force.is_some() || (openness.open && openness.weight > Weight::ZERO);
+        let reading = if undecided {
+            let (force, affinity) = (active.service.force.as_ref(), &active.service.affinity);
+            sticky::read(head, ip, force, affinity, active.salt, self.seal(active), random)
+        } else {
+            Reading::default()
+        };
+        let (variant, assignment) = assign(openness, reading.wish);
+        self.variant = variant;
+        self.assignment = assignment;
+        self.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
+        self.strip_header = reading.strip_header;
+        self.strip_cookie = reading.strip_cookie;
+        if active.service.upstream.balance == Balance::RingHash {
+            self.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
+        }
+        match head.body {
+            BodyLength::Exact(n) if facts.listener.limits.max_body.is_some_and(|max| n > max) => {
+                Next::Reply(self.reply(Termination::BodyTooLarge))
+            }
+            _ => self.send(now, random),
+        }
     }
 
     /// The connection is there; `reused` says whether it carried requests before.

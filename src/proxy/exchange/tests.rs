@@ -124,7 +124,9 @@ impl Setup {
 impl World {
     fn begin(&mut self, head: &RequestHead) -> (Exchange, Next) {
         let held = Rc::new(Arc::clone(&self.routing));
-        Exchange::begin(&self.policy, &held, head, &self.facts, &mut self.scratch, self.now, &mut self.random)
+        let mut exchange = Exchange::new(&self.policy, &held, head, &self.facts, self.now, &mut self.random);
+        let next = exchange.begin(head, &self.facts, &mut self.scratch, self.now, &mut self.random);
+        (exchange, next)
     }
 
     /// Begins a request that has to be sent.

@@ -12,7 +12,6 @@ use crate::clock;
 use crate::core::circuit::Limit;
 use crate::core::service::Service;
 use crate::proxy::exchange::{Attempt, Failure};
-use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::h2::up::H2Upstream;
 use crate::proxy::h2::up::sessions::{Limited, Wanted, lease};
 use crate::proxy::idle::Link;
@@ -33,28 +32,29 @@ pub struct Complaints {
 }
 
 impl Serving<'_> {
-    /// An idle connection, or a new one within the connect timeout.
-    pub(super) async fn connect<D: Downstream>(
-        &mut self,
-        down: &mut D,
-        attempt: &Attempt,
-    ) -> Result<H1Upstream, Outcome> {
+    /// An idle connection, if there is one that may be used.
+    #[inline]
+    pub(super) fn idle(&mut self, attempt: &Attempt) -> Option<Link> {
+        if !attempt.may_reuse {
+            return None;
+        }
+        let (now, dial_tag) = (self.worker.now(), self.exchange.service()?.dial_tag);
+        let link = self.worker.idle().take(attempt.in_flight.endpoint().slot, dial_tag, now)?;
+        self.exchange.connected(true, now);
+        Some(link)
+    }
+
+    /// A new connection within the connect timeout, or one that becomes idle where there are as many as there may be.
+    pub(super) async fn connect<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Link, Outcome> {
         let endpoint = attempt.in_flight.endpoint();
-        let now = self.worker.now();
         let Some(active) = self.exchange.service() else { return Err(Failure::Connect.into()) };
         let (service, dial_tag) = (Arc::clone(&active.service), active.dial_tag);
-        if attempt.may_reuse
-            && let Some(link) = self.worker.idle().take(endpoint.slot, dial_tag, now)
-        {
-            self.exchange.connected(true, now);
-            return Ok(H1Upstream::new(link, self.worker));
-        }
         let room = match Rooms::take(endpoint, &service.upstream.limits) {
             Some(room) => room,
             // Boxed: it is rare, and every connection would carry room for it.
             None => match Box::pin(self.wait(down, endpoint, &service, dial_tag)).await? {
                 Grant::Room(room) => room,
-                Grant::Link(link) => return self.connected(true).map(|_| H1Upstream::new(link, self.worker)),
+                Grant::Link(link) => return self.connected(true).map(|_| link),
             },
         };
         let deadline = self.connect_deadline(&service);
@@ -63,7 +63,7 @@ impl Serving<'_> {
         match dialled.inspect_err(|_| self.left_dialling())? {
             Some(Ok(io)) => {
                 let opened = self.connected(false)?;
-                Ok(H1Upstream::new(Link { io, opened, room, dial_tag }, self.worker))
+                Ok(Link { io, opened, room, dial_tag })
             }
             Some(Err(error)) => Err(self.connect_failure(endpoint, &error).into()),
             None => Err(Failure::ConnectTimeout.into()),

@@ -20,6 +20,7 @@ use crate::proxy::body::{Fill, Sink, Source};
 use crate::proxy::edits::RequestEdits;
 use crate::proxy::exchange::{Attempt, Exchange, Failure, Next, Replay, Verdict};
 use crate::proxy::facts::ConnFacts;
+use crate::proxy::h1::upstream::H1Upstream;
 use crate::proxy::headers::{BodyLength, RequestHead, ResponseHead};
 use crate::proxy::io::{Buf, Stream};
 use crate::proxy::respond::Reply;
@@ -152,7 +153,8 @@ pub struct Volume {
 pub async fn forward<D: Downstream>(down: &mut D, worker: &Rc<Worker>, last: bool) -> bool {
     let facts = Rc::clone(down.facts());
     worker.tick();
-    let (mut exchange, mut next) = worker.begin(down.head(), &facts, down.arrived());
+    let mut exchange = worker.exchange(down.head(), &facts, down.arrived());
+    let mut next = worker.begin(&mut exchange, down.head(), &facts);
     let mut kept = Kept { whole: down.head().body == BodyLength::None, ..Kept::default() };
     let mut volume = Volume::default();
     let (termination, reusable) = loop {
@@ -234,14 +236,18 @@ impl Serving<'_> {
     async fn over_session<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
         let mut up = self.lease(down, attempt).await?;
         let (outcome, clean) = self.serve(down, &mut up, attempt).await;
-        self.finish(up, attempt, clean);
+        up.finish(self.worker, attempt.in_flight.endpoint(), self.idle_max(), clean);
         Ok(outcome)
     }
 
     async fn over_connection<D: Downstream>(&mut self, down: &mut D, attempt: &Attempt) -> Result<Outcome, Outcome> {
-        let mut up = self.connect(down, attempt).await?;
+        let link = match self.idle(attempt) {
+            Some(link) => link,
+            None => self.connect(down, attempt).await?,
+        };
+        let mut up = H1Upstream::new(link, self.worker);
         let (outcome, clean) = self.serve(down, &mut up, attempt).await;
-        self.finish(up, attempt, clean);
+        up.finish(self.worker, attempt.in_flight.endpoint(), self.idle_max(), clean);
         Ok(outcome)
     }
 
@@ -282,9 +288,9 @@ impl Serving<'_> {
         self.worker.is_overdue(self.exchange, self.kept.state(), now)
     }
 
-    fn finish<U: Upstream>(&self, up: U, attempt: &Attempt, clean: bool) {
-        let idle_max = self.exchange.settings().map_or(Duration::ZERO, |service| service.upstream.keepalive_idle);
-        up.finish(self.worker, attempt.in_flight.endpoint(), idle_max, clean);
+    /// How long the connection may be idle.
+    fn idle_max(&self) -> Duration {
+        self.exchange.settings().map_or(Duration::ZERO, |service| service.upstream.keepalive_idle)
     }
 }
 

@@ -82,7 +82,8 @@ impl World {
 
     /// An attempt that was answered `ago`, polled after each of the steps: what client and server have to say then. It waits before each.
     fn answered(&self, ago: Duration, mut client: Client, steps: &[(&[Give], &[Give])]) -> Seen {
-        let (mut exchange, next) = self.worker.begin(&client.head, &self.facts, clock::now());
+        let mut exchange = self.worker.exchange(&client.head, &self.facts, clock::now());
+        let next = self.worker.begin(&mut exchange, &client.head, &self.facts);
         let Next::Send(attempt) = next else { panic!("not sent") };
         let (mut kept, mut volume, mut server) = (Kept::default(), Volume::default(), Server::answering(&[200], &[]));
         let mut serving = Serving {
@@ -115,7 +116,8 @@ impl World {
     }
 
     fn drive_with(&self, mut client: Client, mut server: Server, mut kept: Kept, removed: bool) -> Seen {
-        let (mut exchange, next) = self.worker.begin(&client.head, &self.facts, clock::now());
+        let mut exchange = self.worker.exchange(&client.head, &self.facts, clock::now());
+        let next = self.worker.begin(&mut exchange, &client.head, &self.facts);
         let Next::Send(attempt) = next else { panic!("not sent") };
         if removed {
             self.registry.sweep(&[], clock::now());
