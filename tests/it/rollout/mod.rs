@@ -93,10 +93,11 @@ async fn ok(site: &Site, verb: &str, body: &str) -> Value {
     answer
 }
 
-async fn refused(site: &Site, config: &Config) -> String {
+/// Why a file is refused: for itself (422), or for what runs (409).
+async fn refused(site: &Site, config: &Config, status: u16) -> String {
     let before = web(site).await["revision"].clone();
     let answer = site.reload(&config.text()).await;
-    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert_eq!(answer.status, status, "{}", answer.text());
     assert_eq!(web(site).await["revision"], before, "nothing changed");
     answer.text().to_owned()
 }

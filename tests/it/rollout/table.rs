@@ -2,6 +2,7 @@
 
 use super::{FORCE, GET, HELD, Releases, asked, differences, ok, pools, refused, stands, until, web};
 use crate::harness::proxy::Proxy;
+use crate::harness::wait::{WAIT_MAX, eventually};
 
 const START: &str = "{\"candidate\":{\"version\":\"v2\"}}";
 
@@ -62,7 +63,7 @@ async fn rollout_by_api_is_not_touched_by_a_file() {
     let at = releases.0[1].address();
     ok(&proxy, "rollouts", &format!("{{\"candidate\":{{\"version\":\"v2\",\"endpoints\":[{at:?}]}}}}")).await;
     until(&proxy, "v2 progressing 5%").await;
-    proxy.reload_ok(&releases.changed(&proxy, 1, 0).set("services.web.upstream", "connect_timeout = \"900ms\"")).await;
+    proxy.reload_ok(&releases.changed(&proxy, 1, 0).set("services.web.upstream", "keepalive_idle = \"29s\"")).await;
     let web = web(&proxy).await;
     assert_eq!(stands(&web), "v2 progressing 5%");
     assert_eq!(differences(&web), "v2 is on trial by a command; the file does not name it");
@@ -134,7 +135,7 @@ async fn stable_changed_to_x_goes_through_the_plan() {
 async fn rollout_of_b_stable_changed_to_b_is_refused_with_the_hint_to_promote() {
     let releases = Releases::start().await;
     let proxy = releases.rolling().await;
-    assert!(refused(&proxy, &releases.changed(&proxy, 2, 0)).await.contains("`tidegate promote`"));
+    assert!(refused(&proxy, &releases.changed(&proxy, 2, 0), 409).await.contains("`tidegate promote`"));
     assert_eq!(stands(&web(&proxy).await), "v2 progressing 5%");
 }
 
@@ -142,12 +143,13 @@ async fn rollout_of_b_stable_changed_to_b_is_refused_with_the_hint_to_promote() 
 async fn both_changed_and_candidate_equal_to_stable_are_refused() {
     let releases = Releases::start().await;
     let proxy = releases.proxy(1, 0).await;
-    let said = refused(&proxy, &releases.changed(&proxy, 2, 3)).await;
+    let said = refused(&proxy, &releases.changed(&proxy, 2, 3), 409).await;
     assert!(
         said.contains("stable and candidate both change, from stable v1 alone to stable v2 with candidate v3"),
         "{said}"
     );
-    assert!(refused(&proxy, &releases.changed(&proxy, 1, 1)).await.contains("are both version v1"));
+    let said = refused(&proxy, &releases.changed(&proxy, 1, 1), 422).await;
+    assert!(said.contains("a candidate is another version"), "{said}");
 }
 
 #[tokio::test]
@@ -159,7 +161,7 @@ async fn service_removed_during_a_rollout_aborts_it_first() {
     let answer = proxy.reload(&other.text()).await;
     assert!(answer.text().contains("services.web: removed, candidate v2 aborted"), "{}", answer.text());
     assert_eq!(proxy.admin.get("/v1/services/web").await.status, 404);
-    assert_eq!(proxy.ask(GET).await.version(), "v3");
+    eventually(WAIT_MAX, "v3 to answer", || async { (proxy.ask(GET).await.version() == "v3").then_some(()) }).await;
     proxy.reload_ok(&releases.changed(&proxy, 1, 0)).await;
     assert!(web(&proxy).await.get("progress").is_none(), "its record was forgotten");
 }
@@ -203,6 +205,6 @@ async fn a_known_version_with_another_digest_is_refused() {
         releases.changed(&proxy, 1, 0).set("services.web.stable", &format!("digest = \"sha256:{digest}\""))
     };
     proxy.reload_ok(&with(&"a".repeat(64))).await;
-    let said = refused(&proxy, &with(&"b".repeat(64))).await;
+    let said = refused(&proxy, &with(&"b".repeat(64)), 409).await;
     assert!(said.contains("a version never changes its content"), "{said}");
 }
