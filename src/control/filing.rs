@@ -50,7 +50,7 @@ impl Control {
                 waiting.answer(&answer);
             }
             Ok(Look::Ready(ready)) => {
-                self.filing = Some(Box::new(Filing { ready: *ready, waiting, changes: Vec::new() }))
+                self.filing = Some(Box::new(Filing { ready: *ready, waiting, changes: Vec::new() }));
             }
             Err(refused) => self.refuse_reload(waiting, refused),
         }
@@ -58,9 +58,9 @@ impl Control {
     }
 
     /// Decides what a file changes and has that written.
-    pub(super) fn file(&mut self, filing: Box<Filing>) {
+    pub(super) fn file(&mut self, filing: Filing) {
         match self.desk.file(&filing.ready.settings.services, clock::unix_time()) {
-            Err(refusals) => self.refuse(*filing, Refused::Plan(refusals)),
+            Err(refusals) => self.refuse(filing, Refused::Plan(refusals)),
             Ok(Filed { proposal, changes }) => {
                 let note = roles::Note {
                     actor: filing.waiting.actor.clone(),
@@ -71,7 +71,7 @@ impl Control {
                     reason: None,
                 };
                 let draft = self.draft(None, note, None);
-                self.write(proposal, Then::File(Box::new(Filing { changes, ..*filing })), Some(draft));
+                self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(draft));
             }
         }
     }

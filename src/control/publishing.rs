@@ -10,6 +10,7 @@ use crate::config::settings::Settings;
 use crate::core::endpoint::Question;
 use crate::core::id::Name;
 use crate::core::roles;
+use crate::core::snapshot::ActiveService;
 use crate::state::current::Routing;
 use crate::state::live::ServiceLive;
 use crate::store::audit::Draft;
@@ -122,9 +123,9 @@ impl Control {
         }
         let next = Routing { snapshot: self.current.snapshot.next(services), live };
         if moved {
-            self.publish_members(next)
+            self.publish_members(next);
         } else {
-            drop(self.publish(next))
+            drop(self.publish(next));
         }
         for (index, what, detail) in told {
             let service = Some(self.current.snapshot.services[index].service.name.to_string());
@@ -165,7 +166,7 @@ impl Control {
     /// Takes in what names are answered.
     pub(super) fn resolved(&mut self, resolution: Resolution) {
         let services = self.current.snapshot.services.iter();
-        let asked: HashSet<Question> = services.flat_map(|active| active.questions()).collect();
+        let asked: HashSet<Question> = services.flat_map(ActiveService::questions).collect();
         self.answers.extend(resolution.answers.into_iter().filter(|(question, _)| asked.contains(question)));
         if let Some((snapshot, changes)) = discovery::next_generation(&self.current.snapshot, &self.answers) {
             let live = self.registry.resolve(&snapshot, &self.live_by_name());
@@ -184,7 +185,7 @@ impl Control {
     /// Forgets answers nobody asks for any more.
     pub(super) fn forget(&mut self, settings: &Settings) {
         let wanted = settings.services.iter().flat_map(|service| service.questions());
-        let running = self.current.snapshot.services.iter().flat_map(|active| active.questions());
+        let running = self.current.snapshot.services.iter().flat_map(ActiveService::questions);
         let asked: HashSet<Question> = wanted.chain(running).collect();
         self.answers.retain(|question, _| asked.contains(question));
     }

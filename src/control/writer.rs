@@ -126,7 +126,7 @@ impl Control {
             if self.writing.is_none()
                 && let Some(filing) = self.filing.take()
             {
-                self.file(filing);
+                self.file(*filing);
             }
         }
     }

@@ -191,7 +191,7 @@ fn sentences(service: &Name, reasons: Vec<Reason>) -> impl Iterator<Item = Strin
 // === impl Sight ===
 
 impl Sight {
-    fn of(roles: &Roles) -> Self {
-        Self { weight: roles.weight() }
+    pub(super) fn of(roles: &Roles) -> Self {
+        Self { weight: roles.weight(), active: roles.active().is_some() }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::core::id::{Name, Version};
 use crate::core::roles::{Ask, Context, Effect, GateWork, Note, Outcome, Refused, Roles, Verb};
-use crate::core::rollout::Event;
+use crate::core::rollout::{End, Event, Stage};
 use crate::core::service::Service;
 use crate::core::weight::Weight;
 
@@ -68,6 +68,8 @@ struct Decided {
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     weight: Weight,
+    /// A rollout runs.
+    active: bool,
 }
 
 /// What has to be done, in this order: switches, publication, records, the rest.
@@ -251,7 +253,7 @@ impl Desk {
 
     fn decision(&mut self, index: usize, outcome: Outcome) -> Decision {
         let held = &self.held[index];
-        let before = Some(Sight { weight: held.roles.weight() });
+        let before = Some(Sight::of(&held.roles));
         let back = is_back(&outcome.effects);
         let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: false, overtaken: false };
         if !back {
@@ -329,6 +331,14 @@ impl Decided {
         (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes })
     }
 
+    /// The weight before and after. Whoever is promoted has everything, although it is no candidate any more.
+    fn weights(&self) -> (Weight, Weight) {
+        let roles = &self.outcome.roles;
+        let Some(before) = self.before else { return (Weight::ZERO, roles.weight()) };
+        let promoted = before.active && roles.current.as_ref().is_some_and(|c| c.rollout.stage == PROMOTED);
+        (before.weight, if promoted { Weight::FULL } else { roles.weight() })
+    }
+
     fn notes(&self) -> impl Iterator<Item = &Note> {
         self.outcome.effects.iter().filter_map(|effect| match effect {
             Effect::Record(note) => Some(note),
@@ -354,9 +364,7 @@ impl Deeds {
                 }
                 Effect::Gate(work) => self.gate.push((name.clone(), *work)),
                 Effect::Record(note) => {
-                    let after = decided.outcome.roles.weight();
-                    let before = decided.before.map_or(Weight::ZERO, |before| before.weight);
-                    self.said.push(Said { service: name.clone(), note: note.clone(), weights: (before, after) });
+                    self.said.push(Said { service: name.clone(), note: note.clone(), weights: decided.weights() });
                 }
                 // Nothing asks for checks: the file cannot name any yet.
                 Effect::Check { .. } => {}
@@ -367,6 +375,8 @@ impl Deeds {
         }
     }
 }
+
+const PROMOTED: Stage = Stage::Over(End::Succeeded);
 
 /// Whether this takes traffic back: it is published before it is recorded.
 fn is_back(effects: &[Effect]) -> bool {

@@ -103,6 +103,13 @@ fn what_the_store_refuses_has_not_happened_and_is_decided_again() {
     let again = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     assert!(matches!(land(&mut desk, again), Written::True { .. }));
     assert_eq!(weight(&desk), Weight::of_percent(25));
+    let promoted = up(ask(&mut desk, Verb::Promote { full: true, force: true }));
+    let Written::True { deeds, .. } = land(&mut desk, promoted) else { panic!("landed") };
+    assert_eq!(
+        deeds.said[0].weights,
+        (Weight::of_percent(25), Weight::FULL),
+        "everything, although no candidate is left"
+    );
 }
 
 #[test]

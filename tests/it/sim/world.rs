@@ -1,6 +1,7 @@
 //! What is around control in the simulation: a disk, a data plane, a gate, files; and what has to hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -92,7 +93,8 @@ fn files(wanted: [(u8, u8, bool); 2]) -> Option<Vec<Arc<Service>>> {
         if candidate > 0 {
             text += &pool("candidate", candidate);
         }
-        text += &format!("[services.{name}.rollout]\nstart = \"{}\"\n", if by_hand { "manual" } else { "auto" });
+        let start = if by_hand { "manual" } else { "auto" };
+        writeln!(text, "[services.{name}.rollout]\nstart = {start:?}").expect("a string");
     }
     let twice = wanted.iter().any(|(stable, candidate, _)| stable == candidate);
     let parsed = tidegate::config::parse(&text, Path::new("sim.toml"), &|_| None);
@@ -271,13 +273,13 @@ impl World {
         match self.desk.written(outcome.is_ok()) {
             Written::True { deeds, .. } => self.carry_out_of(deeds, filed),
             Written::Overtaken { as_is } => {
-                as_is.into_iter().for_each(|entry| self.owe(entry));
+                self.owe_all(as_is);
                 let again = self.desk.file(&self.file.clone(), self.now);
                 if let Ok(Filed { proposal, .. }) = again {
                     self.write(proposal, true);
                 }
             }
-            Written::Refused { as_is } if landed => as_is.into_iter().for_each(|entry| self.owe(entry)),
+            Written::Refused { as_is } if landed => self.owe_all(as_is),
             Written::Refused { .. } => {}
         }
     }
@@ -306,12 +308,11 @@ impl World {
         (self.closed, self.watched, self.shown) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let stored = ledger::load(&self.disk).expect("understood");
         // A file that does not fit what is known of a digest would stop the start; these have none.
-        let (desk, deeds) = match Desk::open(stored, &self.file, self.now) {
-            Ok(opened) => opened,
-            Err(_) => {
-                self.file = files(FIRST).expect("a file");
-                open(&self.disk, &self.file, self.now)
-            }
+        let (desk, deeds) = if let Ok(opened) = Desk::open(stored, &self.file, self.now) {
+            opened
+        } else {
+            self.file = files(FIRST).expect("a file");
+            open(&self.disk, &self.file, self.now)
         };
         self.desk = desk;
         self.boot(deeds);
@@ -331,6 +332,12 @@ impl World {
     fn owe(&mut self, entry: Entry) {
         let (reply, _) = oneshot::channel();
         self.queue.owe(line(entry), reply);
+    }
+
+    fn owe_all(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            self.owe(entry);
+        }
     }
 
     fn carry_out(&mut self, deeds: Deeds) {
@@ -353,7 +360,7 @@ impl World {
                 self.shown.insert(name.clone(), Shown { stable, candidate, weight, rollout, aborted });
             }
         }
-        deeds.owed.into_iter().for_each(|entry| self.owe(entry));
+        self.owe_all(deeds.owed);
         for (name, work) in deeds.gate {
             match work {
                 GateWork::Begin(_) | GateWork::Report => {
