@@ -27,8 +27,8 @@ pub const FORMAT: u32 = 1;
 pub const AUDIT_MAX: u64 = 100_000;
 /// Most audit entries given out at once.
 pub const AUDIT_PAGE_MAX: usize = 1_000;
-/// Memory for pages of the file, in bytes.
-const CACHE_BYTES: usize = 4 << 20;
+/// Memory for pages of the file, in bytes: a record per service, and the end of the audit.
+const CACHE_BYTES: usize = 1 << 20;
 
 const FILE: &str = "tidegate.redb";
 const NEW: &str = "tidegate.redb.new";

@@ -1,5 +1,7 @@
 //! The verbs, one after the other, and what they refuse.
 
+use tokio::task::JoinSet;
+
 use super::{FORCE, GET, Releases, asked, ok, pools, stands, until, web};
 use crate::harness::client::{Load, Plan};
 
@@ -85,4 +87,84 @@ async fn an_approval_is_waited_for() {
     assert_eq!(asked(&proxy, "resume", "{}").await.0, 409);
     ok(&proxy, "approve", "{\"reason\":\"looks good\"}").await;
     until(&proxy, "v2 progressing 50%").await;
+}
+
+/// Two operators at once: of two that promote the same step one does, and whoever aborts wins, whatever else is asked at the same time.
+#[tokio::test]
+async fn a_step_is_promoted_once_and_an_abort_always_wins() {
+    let releases = Releases::start().await;
+    let proxy = releases.rolling().await;
+    let (admin, mut promotes) = (proxy.admin.clone(), JoinSet::new());
+    for _ in 0..16 {
+        let admin = admin.clone();
+        let body = "{\"to\":\"next\",\"expected_step\":0}";
+        promotes.spawn(async move { admin.post("/v1/services/web/promote", body).await.status });
+    }
+    let mut answers = promotes.join_all().await;
+    answers.sort_unstable();
+    assert_eq!((answers[0], &answers[1..]), (200, &[412; 15][..]));
+    assert_eq!(stands(&web(&proxy).await), "v2 progressing 50%");
+    let mut raises = JoinSet::new();
+    for share in 1..=40 {
+        let admin = admin.clone();
+        let body = format!("{{\"weight\":\"{share}%\"}}");
+        raises.spawn(async move { admin.post("/v1/services/web/weight", &body).await.status });
+    }
+    let aborted = admin.abort("web").await;
+    assert_eq!((&aborted["weight"], &aborted["settled"]), (&"0%".into(), &true.into()), "{aborted}");
+    let raised = raises.join_all().await;
+    assert!(raised.iter().all(|status| [200, 409, 423].contains(status)), "{raised:?}");
+    assert_eq!(stands(&web(&proxy).await), "v2 aborted(manual) 0%");
+    for _ in 0..20 {
+        assert_eq!(proxy.ask(GET).await.version(), "v1");
+    }
+}
+
+/// A thousand commands at random, sixteen at a time, under load: each is answered, none with an error of ours, nobody feels anything, and what
+/// is shown in the end is what is in the store.
+#[tokio::test]
+async fn a_thousand_random_commands_at_once_keep_everything_true() {
+    let releases = Releases::start().await;
+    let mut process = releases.process().await;
+    process.reload_ok(&releases.changed(&process, 1, 2)).await;
+    until(&process, "v2 progressing 5%").await;
+    let load = Load::start(&process.address(), &Plan { sessions: 4, ..Plan::default() });
+    let seed = fastrand::u64(..);
+    let mut operators = JoinSet::new();
+    for operator in 0..16 {
+        let (admin, mut random) = (process.admin.clone(), fastrand::Rng::with_seed(seed + operator));
+        operators.spawn(async move {
+            for _ in 0..63 {
+                let (verb, body) = any_verb(&mut random);
+                let answer = admin.post(&format!("/v1/services/web/{verb}"), &body).await;
+                let fine = [200, 201, 409, 412, 422, 423].contains(&answer.status);
+                assert!(fine, "seed {seed}: {verb} {body}: {} {}", answer.status, answer.text());
+            }
+        });
+    }
+    operators.join_all().await;
+    load.stop().await.assert_clean();
+    let aborted = process.admin.abort("web").await;
+    assert_eq!((&aborted["weight"], &aborted["persisted"]), (&"0%".into(), &true.into()), "seed {seed}: {aborted}");
+    let before = web(&process).await;
+    process.crash().await;
+    let after = web(&process).await;
+    assert_eq!((pools(&before), stands(&before)), (pools(&after), stands(&after)), "seed {seed}");
+}
+
+fn any_verb(random: &mut fastrand::Rng) -> (&'static str, String) {
+    let reason = "\"reason\":\"a test\"";
+    let share = random.u32(0..=100);
+    match random.u8(0..12) {
+        0 => ("abort", String::new()),
+        1 => ("rollback", String::new()),
+        2 => ("pause", String::new()),
+        3 => ("resume", String::new()),
+        4 => ("approve", String::new()),
+        5 | 6 => ("retry", format!("{{{reason}}}")),
+        7 | 8 => ("weight", format!("{{\"weight\":\"{share}%\"}}")),
+        9 => ("promote", format!("{{\"to\":\"full\",\"force\":true,{reason}}}")),
+        10 => ("promote", format!("{{\"to\":\"next\",\"expected_step\":{}}}", random.u8(0..3))),
+        _ => ("rollouts", "{\"candidate\":{\"version\":\"v2\"},\"supersede\":true}".to_owned()),
+    }
 }

@@ -7,7 +7,7 @@ mod table;
 use serde_json::Value;
 
 use crate::harness::config::Config;
-use crate::harness::proxy::{Proxy, Site};
+use crate::harness::proxy::{Process, Proxy, Site};
 use crate::harness::upstream::{Behaviour, Upstream};
 use crate::harness::wait::{WAIT_MAX, eventually};
 
@@ -40,6 +40,11 @@ impl Releases {
 
     async fn proxy(&self, stable: usize, candidate: usize) -> Proxy {
         Proxy::start(|base| self.file(&base, stable, candidate).route("service = \"web\"")).await
+    }
+
+    /// A process with v1 alone.
+    async fn process(&self) -> Process {
+        Process::start(|base| self.file(&base, 1, 0).route("service = \"web\"")).await
     }
 
     /// The file of a proxy, with other releases.

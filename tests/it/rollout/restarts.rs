@@ -1,16 +1,11 @@
 //! What a process finds that was killed, or started beside another one.
 
 use super::{FORCE, GET, HELD, Releases, asked, differences, ok, pools, stands, until, web};
-use crate::harness::proxy::Process;
-
-async fn process(releases: &Releases) -> Process {
-    Process::start(|base| releases.file(&base, 1, 0).route("service = \"web\"")).await
-}
 
 #[tokio::test]
 async fn a_killed_process_goes_on_at_the_weight_it_had_and_no_higher() {
     let releases = Releases::start().await;
-    let mut process = process(&releases).await;
+    let mut process = releases.process().await;
     process.reload_ok(&releases.changed(&process, 1, 2)).await;
     until(&process, "v2 progressing 5%").await;
     ok(&process, "promote", "{\"to\":\"next\"}").await;
@@ -23,7 +18,7 @@ async fn a_killed_process_goes_on_at_the_weight_it_had_and_no_higher() {
 #[tokio::test]
 async fn an_abort_survives_a_kill_and_a_restart_begins_nothing_anew() {
     let releases = Releases::start().await;
-    let mut process = process(&releases).await;
+    let mut process = releases.process().await;
     process.reload_ok(&releases.changed(&process, 1, 2)).await;
     until(&process, "v2 progressing 5%").await;
     assert_eq!(process.admin.abort("web").await["persisted"], true);
@@ -39,7 +34,7 @@ async fn an_abort_survives_a_kill_and_a_restart_begins_nothing_anew() {
 #[tokio::test]
 async fn boot_where_store_and_file_disagree_the_store_wins() {
     let releases = Releases::start().await;
-    let mut process = process(&releases).await;
+    let mut process = releases.process().await;
     process.reload_ok(&releases.changed(&process, 1, 2)).await;
     until(&process, "v2 progressing 5%").await;
     ok(&process, "promote", FORCE).await;
@@ -58,7 +53,7 @@ async fn boot_where_store_and_file_disagree_the_store_wins() {
 #[tokio::test]
 async fn three_restarts_in_ten_minutes_wait_for_somebody() {
     let releases = Releases::start().await;
-    let mut process = process(&releases).await;
+    let mut process = releases.process().await;
     process.reload_ok(&releases.changed(&process, 1, 2).set("services.web.rollout", HELD)).await;
     until(&process, "v2 progressing 5%").await;
     for stand in ["v2 progressing 5%", "v2 progressing 5%", "v2 paused(restarts) 5%"] {
@@ -72,7 +67,7 @@ async fn three_restarts_in_ten_minutes_wait_for_somebody() {
 #[tokio::test]
 async fn a_second_process_on_the_same_directory_is_refused() {
     let releases = Releases::start().await;
-    let process = process(&releases).await;
+    let process = releases.process().await;
     let run =
         || std::process::Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("run").arg(process.config_path()).output();
     let output = run().expect("the binary");
@@ -85,7 +80,7 @@ async fn a_second_process_on_the_same_directory_is_refused() {
 #[tokio::test]
 async fn a_store_that_is_none_stops_the_start_and_is_left_alone() {
     let releases = Releases::start().await;
-    let mut process = process(&releases).await;
+    let mut process = releases.process().await;
     process.kill().await;
     let store = process.dir.path().join("state/tidegate.redb");
     std::fs::write(&store, "a shopping list").expect("written");
