@@ -195,7 +195,7 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
     }
     let long = format!(r#"{{"weight":"5%","reason":"{}"}}"#, "x".repeat(1_025));
     api.post(weight, &long).await.is_problem(422, "at most 1024 bytes");
-    api.post("/v1/services/api/weight", r#"{"weight":"5%"}"#).await.is_problem(409, "has no candidate");
+    api.post("/v1/services/api/weight", r#"{"weight":"5%"}"#).await.is_problem(409, "there is no rollout");
     for unknown in [
         api.post("/v1/services/wbe/weight", r#"{"weight":"5%"}"#).await,
         api.post("/v1/services/wbe/abort", "").await,

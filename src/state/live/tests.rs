@@ -115,6 +115,36 @@ fn a_promotion_and_its_rollback_swap_roles_and_nothing_else() {
     assert!(v2.is_removed() && !live[0].stable[0].is_removed());
 }
 
+/// All endpoints of the candidate were replaced, and it is promoted before the new ones are ready: the old ones serve on, as stable.
+#[test]
+fn endpoints_that_stay_go_along_with_a_promotion() {
+    let registry = registry();
+    let web = service("web", 1, None);
+    let v2 = |port: u16| {
+        let endpoint = Endpoint::new(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        Arc::new(Pool::fixed(Version::new("v2").expect("a version"), None, vec![endpoint]))
+    };
+    let tried = |port| {
+        let service = crate::core::service::Service { candidate: Some(v2(port)), ..Clone::clone(&*web) };
+        snapshot(vec![(Arc::new(service), Running::idle(7))])
+    };
+    let ports = |pool: &[Arc<EndpointLive>]| pool.iter().filter_map(|e| e.key.address.port()).collect::<Vec<_>>();
+    let (old, moved) = (tried(9_000), tried(9_100));
+    let live = registry.resolve(&old, &HashMap::new());
+    crate::state::fixture::all_ready(&live);
+    let live = changed(&registry, &live, &old, &moved);
+    assert_eq!((ports(&live[0].candidate), live[0].kept(Variant::Candidate)), (vec![9_100, 9_000], 1));
+    let promoted = crate::core::service::Service { stable: v2(9_100), ..Clone::clone(&*web) };
+    let promoted = ActiveService::new(Arc::new(promoted), Running::idle(7)).with_warm(Some(Arc::clone(&web.stable)));
+    let new = Snapshot::build(2, &[], vec![promoted]).expect("no routes");
+    let live = changed(&registry, &live, &moved, &new);
+    assert_eq!((ports(&live[0].stable), live[0].kept(Variant::Stable)), (vec![9_100, 9_000], 1));
+    assert!(live[0].stable[1].is_ready() && live[0].stable[1].variant == Variant::Stable);
+    live[0].stable[0].health.set_readiness(Readiness::Ready);
+    let live = changed(&registry, &live, &new, &new);
+    assert_eq!((ports(&live[0].stable), live[0].kept(Variant::Stable)), (vec![9_100], 0));
+}
+
 /// Health survives a promotion: what was the candidate is the same endpoint as stable.
 #[test]
 fn health_goes_by_service_version_and_address_alone() {
