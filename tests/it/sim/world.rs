@@ -94,7 +94,10 @@ fn files(wanted: [(u8, u8, bool); 2]) -> Option<Vec<Arc<Service>>> {
             text += &pool("candidate", candidate);
         }
         let start = if by_hand { "manual" } else { "auto" };
-        writeln!(text, "[services.{name}.rollout]\nstart = {start:?}").expect("a string");
+        // Files that name the same candidate want other plans.
+        let hold = if by_hand { 20 } else { 40 };
+        let steps = format!("[{{ weight = \"5%\", hold = \"{hold}s\" }}, {{ weight = \"50%\", hold = \"60s\" }}]");
+        writeln!(text, "[services.{name}.rollout]\nstart = {start:?}\nsteps = {steps}").expect("a string");
     }
     let twice = wanted.iter().any(|(stable, candidate, _)| stable == candidate);
     let parsed = tidegate::config::parse(&text, Path::new("sim.toml"), &|_| None);
