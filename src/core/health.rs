@@ -95,6 +95,21 @@ pub fn jittered(base: Duration, jitter: f64, random: u32) -> Duration {
     base.mul_f64((1.0 + jitter * (2.0 * fraction(random) - 1.0)).max(0.0))
 }
 
+/// Probes begin together at multiples of this: one that wakes a sleeping process on its own costs several times as much.
+pub const STEP: Duration = Duration::from_millis(50);
+
+/// When a probe begins that is due `pause` after `now`: at the nearest multiple of [`STEP`], but at once for pauses too short for it.
+/// Both count from any one instant.
+#[must_use]
+pub fn in_step(now: Duration, pause: Duration) -> Duration {
+    let due = now + pause;
+    if pause < STEP {
+        return due;
+    }
+    let past = Duration::from_nanos((due.as_nanos() % STEP.as_nanos()) as u64);
+    if past < STEP / 2 { due - past } else { due + (STEP - past) }
+}
+
 /// `random` as a number between 0 and 1.
 fn fraction(random: u32) -> f64 {
     f64::from(random) / f64::from(u32::MAX)

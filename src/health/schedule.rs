@@ -15,7 +15,7 @@ use crate::clock;
 use crate::control::handle::ControlHandle;
 use crate::control::health::Finding;
 use crate::core::endpoint::EndpointKey;
-use crate::core::health::{Effect, Probe, Probing, Readiness, first_wait, jittered};
+use crate::core::health::{Effect, Probe, Probing, Readiness, first_wait, in_step, jittered};
 use crate::core::id::Name;
 use crate::state::current::Routing;
 use crate::state::health::Probed;
@@ -23,6 +23,8 @@ use crate::state::live::EndpointLive;
 
 /// Asks all endpoints.
 pub(super) struct Prober<F> {
+    /// From where the instants count at which probes begin together.
+    began: Instant,
     control: ControlHandle,
     published: watch::Receiver<u64>,
     /// What the targets were taken from.
@@ -88,6 +90,7 @@ impl<F: FnOnce()> Prober<F> {
     /// Calls `over` once all there are were asked, at `until` at the latest.
     pub(super) fn new(control: ControlHandle, until: Instant, over: F) -> Self {
         let mut prober = Self {
+            began: clock::now(),
             published: control.published(),
             control,
             seen: None,
@@ -287,7 +290,8 @@ impl<F: FnOnce()> Prober<F> {
             _ => jittered(health.pace.interval, health.pace.jitter.fraction(), random),
         };
         let key = target.live.key.clone();
-        self.queue.push(Reverse(Due { at: now + pause, number, role }));
+        let at = self.began + in_step(now.saturating_duration_since(self.began), pause);
+        self.queue.push(Reverse(Due { at, number, role }));
         let mut expected = false;
         if let Some(round) = &mut self.first_round {
             // A startup probe that passed is half an answer.

@@ -53,6 +53,8 @@ pub struct Buf {
     start: usize,
     /// Where a buffer of [`BUFFER_HUGE`] comes from and goes back to.
     huge: Option<Rc<Huge>>,
+    /// It had a huge one, and lent it to others while there was nothing to read.
+    resting: bool,
 }
 
 /// The buffers of [`BUFFER_HUGE`] bytes of one worker.
@@ -246,6 +248,22 @@ impl Buf {
         } else if left > BUFFER as u64 && capacity < BUFFER_LARGE {
             self.compact();
             self.grow(BUFFER_LARGE);
+        }
+    }
+
+    /// There is nothing to read for now: an empty huge buffer goes to whoever has something, still in the processor's cache.
+    pub fn rest(&mut self) {
+        if self.is_empty() && self.data.capacity() == BUFFER_HUGE && self.huge.is_some() {
+            self.let_go();
+            self.start = 0;
+            self.resting = true;
+        }
+    }
+
+    /// Takes one again after [`Buf::rest`], or a large one if there is none.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.resting) && self.data.capacity() == 0 {
+            self.grow_for(BUFFER_HUGE as u64);
         }
     }
 

@@ -19,6 +19,8 @@ use super::dial::{Dialer, SharedConnector};
 use super::exchange::{Budgets, Exchange, Failure, Held, Next, Observation, Policy, Replay, Verdict};
 use super::facts::ConnFacts;
 use super::forward::{Complaints, Volume};
+use super::h2::down::Stream;
+use super::h2::down::runners::Runners;
 use super::h2::up::sessions::Sessions;
 use super::headers::{RequestHead, ResponseHead};
 use super::idle::{Idle, Link};
@@ -79,6 +81,7 @@ pub struct Worker {
     idle: RefCell<Idle>,
     rooms: Rooms,
     sessions: RefCell<Sessions>,
+    runners: Rc<Runners<Stream>>,
     buffers: RefCell<Buffers>,
     dialer: Dialer,
     random: RefCell<fastrand::Rng>,
@@ -171,6 +174,7 @@ impl Worker {
             idle: RefCell::default(),
             rooms: Rooms::default(),
             sessions: RefCell::default(),
+            runners: Rc::default(),
             buffers: RefCell::default(),
             dialer: Dialer::new(parts.connector),
             random: RefCell::new(fastrand::Rng::new()),
@@ -223,6 +227,11 @@ impl Worker {
     pub fn exchange(&self, head: &RequestHead, facts: &ConnFacts, arrived: Instant) -> Exchange {
         let routing = self.routing();
         Exchange::new(&self.policy, &routing, head, facts, arrived, &mut self.random.borrow_mut())
+    }
+
+    /// The tasks that serve streams of HTTP/2 clients.
+    pub fn runners(&self) -> &Rc<Runners<Stream>> {
+        &self.runners
     }
 
     /// Begins it.

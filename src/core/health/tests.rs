@@ -119,6 +119,20 @@ fn probes_are_fast_while_undecided_and_spread_after_the_first_decision() {
     assert_eq!(probing.wait(&pace, 0), pace.fast_interval, "on the way up");
 }
 
+proptest! {
+    #[test]
+    fn probes_begin_together_near_the_time_they_are_due(now in 0_u64..10_u64.pow(14), pause in 0_u64..10_u64.pow(10)) {
+        let (now, pause) = (Duration::from_nanos(now), Duration::from_nanos(pause));
+        let (due, at) = (now + pause, in_step(now, pause));
+        if pause < STEP {
+            prop_assert_eq!(at, due);
+        } else {
+            prop_assert_eq!(at.as_nanos() % STEP.as_nanos(), 0);
+            prop_assert!(at.abs_diff(due) <= STEP / 2 && at > now);
+        }
+    }
+}
+
 #[test]
 fn first_probes_of_one_come_at_once_and_of_many_within_a_second() {
     assert_eq!(first_wait(1, u32::MAX), Duration::ZERO);

@@ -104,6 +104,7 @@ impl Wire {
 
     /// Reads more; `Ok(0)` is the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
+        self.input.resume();
         if self.full && self.input.is_empty() {
             // It comes faster than it is read, and of how long it will be nothing is known that is worth more than that.
             self.input.grow_for(4 * self.input.room() as u64);
@@ -115,7 +116,11 @@ impl Wire {
             }
         }
         let room = self.input.room();
-        let read = ready!(self.input.poll_fill(&mut self.io, cx)).map_err(Fault::Io)?;
+        let Poll::Ready(read) = self.input.poll_fill(&mut self.io, cx) else {
+            self.input.rest();
+            return Poll::Pending;
+        };
+        let read = read.map_err(Fault::Io)?;
         self.full = read == room;
         Poll::Ready(Ok(read))
     }

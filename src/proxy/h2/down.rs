@@ -1,6 +1,7 @@
 //! The client side of HTTP/2: one task per connection that reads and writes frames, one per request.
 
 mod head;
+pub mod runners;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -35,7 +36,7 @@ use super::limits::{HEADER_LIST_FACTOR, RESET_FACTOR, RESET_REMEMBERED, small_fr
 use super::tally::{Seen, Tally};
 
 use self::head::read_request;
-use self::stream::Stream;
+pub use self::stream::Stream;
 
 /// Longest wait for a client to notice that its connection ends, once nothing is in flight on it.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -188,7 +189,7 @@ impl Driver {
                 continue;
             }
             match accepted {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, now),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "an HTTP/2 connection failed");
                     return Poll::Ready(());
@@ -203,7 +204,7 @@ impl Driver {
     }
 
     /// Begins a request, or refuses it.
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, now: Instant) {
         self.served += 1;
         if self.shared.active.get() >= ENDING_FACTOR * self.limits.h2.max_streams as usize {
             return respond.send_reset(Reason::REFUSED_STREAM);
@@ -220,9 +221,11 @@ impl Driver {
             underscores: self.head_limits.underscores,
         };
         let inbound = Inbound::new(request.into_body(), head.body, bounds);
-        let mut stream = Stream::new(Rc::clone(&self.shared), head, inbound, respond);
+        let stream = Stream::new(Rc::clone(&self.shared), head, now, inbound, respond);
         let worker = Rc::clone(&self.shared.worker);
-        tokio::task::spawn_local(async move { forward(&mut stream, &worker, false).await });
+        self.shared.worker.runners().begin(stream, async move |mut stream| {
+            forward(&mut stream, &worker, false).await;
+        });
     }
 
     /// Answers what is no request we take. The rest of the stream is thrown away.
@@ -289,7 +292,7 @@ impl Shared {
 
     fn ended(&self, head: RequestHead) {
         self.active.set(self.active.get() - 1);
-        self.idle_since.set(clock::now());
+        self.idle_since.set(self.worker.now());
         self.keep(head);
     }
 

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn buf(bytes: &[u8]) -> Buf {
-    Buf { data: bytes.to_vec(), start: 0, huge: None }
+    Buf { data: bytes.to_vec(), start: 0, huge: None, resting: false }
 }
 
 #[test]
 fn a_head_is_handed_over_and_the_rest_stays() {
-    let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2, huge: None };
+    let mut buf = Buf { data: b"..GET / body".to_vec(), start: 2, huge: None, resting: false };
     let mut head = Vec::with_capacity(64);
     buf.split_head(6, &mut head);
     assert_eq!((&head[..], buf.bytes()), (&b"GET / "[..], &b"body"[..]));
@@ -62,6 +62,37 @@ fn huge_buffers_are_lent_up_to_a_bound_and_come_back() {
     last.grow_for(u64::MAX);
     assert_eq!((last.bytes(), last.data.capacity()), (&b"rest"[..], BUFFER_HUGE));
     assert!(buffers.huge.kept.borrow().iter().all(Vec::is_empty), "nobody sees the bytes of another");
+}
+
+#[test]
+fn an_empty_huge_buffer_is_lent_while_there_is_nothing_to_read() {
+    let mut buffers = Buffers::default();
+    let (mut a, mut b) = (buf(b""), buf(b""));
+    for buf in [&mut a, &mut b] {
+        buf.attach(&mut buffers);
+        buf.grow_for(u64::MAX);
+    }
+    b.data.extend_from_slice(b"unread");
+    b.rest();
+    assert_eq!((b.bytes(), b.data.capacity()), (&b"unread"[..], BUFFER_HUGE), "what is not passed on stays");
+    a.rest();
+    assert_eq!((a.data.capacity(), buffers.huge.kept.borrow().len()), (0, 1));
+    let mut c = buf(b"");
+    c.attach(&mut buffers);
+    c.grow_for(u64::MAX);
+    assert!(buffers.huge.kept.borrow().is_empty(), "it went to the next one");
+    a.resume();
+    assert_eq!((a.data.capacity(), a.room()), (BUFFER_HUGE, BUFFER_HUGE));
+    a.rest();
+    buffers.huge.kept.take();
+    buffers.huge.left.set(0);
+    a.resume();
+    assert_eq!(a.room(), BUFFER_LARGE, "there is none any more");
+    let mut small = buf(b"");
+    small.attach(&mut buffers);
+    small.rest();
+    small.resume();
+    assert_eq!(small.data.capacity(), BUFFER);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
 
-use crate::clock::{self, HttpDate};
+use crate::clock::HttpDate;
 use crate::proxy::body::{Fault, Fill, Sink, Source};
 use crate::proxy::facts::ConnFacts;
 use crate::proxy::forward::{Downstream, Raw};
@@ -23,7 +23,7 @@ use super::Shared;
 use super::head::{write_interim, write_reply, write_response};
 
 /// A request and where its answer goes.
-pub(super) struct Stream {
+pub struct Stream {
     shared: Rc<Shared>,
     head: RequestHead,
     alarm: Alarm,
@@ -37,11 +37,17 @@ pub(super) struct Stream {
 // === impl Stream ===
 
 impl Stream {
-    /// A request whose head was just read.
-    pub(super) fn new(shared: Rc<Shared>, head: RequestHead, inbound: Inbound, respond: SendResponse<Bytes>) -> Self {
+    /// A request whose head arrived just now.
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        head: RequestHead,
+        arrived: Instant,
+        inbound: Inbound,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
         shared.began();
         let alarm = shared.worker.alarm();
-        Self { shared, head, alarm, arrived: clock::now(), inbound, respond, outbound: None }
+        Self { shared, head, alarm, arrived, inbound, respond, outbound: None }
     }
 
     /// Answers a request that is none we take, or one we have no room for.
