@@ -28,11 +28,7 @@ impl Control {
     pub(super) fn carry_out(&mut self, deeds: Deeds, evidence: Option<&Value>) {
         let Deeds { close, publish, owed, gate, said, released: _ } = deeds;
         // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
-        for name in &close {
-            if let Some(live) = self.live_of(name) {
-                live.close_candidate();
-            }
-        }
+        self.close(&close);
         self.publish_services(&publish);
         for entry in owed {
             let line = self.line(entry, evidence);
@@ -44,6 +40,13 @@ impl Control {
         self.show(said.iter().map(|said| &said.service));
         for said in said {
             self.tell(said);
+        }
+    }
+
+    /// Throws the switches of the candidates of these.
+    pub(super) fn close(&self, names: &[Name]) {
+        for live in names.iter().filter_map(|name| self.live_of(name)) {
+            live.close_candidate();
         }
     }
 

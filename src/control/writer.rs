@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -140,23 +141,21 @@ impl Control {
         let now = clock::now();
         let passed = now.saturating_duration_since(self.ticked).min(PASSED_MAX);
         self.ticked = now;
-        let notes = self.ticker.tick(&self.current, now);
-        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
-        for note in notes {
-            self.shared.journal.note(note);
-        }
-        if restored {
-            self.release();
-        }
         let mut seen: Vec<(usize, Seen)> = self.gates.tick(&self.current, now);
         seen.sort_unstable_by_key(|(index, _)| *index);
         let mut seen = seen.into_iter().peekable();
-        let mut ups = Proposal::default();
+        let (mut ups, mut done) = (Proposal::default(), Vec::new());
         for index in 0..self.desk.services().len() {
             let of_it = std::iter::from_fn(|| seen.next_if(|(at, _)| *at <= index)).last();
             let of_it = of_it.filter(|(at, _)| *at == index).map(|(_, seen)| seen);
-            self.tick_one(index, of_it, passed, &mut ups);
+            done.extend(self.tick_one(index, of_it, passed, &mut ups));
         }
+        // All switches before the first publication, and whatever takes traffic back before anything else.
+        done.iter().for_each(|(deeds, _)| self.close(&deeds.close));
+        for (deeds, evidence) in done {
+            self.carry_out(deeds, evidence.as_ref());
+        }
+        self.tick_endpoints(now);
         if !ups.is_empty() && self.writing.is_none() && now >= self.up_from {
             self.write(ups, Then::Tick, None);
         }
@@ -166,18 +165,34 @@ impl Control {
         }
     }
 
-    fn tick_one(&mut self, index: usize, seen: Option<Seen>, passed: Duration, ups: &mut Proposal) {
+    fn tick_endpoints(&mut self, now: Instant) {
+        let notes = self.ticker.tick(&self.current, now);
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        for note in notes {
+            self.shared.journal.note(note);
+        }
+        if restored {
+            self.release();
+        }
+    }
+
+    /// What time and the gate bring to the service at `index`: what is true at once comes back, the rest is added to `ups`.
+    fn tick_one(
+        &mut self,
+        index: usize,
+        seen: Option<Seen>,
+        passed: Duration,
+        ups: &mut Proposal,
+    ) -> Option<(Deeds, Option<Value>)> {
         let held = &self.desk.services()[index];
         if held.is_at_rest() {
-            return;
+            return None;
         }
         if self.is_thrown(index) {
             let reason = Some("whoever aborted it went away before saying so".to_owned());
             let ask = Ask { reason, ..Ask::of(Verb::Abort, "unknown") };
-            if let Ok(Decision::Done(deeds)) = self.desk.ask(index, &ask, clock::unix_time()) {
-                self.carry_out(deeds, None);
-            }
-            return;
+            let asked = self.desk.ask(index, &ask, clock::unix_time());
+            return if let Ok(Decision::Done(deeds)) = asked { Some((deeds, None)) } else { None };
         }
         let held = &self.desk.services()[index];
         let counts = held.roles.current.as_ref().map(|current| current.rollout.seen).unwrap_or_default();
@@ -185,9 +200,12 @@ impl Control {
         let evidence = seen.evidence.clone();
         let ready = self.current.live[index].candidate.iter().any(|endpoint| endpoint.is_usable());
         match self.desk.on(index, Event::Tick(seen.facts(ready)), passed, clock::unix_time()) {
-            Decision::Nothing => {}
-            Decision::Done(deeds) => self.carry_out(deeds, evidence.as_ref()),
-            Decision::Up(proposal) => ups.join(proposal),
+            Decision::Nothing => None,
+            Decision::Done(deeds) => Some((deeds, evidence)),
+            Decision::Up(proposal) => {
+                ups.join(proposal);
+                None
+            }
         }
     }
 
