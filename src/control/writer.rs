@@ -151,7 +151,9 @@ impl Control {
             done.extend(self.tick_one(index, of_it, passed, &mut ups));
         }
         // All switches before the first publication, and whatever takes traffic back before anything else.
-        done.iter().for_each(|(deeds, _)| self.close(&deeds.close));
+        for (deeds, _) in &done {
+            self.close(&deeds.close);
+        }
         for (deeds, evidence) in done {
             self.carry_out(deeds, evidence.as_ref());
         }

@@ -65,12 +65,12 @@ impl<J> Runner<J> {
         J: 'static,
     {
         loop {
-            let job = poll_fn(|cx| match self.job.take() {
-                Some(job) => Poll::Ready(job),
-                None => {
-                    self.waker.set(Some(cx.waker().clone()));
-                    Poll::Pending
+            let job = poll_fn(|cx| {
+                if let Some(job) = self.job.take() {
+                    return Poll::Ready(job);
                 }
+                self.waker.set(Some(cx.waker().clone()));
+                Poll::Pending
             });
             work(job.await).await;
             if !runners.keep(&self) {
