@@ -101,8 +101,10 @@ pub fn place(text: &str) -> Result<Place, String> {
 /// Which changed sections take effect only after a restart.
 #[must_use]
 pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let addresses = |settings: &Settings| (settings.admin.listen.clone(), settings.admin.probe_listen.clone());
     let sections = [
-        ("[admin]", old.admin != new.admin),
+        // Tokens are looked up in the settings in force.
+        ("[admin]", addresses(old) != addresses(new)),
         ("[state]", old.state != new.state),
         ("[runtime]", old.runtime != new.runtime),
     ];

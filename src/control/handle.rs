@@ -18,7 +18,7 @@ use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
-use super::journal::{Event, Journal, LastReload, ReloadCounts};
+use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
 use super::rollouts::{EndedStatus, Views};
@@ -95,6 +95,14 @@ impl ControlHandle {
     /// Unknown service, what its state does not allow, a store that does not take it, an abort that came in between, or the process is
     /// stopping; nothing changed then.
     pub async fn obey(&self, service: &str, what: Ask) -> Result<Applied, Refused> {
+        self.obey_if(None, service, what).await
+    }
+
+    /// As [`Self::obey`], but only if the generation in force is the `expected` one when it is decided. Abort and rollback do not heed it.
+    ///
+    /// # Errors
+    /// As there, or another generation is in force.
+    pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
         if matches!(what.verb, Verb::Abort | Verb::Rollback) {
             let aborted = self.take_back(service, what).await?;
             let (generation, status) = self.service(service)?;
@@ -104,7 +112,7 @@ impl ControlHandle {
             return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout, begins });
         }
         let service = service.to_owned();
-        ask(&self.verbs, |reply| Asked { service, ask: what, reply }).await
+        ask(&self.verbs, |reply| Asked { service, expected, ask: what, reply }).await
     }
 
     /// Holds the candidate of `service` at `weight`; opens a rollout by hand when none runs. `reason` is for the record.
@@ -300,6 +308,24 @@ impl ControlHandle {
     #[must_use]
     pub fn events(&self, count: usize) -> Vec<Event> {
         self.shared.journal.events(count)
+    }
+
+    /// What came after the event `seq`, oldest first, at most `count` (and what is kept).
+    #[must_use]
+    pub fn events_after(&self, seq: u64, count: usize) -> Page {
+        self.shared.journal.after(seq, count)
+    }
+
+    /// The number of the newest event, now and whenever there is one; zero before the first.
+    #[must_use]
+    pub fn newest_event(&self) -> watch::Receiver<u64> {
+        self.shared.journal.newest()
+    }
+
+    /// Tells this numbering of events from those before a restart.
+    #[must_use]
+    pub fn event_epoch(&self) -> u64 {
+        self.shared.journal.epoch()
     }
 
     /// The settings in force.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::core::id::{Name, Version};
 use crate::core::roles::{Current, Ended, Origin, Roles};
@@ -14,14 +15,16 @@ use crate::core::weight::Weight;
 
 use super::answer::as_text;
 use super::desk::Held;
+use super::status::EndpointStatus;
 
 /// The latest rollout of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RolloutStatus {
     /// Its number.
     pub id: u64,
     /// The version on trial.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub version: Version,
     /// `verifying`, `progressing`, `baking`, `trial`, `paused`, `succeeded`, `aborted`, `rolled_back` or `superseded`.
     pub phase: &'static str,
@@ -34,6 +37,7 @@ pub struct RolloutStatus {
     pub steps: usize,
     /// Share of the candidate.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub weight: Weight,
     /// Whether the weight was set by hand: no step is in force.
     pub by_hand: bool,
@@ -52,10 +56,11 @@ pub struct RolloutStatus {
 }
 
 /// A version that must not be tried again without a reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QuarantineStatus {
     /// The version.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub version: Version,
     /// The rollout that was taken back.
     pub rollout: u64,
@@ -64,12 +69,13 @@ pub struct QuarantineStatus {
 }
 
 /// A rollout that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EndedStatus {
     /// Its number.
     pub id: u64,
     /// What was tried.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub version: Version,
     /// How it ended.
     pub phase: &'static str,
@@ -84,11 +90,25 @@ pub struct EndedStatus {
     pub steps: usize,
     /// The highest weight it had.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub highest: Weight,
     /// When it began, in milliseconds since 1970.
     pub started_at_ms: u64,
     /// When it ended.
     pub ended_at_ms: u64,
+}
+
+/// The stable of before the last promotion: connected and probed, without new requests.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct WarmStatus {
+    /// The release it serves.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
+    pub version: Version,
+    /// How much longer it is kept, in milliseconds.
+    pub left_ms: u64,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointStatus>,
 }
 
 /// How a service stands, at one moment; time goes on by itself.

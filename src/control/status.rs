@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock;
 use crate::core::circuit::Limit;
@@ -20,13 +21,13 @@ use crate::state::names::{NameState, Names};
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
-use super::rollouts::{QuarantineStatus, RolloutStatus, View, Views};
+use super::rollouts::{QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
 
 /// Newest events shown in a status.
 pub const EVENTS_SHOWN_MAX: usize = 32;
 
 /// Everything at once.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Status {
     /// The generation in force.
     pub generation: u64,
@@ -49,7 +50,7 @@ pub struct Status {
 }
 
 /// A name that stands for endpoints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NameStatus {
     /// The name; `srv:` before one of SRV records.
     pub name: String,
@@ -68,7 +69,7 @@ pub struct NameStatus {
 }
 
 /// The file and how the last look at it ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ConfigStatus {
     /// Its path.
     pub path: String,
@@ -79,7 +80,7 @@ pub struct ConfigStatus {
 }
 
 /// A listener.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
@@ -92,7 +93,7 @@ pub struct ListenerStatus {
 }
 
 /// A service.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -100,12 +101,13 @@ pub struct ServiceStatus {
     pub state: State,
     /// Share of the candidate.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub weight: Weight,
     /// The number of the rollout, as session cookies carry it.
     pub rollout: u64,
     /// How often this candidate was tried again.
     pub retry: u32,
-    /// Grows with everything that is recorded about it: what `If-Match` is compared with.
+    /// Grows with everything that is recorded about it.
     pub revision: u64,
     /// The latest rollout, running or over.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,20 +127,8 @@ pub struct ServiceStatus {
     pub warm: Option<WarmStatus>,
 }
 
-/// The stable of before the last promotion: connected and probed, without new requests.
-#[derive(Clone, Debug, Serialize)]
-pub struct WarmStatus {
-    /// The release it serves.
-    #[serde(serialize_with = "as_text")]
-    pub version: Version,
-    /// How much longer it is kept, in milliseconds.
-    pub left_ms: u64,
-    /// Its endpoints.
-    pub endpoints: Vec<EndpointStatus>,
-}
-
 /// What a service is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Everything on stable.
@@ -150,10 +140,11 @@ pub enum State {
 }
 
 /// A pool.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PoolStatus {
     /// The release it serves.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub version: Version,
     /// Its digest, if the file gives one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +159,7 @@ pub struct PoolStatus {
 }
 
 /// An endpoint, or one of a pool or service, that left the file and finishes what is in flight.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DrainingStatus {
     /// The service it belongs to, or did.
     pub service: String,
@@ -185,7 +176,7 @@ pub struct DrainingStatus {
 }
 
 /// Why an endpoint that is ready takes no requests, or a single one, or should take none.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OutlierStatus {
     /// `ejected`; `trial`: a single request decides; or `spared`: it was to be ejected and takes requests all the same.
     pub state: &'static str,
@@ -199,7 +190,7 @@ pub struct OutlierStatus {
 }
 
 /// The limits of a pool.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct LimitsStatus {
     /// Connections, idle ones included.
     pub connections: LimitStatus,
@@ -210,7 +201,7 @@ pub struct LimitsStatus {
 }
 
 /// One limit.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct LimitStatus {
     /// In use now.
     pub used: u32,
@@ -221,10 +212,11 @@ pub struct LimitStatus {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EndpointStatus {
     /// Where it is.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub address: Address,
     /// Its share among the endpoints of its pool.
     pub weight: u32,
@@ -256,7 +248,7 @@ pub struct EndpointStatus {
 }
 
 /// The result of a probe.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProbeStatus {
     /// `startup`, `readiness`, `liveness` or `deep`.
     pub probe: &'static str,

@@ -95,6 +95,8 @@ pub(super) enum Then {
 /// A command.
 pub(super) struct Asked {
     pub(super) service: String,
+    /// The generation that has to be in force.
+    pub(super) expected: Option<u64>,
     pub(super) ask: Ask,
     pub(super) reply: Reply<Applied>,
 }
@@ -263,8 +265,8 @@ impl Control {
     }
 
     fn decide(&mut self, asked: Asked) {
-        let Asked { service, ask, reply } = asked;
-        let index = match self.find(&service) {
+        let Asked { service, expected, ask, reply } = asked;
+        let index = match self.expect(expected).and_then(|()| self.find(&service)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
         };
@@ -280,6 +282,15 @@ impl Control {
                 let begins = proposal.begins();
                 self.write(proposal, Then::Command { service, begins, reply }, None);
             }
+        }
+    }
+
+    /// Refuses what was asked for in view of another generation than the one in force.
+    fn expect(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let generation = self.current.snapshot.generation;
+        match expected.filter(|expected| *expected != generation) {
+            Some(expected) => Err(Refused::Stale { expected, generation }),
+            None => Ok(()),
         }
     }
 

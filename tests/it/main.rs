@@ -1,6 +1,8 @@
 //! The integration tests.
 
 mod admin;
+mod admin_commands;
+mod admin_tokens;
 mod balance;
 mod bodies;
 mod breakers;
@@ -16,6 +18,7 @@ mod h2_upstream;
 mod harness;
 mod health;
 mod memory;
+mod openapi;
 mod outlier;
 mod pairs;
 mod peers;

@@ -28,12 +28,10 @@ pub struct Ask {
 /// What the caller believes to be true. Ignored for start, abort and rollback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// Not to say anything is refused.
+    /// Not to say anything is refused. False where something else was said that the caller of this has compared.
     pub required: bool,
     /// `expected_step`: index of the step.
     pub step: Option<usize>,
-    /// `If-Match`: [`Roles::revision`].
-    pub revision: Option<u64>,
 }
 
 /// A verb of the API and the CLI.
@@ -156,12 +154,12 @@ impl Roles {
         if matches!(ask.verb, Verb::Abort | Verb::Rollback) {
             return Ok(());
         }
-        let Expected { required, step, revision } = ask.expected;
-        if required && step.is_none() && revision.is_none() {
+        let Expected { required, step } = ask.expected;
+        if required && step.is_none() {
             return Err(Refused::Unconditional);
         }
         let is = self.current.as_ref().map_or(0, |current| current.rollout.step);
-        let fits = step.is_none_or(|step| step == is) && revision.is_none_or(|revision| revision == self.revision);
+        let fits = step.is_none_or(|step| step == is);
         if fits { Ok(()) } else { Err(Refused::Stale { step: is, revision: self.revision }) }
     }
 

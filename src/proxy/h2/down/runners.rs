@@ -66,11 +66,11 @@ impl<J> Runner<J> {
     {
         loop {
             let job = poll_fn(|cx| {
-                if let Some(job) = self.job.take() {
-                    return Poll::Ready(job);
+                let job = self.job.take();
+                if job.is_none() {
+                    self.waker.set(Some(cx.waker().clone()));
                 }
-                self.waker.set(Some(cx.waker().clone()));
-                Poll::Pending
+                job.map_or(Poll::Pending, Poll::Ready)
             });
             work(job.await).await;
             if !runners.keep(&self) {
