@@ -224,7 +224,7 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
         (r#"{"weight":"5"}"#, 422, "a share such as \"5%\""),
         (r#"{"weight":"0.001%"}"#, 422, "a grain of 0.01%"),
         (r#"{"weight":5}"#, 400, "expected a string at line 1 column 11"),
-        (r#"{"wieght":"5%"}"#, 400, "unknown field `wieght`, expected `weight` or `reason`"),
+        (r#"{"wieght":"5%"}"#, 400, "unknown field `wieght`, expected one of `weight`, `expected_step`, `reason`"),
         ("{", 400, "EOF while parsing"),
         ("", 400, "EOF while parsing"),
         ("[]", 400, "the body"),

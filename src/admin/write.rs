@@ -236,7 +236,9 @@ impl AdminState {
                 Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))
             }
             reason if reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) && self.requires_reason() => {
-                Err(Problem::invalid("reason: missing; [admin] require_reason wants one with every command but abort and rollback"))
+                Err(Problem::invalid(
+                    "reason: missing; [admin] require_reason wants one with every command but abort and rollback",
+                ))
             }
             reason => Ok(reason),
         }

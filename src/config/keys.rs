@@ -380,7 +380,7 @@ mod tests {
     fn refusals_suggest_or_list_or_say_that_it_comes_later() {
         assert_eq!(ADMIN.refusal("lsiten"), "unknown key; did you mean \"listen\"?");
         assert_eq!(LOG.refusal("zzz"), "unknown key; allowed are level, format, access");
-        assert_eq!(SERVICE.refusal("gate"), "not supported by this version");
+        assert_eq!(ROLLOUT.refusal("fallback"), "not supported by this version");
     }
 
     #[test]
