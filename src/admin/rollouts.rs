@@ -214,7 +214,7 @@ fn named_in_file(state: &AdminState, service: &str) -> Result<CandidateBody, Pro
 
 /// The two routes of a verb that can have a condition.
 macro_rules! routes_of {
-    ($about:tt, $body:ident, $said:expr, $latest:ident at $path:tt, $one:ident at $path_of_one:tt) => {
+    ($about:tt, $body:ident, $read:expr, $latest:ident at $path:tt, $one:ident at $path_of_one:tt) => {
         #[doc = $about]
         #[utoipa::path(post, path = $path, tag = "command",
             params(("service" = String, Path, description = "Its name"),
@@ -229,8 +229,8 @@ macro_rules! routes_of {
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
-            let (service, body): (String, $body) = (segment(name)?, parsed_or_empty(&body)?);
-            obey(&state, &caller, Meant::latest(service), expected, $said(body)?).await
+            let (service, said) = (segment(name)?, $read(&body)?);
+            obey(&state, &caller, Meant::latest(service), expected, said).await
         }
 
         #[doc = $about]
@@ -249,13 +249,13 @@ macro_rules! routes_of {
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
-            let (meant, body): (Meant, $body) = (Meant::named(named)?, parsed_or_empty(&body)?);
-            obey(&state, &caller, meant, expected, $said(body)?).await
+            let (meant, said) = (Meant::named(named)?, $read(&body)?);
+            obey(&state, &caller, meant, expected, said).await
         }
     };
 }
 
-routes_of!("Let the step in hand pass, or go to 100 %", PromoteBody, PromoteBody::said,
+routes_of!("Let the step in hand pass, or go to 100 %", PromoteBody, PromoteBody::read,
     promote at "/v1/services/{service}/promote",
     promote_one at "/v1/services/{service}/rollouts/{rollout}/promote");
 routes_of!("Hold a rollout where it is", StepBody, StepBody::pause,
@@ -267,7 +267,7 @@ routes_of!("Let a paused rollout go on", StepBody, StepBody::resume,
 routes_of!("Let the step that waits for it begin", StepBody, StepBody::approve,
     approve at "/v1/services/{service}/approve",
     approve_one at "/v1/services/{service}/rollouts/{rollout}/approve");
-routes_of!("Try a version again that was taken back", RetryBody, RetryBody::said,
+routes_of!("Try a version again that was taken back", RetryBody, RetryBody::read,
     retry at "/v1/services/{service}/retry",
     retry_one at "/v1/services/{service}/rollouts/{rollout}/retry");
 
@@ -427,8 +427,8 @@ impl Meant {
 // === impl PromoteBody ===
 
 impl PromoteBody {
-    fn said(self) -> Result<Said, Problem> {
-        let Self { to, force, expected_step, reason } = self;
+    fn read(body: &[u8]) -> Result<Said, Problem> {
+        let Self { to, force, expected_step, reason } = parsed_or_empty(body)?;
         Ok(Said { verb: Verb::Promote { full: matches!(to, Some(To::Full)), force }, expected_step, reason })
     }
 }
@@ -436,28 +436,29 @@ impl PromoteBody {
 // === impl StepBody ===
 
 impl StepBody {
-    fn pause(self) -> Result<Said, Problem> {
-        Ok(self.said(Verb::Pause))
+    fn pause(body: &[u8]) -> Result<Said, Problem> {
+        Self::read(body, Verb::Pause)
     }
 
-    fn resume(self) -> Result<Said, Problem> {
-        Ok(self.said(Verb::Resume))
+    fn resume(body: &[u8]) -> Result<Said, Problem> {
+        Self::read(body, Verb::Resume)
     }
 
-    fn approve(self) -> Result<Said, Problem> {
-        Ok(self.said(Verb::Approve))
+    fn approve(body: &[u8]) -> Result<Said, Problem> {
+        Self::read(body, Verb::Approve)
     }
 
-    fn said(self, verb: Verb) -> Said {
-        Said { verb, expected_step: self.expected_step, reason: self.reason }
+    fn read(body: &[u8], verb: Verb) -> Result<Said, Problem> {
+        let Self { expected_step, reason } = parsed_or_empty(body)?;
+        Ok(Said { verb, expected_step, reason })
     }
 }
 
 // === impl RetryBody ===
 
 impl RetryBody {
-    fn said(self) -> Result<Said, Problem> {
-        let Self { version: of, expected_step, reason } = self;
+    fn read(body: &[u8]) -> Result<Said, Problem> {
+        let Self { version: of, expected_step, reason } = parsed_or_empty(body)?;
         Ok(Said { verb: Verb::Retry(of.as_deref().map(version).transpose()?), expected_step, reason })
     }
 }
