@@ -188,7 +188,10 @@ async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     settings.admin.require_reason = true;
     let api = start_with(settings, Bounds::default()).await;
     let drain = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
-    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")] {
+    let verbs = ["promote", "pause", "resume", "approve", "retry", "rollouts", "rollouts/current/pause"];
+    let verbs = verbs.map(|verb| format!("/v1/services/web/{verb}"));
+    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")].into_iter().chain(verbs.iter().map(String::as_str))
+    {
         for reason in ["", r#""reason":"  ","#] {
             let weight = if path == WEIGHT { r#""weight":"5%""# } else { "" };
             let body = format!("{{{}}}", format!("{reason}{weight}").trim_end_matches(','));
@@ -198,8 +201,10 @@ async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     assert_eq!(api.bench.handle.events(9).len(), 1, "nothing got through");
     assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"try"}"#).await.status, 200);
     for body in ["", "{}", r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
-        let abort = api.post("/v1/services/web/abort", body).await;
-        assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{body}");
+        for verb in ["abort", "rollback", "rollouts/current/abort", "rollouts/current/rollback"] {
+            let abort = api.post(&format!("/v1/services/web/{verb}"), body).await;
+            assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{verb} {body}");
+        }
     }
 }
 
