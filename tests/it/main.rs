@@ -15,6 +15,7 @@ mod h2;
 mod h2_upstream;
 mod harness;
 mod health;
+mod judgement;
 mod memory;
 mod outlier;
 mod pairs;

@@ -1,0 +1,31 @@
+//! Fixed thresholds.
+
+use super::study::polling::{Found, Polling, Silence};
+
+const POLLING: Polling =
+    Polling { interval: 60, window: 60, success_min: 0.99, slow_max: Some(0.01), failures: 5, silence: Silence::Fails };
+
+fn found(requests: u64, errors: u64, slow: u64) -> Found {
+    Found { requests, errors, slow }
+}
+
+#[test]
+fn thresholds_are_still_good() {
+    assert!(!POLLING.fails(found(300, 3, 3)));
+    assert!(POLLING.fails(found(300, 4, 0)));
+    assert!(POLLING.fails(found(300, 0, 4)));
+    let errors_only = Polling { slow_max: None, success_min: 0.95, ..POLLING };
+    assert!(!errors_only.fails(found(100, 5, 100)));
+    assert!(errors_only.fails(found(100, 6, 0)));
+}
+
+#[test]
+fn one_error_of_few_requests_is_many() {
+    assert!(POLLING.fails(found(15, 1, 0)));
+}
+
+#[test]
+fn silence_is_what_it_is_said_to_be() {
+    assert!(POLLING.fails(Found::default()));
+    assert!(!Polling { silence: Silence::Passes, ..POLLING }.fails(Found::default()));
+}
