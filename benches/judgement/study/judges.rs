@@ -29,25 +29,39 @@ pub(crate) enum Kind {
 /// "p99 at most 500 ms", as a share of requests that take longer.
 const P99: f64 = 0.01;
 
-/// <https://docs.flagger.app/tutorials/istio-progressive-delivery>: `interval: 1m`, `threshold: 5` ("max number of failed metric checks before
-/// rollback"), `request-success-rate` `min: 99`, `request-duration` (p99) `max: 500` milliseconds; metrics over `1m` as in
-/// <https://docs.flagger.app/usage/metrics>, where all these thresholds stand as well. (<https://docs.flagger.app/usage/how-it-works> has
-/// `threshold: 10` and "interval * threshold" as the time to a rollback.) Checks that fail add up. A query without a value is a failed check
-/// ("halt advancement no values found").
-const FLAGGER: Polling =
-    Polling { interval: 60, window: 60, success_min: 0.99, slow_max: Some(P99), failures: 5, silence: Silence::Fails };
+/// <https://docs.flagger.app/tutorials/istio-progressive-delivery#traffic-mirroring>: `interval: 1m`, `threshold: 5` (the most failed checks
+/// before a rollback), `iterations: 10`, `request-success-rate` `min: 99`, `request-duration` (p99) `max: 500` milliseconds, both over `1m`;
+/// the thresholds are those of <https://docs.flagger.app/usage/metrics>, too. Failed checks add up, and do not count as iterations. A query
+/// without a value is a failed check. The rollback comes with the fifth, "interval * threshold"
+/// (<https://docs.flagger.app/usage/how-it-works>); the program waits for the next interval.
+const FLAGGER: Polling = Polling {
+    interval: 60,
+    window: 60,
+    success_min: 0.99,
+    slow_max: Some(P99),
+    failures: 5,
+    passes: Some(10),
+    silence: Silence::Fails,
+};
 
-/// The same with the control loop at 10 s and a rollback at the first failed check. "The metric interval should be lower or equal to the
-/// control loop interval" (<https://docs.flagger.app/faq#metrics>), so it sees 10 s.
-const FLAGGER_FAST: Polling = Polling { interval: 10, window: 10, failures: 1, ..FLAGGER };
+/// The same with the control loop at 10 s and a rollback at the first failed check, for as long as the rollout is watched. A metric's interval
+/// should not be longer than the control loop's (<https://docs.flagger.app/faq#metrics>), so it sees 10 s.
+const FLAGGER_FAST: Polling = Polling { interval: 10, window: 10, failures: 1, passes: None, ..FLAGGER };
 
 /// <https://argo-rollouts.readthedocs.io/en/stable/features/analysis/#background-analysis>: `interval: 5m`,
-/// `successCondition: result[0] >= 0.95`, `failureLimit: 3`; "if there are three such measurements, the analysis is considered Failed" (the
-/// program waits for the fourth). Its query takes `irate`, which looks at the last two samples: 15 s apart, as the Prometheus that comes with
+/// `successCondition: result[0] >= 0.95`, `failureLimit: 3`, no end; it fails with the third failed measurement, as the page says (the program
+/// waits for the fourth). Its query takes `irate`, which looks at the last two samples: 15 s apart, as the Prometheus that comes with
 /// Istio scrapes. Without a request that is NaN, and NaN is no success ("NaN and Infinity" on the same page). Its first measurement comes at
 /// the start of the analysis, here when there is nothing to measure, and is left out.
-const ARGO: Polling =
-    Polling { interval: 300, window: 15, success_min: 0.95, slow_max: None, failures: 3, silence: Silence::Fails };
+const ARGO: Polling = Polling {
+    interval: 300,
+    window: 15,
+    success_min: 0.95,
+    slow_max: None,
+    failures: 3,
+    passes: None,
+    silence: Silence::Fails,
+};
 
 /// The same every 10 s over one minute, failing at the first failed measurement (`failureLimit: 0`, the default), with `isNaN(result)` as a
 /// success.
@@ -64,8 +78,12 @@ const KAYENTA_FAST: Kayenta = Kayenta { step: 10, interval: 300 };
 /// All of them; indices into this are indices into results.
 pub(crate) const JUDGES: [Judge; 7] = [
     Judge { name: "Tidegate", settings: "default metrics, alpha 0.001", kind: Kind::Gate },
-    Judge { name: "Flagger", settings: "as documented: every 1 min, 5 failed checks", kind: Kind::Polling(FLAGGER) },
-    Judge { name: "Flagger, fast", settings: "every 10 s, 1 failed check", kind: Kind::Polling(FLAGGER_FAST) },
+    Judge {
+        name: "Flagger",
+        settings: "as documented: every 1 min, 10 passed or 5 failed checks end it",
+        kind: Kind::Polling(FLAGGER),
+    },
+    Judge { name: "Flagger, fast", settings: "every 10 s, 1 failed check ends it", kind: Kind::Polling(FLAGGER_FAST) },
     Judge {
         name: "Argo Rollouts",
         settings: "as documented: every 5 min, 3 failed measurements",

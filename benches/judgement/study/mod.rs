@@ -22,7 +22,7 @@ pub(crate) mod plot;
 pub(crate) mod polling;
 pub(crate) mod ranks;
 pub(crate) mod report;
-mod rollout;
+pub(crate) mod rollout;
 pub(crate) mod traffic;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::judges::JUDGES;
-use super::report::{figures, time};
+use super::report::{figures, is_blind, time};
 use super::traffic::Case;
 use super::{Cell, Figures, RATES};
 
@@ -27,7 +27,7 @@ const DOT: f64 = 3.6;
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}.grid{stroke:#d1d9e0}\
 .j0{fill:#0969da;stroke:#0969da}.j1{fill:#1a7f37;stroke:#1a7f37}.j2{fill:#8250df;stroke:#8250df}.j3{fill:#bc4c00;stroke:#bc4c00}\
-.fast{fill-opacity:0}@media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}.j0{fill:#58a6ff;stroke:#58a6ff}\
+.fast{fill-opacity:0}.blind{opacity:.3}@media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}.j0{fill:#58a6ff;stroke:#58a6ff}\
 .j1{fill:#3fb950;stroke:#3fb950}.j2{fill:#bc8cff;stroke:#bc8cff}.j3{fill:#f0883e;stroke:#f0883e}}";
 
 /// Draws them as SVG.
@@ -53,8 +53,9 @@ pub(crate) fn svg(cells: &[Cell]) -> String {
                 fault.title()
             );
             for judge in 0..JUDGES.len() {
+                let class = format!("{}{}", class(judge), if is_blind(cells, rate, judge) { " blind" } else { "" });
                 if let Some(figures) = figures(cells, *fault, rate, judge) {
-                    mark(&mut out, judge, figures, y + (judge as f64 + 1.2) * LINE);
+                    mark(&mut out, &class, figures, y + (judge as f64 + 1.2) * LINE);
                 }
             }
         }
@@ -90,8 +91,7 @@ fn grid(out: &mut String, rate: f64, top: f64, height: f64) {
 }
 
 /// A dot at the median with a line to what 95 % stay within; at the side where the median is a miss.
-fn mark(out: &mut String, judge: usize, figures: Figures, y: f64) {
-    let class = class(judge);
+fn mark(out: &mut String, class: &str, figures: Figures, y: f64) {
     let Some(median) = figures.median else {
         let _ = writeln!(out, "<circle class=\"{class}\" cx=\"{MISSED}\" cy=\"{y:.1}\" r=\"{DOT}\"/>");
         return;
@@ -120,5 +120,8 @@ fn legend(out: &mut String) {
             of.name
         );
     }
-    let _ = writeln!(out, "<text x=\"12\" y=\"74\">Dots: as documented; rings: as fast as sensible.</text>");
+    let _ = writeln!(
+        out,
+        "<text x=\"12\" y=\"74\">Dots: as documented. Rings: as fast as sensible. Pale: takes back half of the steady healthy candidates, too.</text>"
+    );
 }

@@ -14,8 +14,18 @@ pub(crate) struct Polling {
     pub(crate) slow_max: Option<f64>,
     /// Failed checks, over the whole rollout, that take it back.
     pub(crate) failures: u32,
+    /// Checks that have to pass; then the analysis is over and the candidate promoted, whatever it does later. `None`: it looks as long as
+    /// the rollout is watched.
+    pub(crate) passes: Option<u32>,
     /// What a check without any request is.
     pub(crate) silence: Silence,
+}
+
+/// An analysis on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checks {
+    failed: u32,
+    passed: u32,
 }
 
 /// What follows from no data.
@@ -46,5 +56,18 @@ impl Polling {
         let requests = found.requests as f64;
         let success = (found.requests - found.errors) as f64 / requests;
         success < self.success_min || self.slow_max.is_some_and(|max| found.slow as f64 > max * requests)
+    }
+}
+
+// === impl Checks ===
+
+impl Checks {
+    /// Adds a check and says whether the candidate is taken back.
+    pub(crate) fn add(&mut self, polling: &Polling, found: Found) -> bool {
+        let over = polling.passes.is_some_and(|passes| self.passed >= passes);
+        let fails = !over && polling.fails(found);
+        self.failed += u32::from(fails);
+        self.passed += u32::from(!fails);
+        fails && self.failed >= polling.failures
     }
 }

@@ -6,6 +6,9 @@ use super::judges::JUDGES;
 use super::traffic::Case;
 use super::{Cell, Figures, Plan, RATES};
 
+/// From this share of steady healthy rollouts taken back on, a short time to take a faulty one back says nothing.
+pub(crate) const BLIND: f64 = 0.5;
+
 /// Everything between the markers; `command` made it.
 pub(crate) fn markdown(plan: &Plan, cells: &[Cell], command: &str) -> String {
     let Plan { seed, healthy, faulty, seconds } = plan;
@@ -16,8 +19,13 @@ pub(crate) fn markdown(plan: &Plan, cells: &[Cell], command: &str) -> String {
     );
     out.push_str("**Healthy candidates taken back**, in percent, at 1,000 / 50 / 5 requests per second:\n\n");
     false_alarms(&mut out, cells);
+    let (wrong, of) = healthy_taken_back(cells, 0);
+    let _ = writeln!(
+        out,
+        "\nTidegate took back {wrong} of {of} healthy candidates; what it promises is at most 1 in 1,000."
+    );
     out.push_str("\n**Faulty candidates**: median time until it is taken back (95 % stay within), requests failed by then, and how many were\n");
-    out.push_str("missed. At 1,000 requests per second, from the moment the candidate gets traffic:\n\n");
+    out.push_str("missed. † where the judge takes back half of the steady healthy candidates as well. At 1,000 requests per second:\n\n");
     faults(&mut out, cells, RATES[0]);
     out.push_str("\n<details><summary>The same at 50 and at 5 requests per second</summary>\n");
     for rate in &RATES[1..] {
@@ -49,12 +57,25 @@ fn faults(out: &mut String, cells: &[Cell], rate: f64) {
     head(out, &faults);
     for (judge, of) in JUDGES.iter().enumerate() {
         let _ = write!(out, "| {} |", of.name);
+        let mark = if is_blind(cells, rate, judge) { " †" } else { "" };
         for fault in &faults {
             let cell = figures(cells, *fault, rate, judge).map_or("–".into(), |figures| outcome(*fault, figures));
-            let _ = write!(out, " {cell} |");
+            let _ = write!(out, " {cell}{mark} |");
         }
         out.push('\n');
     }
+}
+
+/// Whether a judge takes back what is healthy and steady so often that its times say nothing.
+pub(crate) fn is_blind(cells: &[Cell], rate: f64, judge: usize) -> bool {
+    figures(cells, Case::Steady, rate, judge).is_some_and(|figures| figures.taken_back >= BLIND)
+}
+
+/// How many healthy rollouts a judge took back, of how many.
+fn healthy_taken_back(cells: &[Cell], judge: usize) -> (usize, usize) {
+    let healthy = cells.iter().filter(|cell| cell.case.is_healthy());
+    let rollouts = healthy.flat_map(|cell| &cell.rollouts);
+    rollouts.fold((0, 0), |(wrong, of), rollout| (wrong + usize::from(rollout[judge].at.is_some()), of + 1))
 }
 
 fn head(out: &mut String, cases: &[Case]) {

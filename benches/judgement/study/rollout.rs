@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::judges::{JUDGES, Kind};
 use super::kayenta::{Kayenta, classify, fails};
 use super::own::Own;
-use super::polling::{Found, Polling};
+use super::polling::{Checks, Found, Polling};
 use super::traffic::{CLASSES, Case, Counts, FAST_US, SECOND, Step, Traffic, latency_us};
 
 /// Seconds between two scrapes of the metrics database; every interval and window of a judge is a multiple.
@@ -47,8 +47,8 @@ struct Database {
 struct Rollout {
     own: Option<Own>,
     database: Database,
-    /// Failed checks per judge.
-    checks: [u32; JUDGES.len()],
+    /// Those of judges that poll.
+    checks: [Checks; JUDGES.len()],
     ended: [Option<Ended>; JUDGES.len()],
     failed: u32,
     /// Hung requests of the candidate, by the tick they began in.
@@ -81,7 +81,7 @@ impl Rollout {
         Self {
             own: Some(Own::new(traffic)),
             database,
-            checks: [0; JUDGES.len()],
+            checks: [Checks::default(); JUDGES.len()],
             ended: [None; JUDGES.len()],
             failed: 0,
             waiting: VecDeque::new(),
@@ -128,8 +128,7 @@ impl Rollout {
             }
             let fails = match judge.kind {
                 Kind::Polling(polling) if second.is_multiple_of(polling.interval) => {
-                    self.checks[index] += u32::from(polling.fails(self.database.found(&polling)));
-                    self.checks[index] >= polling.failures
+                    self.checks[index].add(&polling, self.database.found(&polling))
                 }
                 Kind::Kayenta(kayenta) if second.is_multiple_of(kayenta.interval) => self.database.condemned(&kayenta),
                 _ => false,

@@ -3,6 +3,8 @@
 //! A service that answers 0.1 % of its requests with 5xx and 1 % with 4xx, and half of them within 60 ms, 99 % within 0.3 s. So its p99 when
 //! twice as slow is above the 500 ms of Flagger's example, and its errors when healthy are well below all thresholds.
 
+use std::sync::LazyLock;
+
 use super::super::poisson::Poisson;
 
 /// Share of the requests that go to the candidate, and as many to a baseline of its size.
@@ -27,11 +29,14 @@ const BURST: f64 = 10.0;
 const OUTAGE: f64 = 0.5;
 /// Slow spells: how likely one begins in a slot of so many seconds, and the factor it has at most.
 const SPELL_SECONDS: u64 = 10;
-const SPELL: f64 = 0.05;
+const SPELL: f64 = 0.02;
 const SPELL_MAX: f64 = 5.0;
 
 /// Ticks in a second, as the gate counts them.
 pub(crate) const SECOND: u64 = 20;
+
+static LATENCIES_US: LazyLock<[f64; CLASSES]> =
+    LazyLock::new(|| std::array::from_fn(|class| MEDIAN_US * (SIGMA * (FIRST + GRID * class as f64)).exp()));
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -315,7 +320,7 @@ impl Tables {
 
 /// The latency of a class, in microseconds.
 pub(crate) fn latency_us(class: usize) -> f64 {
-    MEDIAN_US * (SIGMA * (FIRST + GRID * class as f64)).exp()
+    LATENCIES_US[class]
 }
 
 /// The share of answers in a class.
