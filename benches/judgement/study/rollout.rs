@@ -14,8 +14,9 @@ const SCRAPE: u64 = 5;
 const TIMEOUT: u64 = 15 * SECOND;
 /// Ticks are simulated one by one so long...
 const FINE: u64 = 30 * SECOND;
-/// ...then so many at once while the gate has not decided.
+/// ...then so many at once while the gate has not decided, and a whole second up to so many requests per second.
 const COARSE: u64 = 10;
+const RARE: f64 = 100.0;
 /// A latency a histogram puts above the limit of a polled p99, in microseconds.
 const SLOW_US: f64 = 500_000.0;
 
@@ -61,7 +62,7 @@ pub(crate) fn run(case: Case, rate: f64, seconds: u64, seed: u64) -> [Ended; JUD
     let mut rollout = Rollout::new(&traffic);
     let mut at = 0;
     while at < seconds * SECOND && rollout.ended.contains(&None) {
-        let ticks = rollout.stride(case, at);
+        let ticks = rollout.stride(case, rate, at);
         let step = traffic.step(at, ticks);
         at += ticks;
         rollout.take(at, &step);
@@ -89,10 +90,11 @@ impl Rollout {
     }
 
     /// How many ticks to draw at once: as few as whoever has not decided can tell apart.
-    fn stride(&self, case: Case, at: u64) -> u64 {
+    fn stride(&self, case: Case, rate: f64, at: u64) -> u64 {
         match () {
             () if self.own.is_none() && at.is_multiple_of(SCRAPE * SECOND) => SCRAPE * SECOND,
             () if self.own.is_some() && !case.is_healthy() && at < FINE => 1,
+            () if rate <= RARE && at.is_multiple_of(SECOND) => SECOND,
             () if at.is_multiple_of(COARSE) => COARSE,
             () => 1,
         }
