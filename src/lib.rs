@@ -19,7 +19,7 @@
 //!   - [`proxy::rooms`]: requests that wait for a connection where a pool has as many as it may have
 //!   - [`proxy::dial`], [`proxy::idle`], [`proxy::timer`], [`proxy::io`]: connections and what they wait for
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
-//! - [`admin`]: the HTTP API on loopback or a unix socket; [`watch`]: files, by their contents
+//! - [`admin`]: the HTTP API: tokens and roles, events, its own description; [`watch`]: files, by their contents
 //! - [`discovery`]: names of endpoints, resolved beside the request path
 //! - [`control`]: the single writer; file, people and signals are events into one queue
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
@@ -55,6 +55,7 @@
 //! - HTTP/2 sessions with upstreams are ours on the h2 crate: pingora's drop interim responses and cannot be closed with their endpoint.
 //! - hickory asks the DNS, without its cache: whoever follows a TTL himself must not be answered from another one's memory.
 //! - Counters are per worker with a single writer; `/metrics` adds them up when asked.
+//! - utoipa describes the admin API from the handlers and types themselves: a route without a description does not exist.
 //! - The `prometheus` crate encodes what our counters hold: a recorder would keep its own, shared by all threads.
 
 pub mod admin;

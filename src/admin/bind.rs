@@ -1,11 +1,11 @@
-//! Where the admin API listens: loopback, or a unix socket only its owner may open.
+//! Where the admin API listens: loopback, a unix socket only its owner may open, or anywhere if there are tokens.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::settings::ListenAddress;
+use crate::config::settings::{Admin, ListenAddress};
 use crate::net::socket::{Address, ListenSocket, ListenSpec, SocketFile, bind_all};
 
 /// Mode of the unix socket: its owner alone.
@@ -20,19 +20,34 @@ pub enum AdminListener {
     Unix(UnixListener, Option<SocketFile>),
 }
 
-/// Binds `address`.
+/// Binds where `admin` wants its API.
 ///
 /// # Errors
-/// An address that is not loopback, one in use, a path that is not a socket, or what the system says; the address is in the message.
-pub async fn bind(address: &ListenAddress) -> Result<AdminListener> {
+/// An address other machines can reach although there is no token, one in use, a path that is not a socket, or what the system says; the
+/// address is in the message.
+pub async fn bind(admin: &Admin) -> Result<AdminListener> {
+    let address = &admin.listen;
+    if address.is_remote() && admin.tokens.is_empty() {
+        let why = "without [admin] tokens only a loopback address or unix:/path is allowed here";
+        return Err(Error::new(ErrorKind::InvalidInput, format!("admin.listen: {address}: {why}")));
+    }
+    bind_to("admin.listen", address).await
+}
+
+/// Binds where the probes are answered: anywhere.
+///
+/// # Errors
+/// As [`bind`], but for the tokens.
+pub async fn bind_probes(address: &ListenAddress) -> Result<AdminListener> {
+    bind_to("admin.probe_listen", address).await
+}
+
+async fn bind_to(key: &str, address: &ListenAddress) -> Result<AdminListener> {
     let bound = match address {
-        ListenAddress::Tcp(address) if !address.ip().is_loopback() => {
-            Err(Error::new(ErrorKind::InvalidInput, "only a loopback address or unix:/path is allowed here"))
-        }
         ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(AdminListener::Tcp),
         ListenAddress::Unix(path) => bind_unix(path),
     };
-    bound.map_err(|error| Error::new(error.kind(), format!("admin.listen: {address}: {error}")))
+    bound.map_err(|error| Error::new(error.kind(), format!("{key}: {address}: {error}")))
 }
 
 fn bind_unix(path: &Path) -> Result<AdminListener> {

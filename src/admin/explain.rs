@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AdminState;
 use super::problem::Problem;
@@ -38,7 +39,7 @@ pub struct Question {
 }
 
 /// What would happen to the request.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Explained {
     /// The generation it is true of.
     pub generation: u64,
@@ -65,6 +66,13 @@ pub struct Explained {
     pub because: Vec<String>,
 }
 
+/// What would happen to a request, and why
+#[utoipa::path(get, path = "/v1/explain", tag = "read",
+    params(("url" = String, Query, description = "http://host/path, https://host/path or /path"),
+        ("method" = Option<String>, Query, description = "GET if left out"),
+        ("header" = Option<Vec<String>>, Query, description = "A field, `Name: value`; may be given several times"),
+        ("client_ip" = Option<String>, Query, description = "Who asks")),
+    responses((status = 200, description = "Each decision with its reason", body = Explained)))]
 pub(super) async fn explain(
     State(state): State<AdminState>,
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,13 +15,22 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::Bounds;
+use super::auth::{Caller, Refusals, is_open, needed};
 use super::problem::Problem;
-use super::serve::Peer;
+use super::serve::{Connection, Reach};
+use super::{AdminState, Bounds};
+use crate::clock;
+
+/// What the checks go by.
+#[derive(Clone)]
+pub(super) struct Guard {
+    state: AdminState,
+    refusals: Arc<Refusals>,
+}
 
 /// The checks, in front of every route.
-pub(super) async fn guard(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
-    let mut response = match checked(bounds, request).await {
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let mut response = match guard.checked(request).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
@@ -30,47 +40,113 @@ pub(super) async fn guard(State(bounds): State<Bounds>, request: Request, next: 
     response
 }
 
-async fn checked(bounds: Bounds, request: Request) -> Result<Request, Problem> {
-    let local = matches!(request.extensions().get::<Peer>(), Some(Peer::Unix));
-    let host = host(request.headers(), request.uri(), local)?;
-    origin(request.headers(), host)?;
-    if request.method() != Method::POST {
-        return Ok(request);
+// === impl Guard ===
+
+impl Guard {
+    pub(super) fn new(state: AdminState) -> Self {
+        Self { state, refusals: Arc::default() }
     }
-    media_type(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let body = whole(bounds, &parts.headers, body).await?;
-    Ok(Request::from_parts(parts, body))
+
+    async fn checked(&self, mut request: Request) -> Result<Request, Problem> {
+        let connection = request.extensions().get::<Connection>().cloned();
+        let connection = connection.ok_or_else(|| Problem::internal("a request without a connection"))?;
+        let caller = self.caller(&connection, &request)?;
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        if request.method() != Method::POST {
+            return Ok(request);
+        }
+        media_type(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let body = whole(self.state.bounds, &parts.headers, body).await?;
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Who asks, if this page and this program may ask at all; `None` where anyone may.
+    fn caller(&self, connection: &Connection, request: &Request) -> Result<Option<Caller>, Problem> {
+        let settings = self.state.control.settings();
+        let (headers, path) = (request.headers(), request.uri().path());
+        let host = host(headers, request.uri())?;
+        let caller = Caller::of(connection, &settings.admin, headers)?;
+        if !is_ours(host, connection.reach(), caller.as_ref().is_ok_and(Caller::has_token)) {
+            return Err(Problem::foreign_host(allowed_hosts(connection.reach())));
+        }
+        origin(headers, host)?;
+        let caller = match caller {
+            Err(_) if is_open(path) => return Ok(None),
+            Err(denied) => {
+                self.refusals.note(clock::now(), connection.peer, denied.detail());
+                return Err(denied.into());
+            }
+            Ok(caller) => caller,
+        };
+        if let Err(problem) = caller.may(needed(request.method()), "a command") {
+            self.refusals.note(clock::now(), connection.peer, "a role that is not enough");
+            return Err(problem);
+        }
+        Ok(Some(caller))
+    }
 }
 
-/// The host asked for. Over TCP it must be a name or address of this machine that no foreign page can resolve to.
-fn host<'a>(headers: &'a HeaderMap, uri: &Uri, local: bool) -> Result<&'a str, Problem> {
+/// The host asked for.
+fn host<'a>(headers: &'a HeaderMap, uri: &Uri) -> Result<&'a str, Problem> {
     let host = one(headers, &HOST)?.ok_or_else(|| Problem::bad_request("a request has a Host header"))?;
     if uri.authority().is_some_and(|authority| authority.as_str() != host) {
         return Err(Problem::bad_request("the Host header and the request target name different hosts"));
     }
-    if local || is_loopback(host) {
-        return Ok(host);
+    Ok(host)
+}
+
+/// Whether a request for `host` can only come from someone who means us. A page whose name was bound to our address has that name in `Host`
+/// and no token; an address as `Host` is nobody's name.
+fn is_ours(host: &str, reach: Reach, has_token: bool) -> bool {
+    match reach {
+        Reach::Unix => true,
+        Reach::Loopback => is_loopback(host),
+        Reach::Network => has_token || is_loopback(host) || is_address(host),
     }
-    Err(Problem::foreign_host("the Host header must be localhost, 127.0.0.1 or [::1], with or without a port"))
+}
+
+const fn allowed_hosts(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Unix | Reach::Loopback => {
+            "the Host header must be localhost, 127.0.0.1 or [::1], with or without a port"
+        }
+        Reach::Network => "without a token the Host header must be an IP address or localhost, with or without a port",
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address.contains(':') => (address, port),
-            _ => return false,
-        },
-        None => host.find(':').map_or((host, ""), |at| host.split_at(at)),
-    };
-    let port = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()) && u16::from_str(p).is_ok());
-    port && (name.eq_ignore_ascii_case("localhost") || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()))
+    without_port(host).is_some_and(|name| {
+        name.eq_ignore_ascii_case("localhost") || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback())
+    })
 }
 
-/// A page that says where it comes from must come from here.
+fn is_address(host: &str) -> bool {
+    without_port(host).is_some_and(|name| IpAddr::from_str(name).is_ok())
+}
+
+/// The name or address of `host`, without brackets and port.
+fn without_port(host: &str) -> Option<&str> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').filter(|(address, _)| address.contains(':'))?,
+        None => host.find(':').map_or((host, ""), |at| host.split_at(at)),
+    };
+    let is_port = |p: &str| p.bytes().all(|b| b.is_ascii_digit()) && u16::from_str(p).is_ok();
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)
+}
+
+/// A page that says where it comes from must come from here. Browsers say so with every request of a page but the simplest; of those they say
+/// whether the page is a foreign one (W3C Fetch Metadata). Following a link is no request of a page.
 fn origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
-    let Some(origin) = one(headers, &ORIGIN)? else { return Ok(()) };
+    let Some(origin) = one(headers, &ORIGIN)? else {
+        let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
+        if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
+            return Err(Problem::foreign_origin("a page from elsewhere asks, as the Sec-Fetch-Site header says"));
+        }
+        return Ok(());
+    };
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
         return Ok(());
@@ -106,7 +182,7 @@ async fn whole(bounds: Bounds, headers: &HeaderMap, body: Body) -> Result<Body, 
 }
 
 /// The value of a header that may be there once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -147,6 +223,19 @@ mod tests {
         ] {
             assert!(!is_loopback(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_needs_a_token_where_other_machines_come_from() {
+        for host in ["tidegate.internal", "evil.example:9900", "10.0.0.1.nip.io"] {
+            assert!(!is_ours(host, Reach::Network, false) && is_ours(host, Reach::Network, true), "{host}");
+            assert!(!is_ours(host, Reach::Loopback, false) && !is_ours(host, Reach::Loopback, true), "{host}");
+            assert!(is_ours(host, Reach::Unix, false), "{host}");
+        }
+        for host in ["10.0.0.1", "10.0.0.1:9900", "[fd00::1]:9900", "localhost"] {
+            assert!(is_ours(host, Reach::Network, false), "{host}");
+        }
+        assert!(!is_ours("10.0.0.1", Reach::Loopback, true));
     }
 
     proptest! {

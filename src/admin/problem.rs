@@ -1,35 +1,54 @@
 //! Errors as RFC 9457 problem details.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::control::answer::{self, Refused};
 
 /// Media type of a problem.
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 /// When to try again after too much at a time, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// A problem (RFC 9457).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
     /// `urn:tidegate:problem:...`; what it is, for programs.
     #[serde(rename = "type")]
     kind: &'static str,
     /// What it is, for people.
     title: &'static str,
+    /// The status of the answer.
     #[serde(serialize_with = "number")]
+    #[schema(value_type = u16)]
     status: StatusCode,
     /// What exactly, and what is allowed.
     detail: String,
     /// The services or endpoints there are, if one was asked for that is not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    known: Vec<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    known: Box<[String]>,
     /// Everything that is wrong, one by one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<answer::Problem>,
+    #[serde(skip_serializing_if = "<[answer::Problem]>::is_empty")]
+    #[schema(value_type = Vec<answer::Problem>)]
+    errors: Box<[answer::Problem]>,
+    /// What it takes to be let in (RFC 6750 section 3).
+    #[serde(skip)]
+    challenge: Option<Challenge>,
+}
+
+/// What it takes to be let in.
+#[derive(Clone, Copy, Debug)]
+enum Challenge {
+    /// A token.
+    Token,
+    /// A token that is known.
+    KnownToken,
+    /// A token with this role.
+    Role(&'static str),
 }
 
 macro_rules! kind {
@@ -68,6 +87,38 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, kind!("too-slow"), "The request was not complete in time", detail)
     }
 
+    /// No token, or (`is_unknown`) one that is not known.
+    pub(super) fn unauthorized(detail: impl Into<String>, is_unknown: bool) -> Self {
+        let challenge = Some(if is_unknown { Challenge::KnownToken } else { Challenge::Token });
+        let title = "Whoever asks has to show a token";
+        Self { challenge, ..Self::new(StatusCode::UNAUTHORIZED, kind!("unauthorized"), title, detail) }
+    }
+
+    /// The role `needed` is more than the token has.
+    pub(super) fn forbidden(detail: impl Into<String>, needed: &'static str) -> Self {
+        let challenge = Some(Challenge::Role(needed));
+        let title = "The token does not allow this";
+        Self { challenge, ..Self::new(StatusCode::FORBIDDEN, kind!("insufficient-role"), title, detail) }
+    }
+
+    pub(super) fn stale(detail: impl Into<String>) -> Self {
+        let title = "Something else is in force by now";
+        Self::new(StatusCode::PRECONDITION_FAILED, kind!("stale"), title, detail)
+    }
+
+    pub(super) fn under_way(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, kind!("under-way"), "The same command is under way", detail)
+    }
+
+    pub(super) fn too_many(detail: impl Into<String>) -> Self {
+        let title = "Too much at a time for one client";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, kind!("too-many"), title, detail)
+    }
+
+    pub(super) fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("busy"), "Too much at a time", detail)
+    }
+
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, kind!("not-found"), "There is no such resource", detail)
     }
@@ -91,7 +142,29 @@ impl Problem {
     }
 
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, title, status, detail: detail.into(), known: Vec::new(), errors: Vec::new() }
+        Self {
+            kind,
+            title,
+            status,
+            detail: detail.into(),
+            known: Box::default(),
+            errors: Box::default(),
+            challenge: None,
+        }
+    }
+}
+
+// === impl Challenge ===
+
+impl Challenge {
+    /// As `WWW-Authenticate` has it.
+    fn text(self) -> String {
+        let more = match self {
+            Self::Token => String::new(),
+            Self::KnownToken => ", error=\"invalid_token\"".to_owned(),
+            Self::Role(role) => format!(", error=\"insufficient_scope\", scope=\"{role}\""),
+        };
+        format!("Bearer realm=\"tidegate\"{more}")
     }
 }
 
@@ -118,6 +191,7 @@ impl From<Refused> for Problem {
                 Self::new(StatusCode::CONFLICT, kind!("last-endpoint"), title, detail)
             }
             Refused::ForceWithoutReason => Self::invalid(detail),
+            Refused::Stale { .. } => Self::stale(detail),
             Refused::Config(_) => Self::new(unprocessable, kind!("bad-config"), "The configuration is wrong", detail),
             Refused::Plan(_) => {
                 let title = "What runs does not allow this configuration";
@@ -126,19 +200,20 @@ impl From<Refused> for Problem {
             Refused::Listeners(_) => {
                 Self::new(StatusCode::CONFLICT, kind!("listener"), "A listener cannot be bound", detail)
             }
-            Refused::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("busy"), "Too much at a time", detail),
+            Refused::Busy(_) => Self::busy(detail),
             Refused::Stopping => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, kind!("stopping"), "The process is stopping", detail)
             }
         };
         match refused {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
-            Refused::UnknownEndpoint { known, .. } => problem.known = known,
-            Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems(),
+            Refused::UnknownEndpoint { known, .. } => problem.known = known.into(),
+            Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems().into(),
             Refused::NoCandidate(_)
             | Refused::Aborted { .. }
             | Refused::LastEndpoint { .. }
             | Refused::ForceWithoutReason
+            | Refused::Stale { .. }
             | Refused::Busy(_)
             | Refused::Stopping => {}
         }
@@ -148,11 +223,14 @@ impl From<Refused> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status;
+        let (status, challenge) = (self.status, self.challenge);
         let mut response = (status, axum::Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, MEDIA_TYPE);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge.text()).ok()) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

@@ -4,61 +4,104 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::control::status::{self, ServiceStatus, Status};
 use crate::state::lifecycle::Phase;
 
 use super::AdminState;
 use super::problem::Problem;
+use super::tag::{Seen, Tag, Tagged};
 
 /// Media type of the Prometheus text format.
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// A body with the generation it is true of as its entity tag.
-pub(super) struct Tagged<T>(pub(super) u64, pub(super) T);
+/// One word.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Word {
+    status: &'static str,
+}
 
-#[derive(Serialize)]
+/// All services.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Services {
+    /// The generation in force.
     generation: u64,
+    /// In order of name.
     services: Vec<ServiceStatus>,
 }
 
-pub(super) async fn healthz() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+/// Whether the process lives
+#[utoipa::path(get, path = "/healthz", tag = "read", responses((status = 200, description = "It does", body = Word)))]
+pub(super) async fn healthz() -> Json<Word> {
+    Json(Word { status: "ok" })
 }
 
-pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Response, Problem> {
+/// Whether it takes traffic
+#[utoipa::path(get, path = "/readyz", tag = "read",
+    responses((status = 200, description = "Every endpoint was probed", body = Word),
+        (status = 503, description = "Not yet, or not any more", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Word>, Problem> {
     match state.lifecycle.phase() {
-        Phase::Ready => Ok(Json(json!({ "status": "ready" })).into_response()),
+        Phase::Ready => Ok(Json(Word { status: "ready" })),
         phase => Err(Problem::not_ready(phase.as_str())),
     }
 }
 
-pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], (state.metrics)()).into_response()
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "read",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(state): State<AdminState>) -> Result<Response, Problem> {
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], state.metrics.text().await?).into_response())
 }
 
-pub(super) async fn status(State(state): State<AdminState>) -> Tagged<Status> {
+/// Everything about the process
+#[utoipa::path(get, path = "/v1/status", tag = "read",
+    params(("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
+    responses((status = 200, description = "What is true now", body = Status, headers(("ETag" = String))),
+        (status = 304, description = "Nothing has happened since")))]
+pub(super) async fn status(State(state): State<AdminState>, seen: Seen) -> Response {
+    // The event first: what happens while the rest is read makes the tag old, not wrong.
+    let event = *state.control.newest_event().borrow();
     let status = state.control.status();
-    Tagged(status.generation, status)
+    let tag = Tag::after(status.generation, event);
+    if seen.has(tag) { tag.not_modified() } else { Tagged(tag, status).into_response() }
 }
 
-pub(super) async fn services(State(state): State<AdminState>) -> Tagged<Services> {
+/// All services
+#[utoipa::path(get, path = "/v1/services", tag = "read",
+    params(("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
+    responses((status = 200, description = "What is true now", body = Services, headers(("ETag" = String))),
+        (status = 304, description = "Nothing has happened since")))]
+pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Response {
+    let event = *state.control.newest_event().borrow();
     let routing = state.control.current().load();
     let generation = routing.snapshot.generation;
-    Tagged(generation, Services { generation, services: status::services(&routing) })
+    let tag = Tag::after(generation, event);
+    if seen.has(tag) {
+        return tag.not_modified();
+    }
+    Tagged(tag, Services { generation, services: status::services(&routing) }).into_response()
 }
 
+/// One service
+#[utoipa::path(get, path = "/v1/services/{service}", tag = "read",
+    params(("service" = String, Path, description = "Its name"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
+    responses((status = 200, description = "What is true now", body = ServiceStatus, headers(("ETag" = String))),
+        (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn service(
     State(state): State<AdminState>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Tagged<ServiceStatus>, Problem> {
+    seen: Seen,
+) -> Result<Response, Problem> {
+    let event = *state.control.newest_event().borrow();
     let (generation, service) = state.control.service(&segment(name)?)?;
-    Ok(Tagged(generation, service))
+    let tag = Tag::after(generation, event);
+    Ok(if seen.has(tag) { tag.not_modified() } else { Tagged(tag, service).into_response() })
 }
 
 pub(super) async fn not_found(request: Request) -> Problem {
@@ -73,17 +116,4 @@ pub(super) async fn method_not_allowed(request: Request) -> Problem {
 pub(super) fn segment(name: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     Ok(name)
-}
-
-// === impl Tagged ===
-
-impl<T: Serialize> IntoResponse for Tagged<T> {
-    fn into_response(self) -> Response {
-        let tag = HeaderValue::from_str(&format!("\"{}\"", self.0));
-        let mut response = Json(self.1).into_response();
-        if let Ok(tag) = tag {
-            response.headers_mut().insert(ETAG, tag);
-        }
-        response
-    }
 }

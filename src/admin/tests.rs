@@ -1,5 +1,10 @@
 //! The admin API over real sockets, with requests written by hand.
 
+mod conditions;
+mod document;
+mod limits;
+mod stream;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +16,21 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::bind::{AdminListener, bind};
+use super::events::Subscribers;
 use super::explain::Explained;
+use super::idempotency::Table;
+use super::scrape::Scrape;
 use super::serve::serve;
-use super::{AdminState, Bounds};
-use crate::config::settings::ListenAddress;
+use super::{AdminState, Bounds, router};
+use crate::config::settings::{Admin, ListenAddress, Role, Settings, Token, TokenDigest, TokenSource};
 use crate::control::answer::Problem;
 use crate::control::fake::{self, Bench, lock};
+use crate::core::id::Name;
 use crate::state::fixture::service;
 use crate::state::lifecycle::{Lifecycle, Phase};
+
+/// Longest wait for the end of an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A served API.
 struct Api {
@@ -38,19 +50,33 @@ struct Answer {
 }
 
 async fn start(bounds: Bounds) -> Api {
-    let listener = bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).await.expect("binds");
-    start_on(listener, bounds).await
+    start_with(fake::web_and_api(), bounds).await
 }
 
-async fn start_on(listener: AdminListener, bounds: Bounds) -> Api {
-    let bench = fake::start(fake::web_and_api()).await;
+async fn start_with(settings: Settings, bounds: Bounds) -> Api {
+    let listener = bind(&at(ListenAddress::Tcp(([127, 0, 0, 1], 0).into()))).await.expect("binds");
+    start_on(listener, settings, bounds).await
+}
+
+fn at(listen: ListenAddress) -> Admin {
+    Admin { listen, ..Admin::default() }
+}
+
+/// A token that is its own name.
+fn token(name: &str) -> Token {
+    let (name, digest) = (Name::new(name).expect("name"), TokenDigest::of(name.as_bytes()));
+    Token { name, role: Role::Viewer, digest, source: TokenSource::Env("X".to_owned()) }
+}
+
+async fn start_on(listener: AdminListener, settings: Settings, bounds: Bounds) -> Api {
+    let bench = fake::start(settings).await;
     let address = listener.tcp_address().expect("bound").unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let (lifecycle, (stop, stopped)) = (Lifecycle::default(), oneshot::channel());
     lifecycle.advance(Phase::Ready);
     let state = AdminState {
         control: bench.handle.clone(),
         lifecycle: lifecycle.clone(),
-        metrics: Arc::new(|| "tidegate_generation 1\n".to_owned()),
+        metrics: Scrape::new(|| "tidegate_generation 1\n".to_owned()),
         explain: Arc::new(|question| match question.method.as_str() {
             "BAD" => Err("method: BAD is none".to_owned()),
             _ => Ok(Explained {
@@ -59,9 +85,11 @@ async fn start_on(listener: AdminListener, bounds: Bounds) -> Api {
                 ..Explained::default()
             }),
         }),
+        answers: Arc::new(Table::default()),
+        subscribers: Subscribers::default(),
         bounds,
     };
-    let served = tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
+    let served = tokio::spawn(serve(listener, router(state), bounds, async { drop(stopped.await) }));
     Api { bench, address, lifecycle, stop, served }
 }
 
@@ -76,13 +104,23 @@ impl Api {
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.raw(&format!("GET {path} HTTP/1.1\nHost: localhost\nConnection: close"), "").await
+        self.get_with(path, "").await
+    }
+
+    /// With more lines of the head.
+    async fn get_with(&self, path: &str, more: &str) -> Answer {
+        self.raw(&format!("GET {path} HTTP/1.1\nHost: localhost\nConnection: close{more}"), "").await
     }
 
     async fn post(&self, path: &str, body: &str) -> Answer {
+        self.post_with(path, body, "").await
+    }
+
+    /// With more lines of the head.
+    async fn post_with(&self, path: &str, body: &str, more: &str) -> Answer {
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\nHost: localhost\nConnection: close\nContent-Type: application/json\nContent-Length: {length}"
+            "POST {path} HTTP/1.1\nHost: localhost\nConnection: close\nContent-Type: application/json\nContent-Length: {length}{more}"
         );
         self.raw(&head, body).await
     }
@@ -98,7 +136,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str, b
 async fn answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
     // A connection closed with our bytes unread may end in a reset after the answer.
-    let _ = stream.read_to_end(&mut bytes).await;
+    let _ = tokio::time::timeout(ANSWER_MAX, stream.read_to_end(&mut bytes)).await.expect("an end");
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default();
@@ -130,7 +168,7 @@ async fn reads_tell_what_is_true() {
     assert_eq!((metrics.status, metrics.body.as_str()), (200, "tidegate_generation 1\n"));
     assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"));
     let status = api.get("/v1/status").await;
-    assert!(status.head.contains("etag: \"1\"") && status.head.contains("cache-control: no-store"), "{status:?}");
+    assert!(status.head.contains("etag: \"1.1\"") && status.head.contains("cache-control: no-store"), "{status:?}");
     let status = status.json();
     assert_eq!((&status["generation"], &status["services"][1]["candidate"]["version"]), (&1.into(), &"v2".into()));
     assert_eq!(status["services"][1]["stable"]["endpoints"][1]["address"], "127.0.0.1:8001");
@@ -240,6 +278,16 @@ async fn a_page_in_a_browser_is_not_an_operator() {
             400,
             "more than one origin",
         ),
+        (
+            abort(&format!("Host: localhost\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\n{json}")),
+            403,
+            "from elsewhere",
+        ),
+        (
+            "GET /v1/events HTTP/1.1\nHost: localhost\nSec-Fetch-Site: cross-site\nConnection: close".to_owned(),
+            403,
+            "from elsewhere",
+        ),
         (abort("Host: localhost"), 415, "Content-Type: application/json"),
         (abort("Host: localhost\nContent-Type: text/plain"), 415, "Content-Type: application/json"),
         (abort("Host: localhost\nContent-Type: application/json-patch"), 415, "Content-Type: application/json"),
@@ -248,6 +296,8 @@ async fn a_page_in_a_browser_is_not_an_operator() {
         api.raw(&head, "").await.is_problem(status, detail);
     }
     assert!(api.bench.is_open("web"), "nothing got through");
+    let link = "\nSec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate";
+    assert_eq!(api.get_with("/v1/status", link).await.status, 200, "a link was followed");
     let own = format!("Host: LOCALHOST:1\nOrigin: http://localhost:1\n{json}; charset=utf-8");
     assert_eq!(api.raw(&abort(&own), "").await.status, 200);
     assert!(!api.bench.is_open("web"));
@@ -305,80 +355,6 @@ async fn no_bytes_bring_it_down() {
     assert_eq!(api.get("/healthz").await.status, 200);
 }
 
-#[tokio::test]
-async fn bodies_are_bounded_in_size_and_time() {
-    let api = start(Bounds { body: Duration::from_millis(50), ..Bounds::default() }).await;
-    let head =
-        "POST /v1/services/web/abort HTTP/1.1\nHost: localhost\nContent-Type: application/json\nConnection: close";
-    let announced = api.raw(&format!("{head}\nContent-Length: 1048577"), "").await;
-    announced.is_problem(413, "at most 1048576 bytes");
-    let chunk = format!("100001\r\n{}\r\n0\r\n\r\n", "x".repeat(0x10_0001));
-    api.raw(&format!("{head}\nTransfer-Encoding: chunked"), &chunk).await.is_problem(413, "at most 1048576 bytes");
-    api.raw(&format!("{head}\nContent-Length: 10"), "{").await.is_problem(408, "within 0.05 s");
-    assert!(api.bench.is_open("web"), "nothing got through");
-    let largest = format!(r#"{{"reason":"x"{}}}"#, " ".repeat(1_048_576 - 14));
-    assert_eq!(largest.len(), 1_048_576);
-    assert_eq!(api.post("/v1/services/web/abort", &largest).await.status, 200);
-}
-
-#[tokio::test]
-async fn a_slow_head_ends_and_frees_its_place() {
-    let api = start(Bounds { head: Duration::from_millis(50), connections: 1, ..Bounds::default() }).await;
-    let mut slow = api.connect().await;
-    slow.write_all(b"GET /v1/status HTTP/1.1\r\nHost: loc").await.expect("writes");
-    // The only place is taken: this one waits in the accept queue until the slow one is closed.
-    assert_eq!(api.get("/healthz").await.status, 200);
-    assert_ne!(answer(slow).await.status, 200);
-    // So is one that says nothing at all, or nothing more.
-    let silent = api.connect().await;
-    assert_eq!(answer(silent).await.status, 0);
-    let mut kept = api.connect().await;
-    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
-    assert_eq!(answer(kept).await.status, 200);
-}
-
-#[tokio::test]
-async fn more_connections_than_allowed_wait_and_are_served_in_the_end() {
-    let api = start(Bounds { connections: 2, ..Bounds::default() }).await;
-    let held = [api.connect().await, api.connect().await];
-    // Both are accepted once they have been answered.
-    let mut served = Vec::new();
-    for mut stream in held {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("answered");
-        assert_eq!(&first, b"HTTP/1.1 200");
-        served.push(stream);
-    }
-    let third = api.get("/healthz");
-    tokio::pin!(third);
-    // An answer on a served connection comes while the third has none.
-    let mut again = served.pop().expect("two");
-    again.write_all(b"GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
-    tokio::select! {
-        biased;
-        answer = &mut third => panic!("served beyond the limit: {answer:?}"),
-        () = until(&mut again, b"not-found") => {}
-    }
-    drop(again);
-    assert_eq!(third.await.status, 200);
-}
-
-#[tokio::test]
-async fn old_connections_and_clients_that_do_not_read_free_their_place() {
-    let api = start(Bounds { age: Duration::from_millis(50), connections: 1, ..Bounds::default() }).await;
-    let mut old = api.connect().await;
-    old.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writes");
-    assert_eq!(answer(old).await.status, 200, "and then it is closed");
-    let deaf = api.connect().await;
-    let requests = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100_000);
-    let (unread, mut deaf) = deaf.into_split();
-    // Fails once the connection is cut.
-    assert!(deaf.write_all(&requests).await.is_err());
-    assert_eq!(api.get("/healthz").await.status, 200);
-    drop(unread);
-}
-
 /// Reads until `needle` came.
 async fn until(stream: &mut TcpStream, needle: &[u8]) {
     let mut bytes = Vec::new();
@@ -425,8 +401,8 @@ impl SocketPath {
         Self(path)
     }
 
-    fn address(&self) -> ListenAddress {
-        ListenAddress::Unix(self.0.clone())
+    fn address(&self) -> Admin {
+        at(ListenAddress::Unix(self.0.clone()))
     }
 }
 
@@ -444,7 +420,7 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test]
 async fn a_unix_socket_is_its_owners_alone_and_takes_any_host() {
     let path = SocketPath::new("served");
-    let api = start_on(bind(&path.address()).await.expect("binds"), Bounds::default()).await;
+    let api = start_on(bind(&path.address()).await.expect("binds"), fake::web_and_api(), Bounds::default()).await;
     assert_eq!(mode(&path.0), 0o600);
     let connect = || async { UnixStream::connect(&path.0).await.expect("connects") };
     let head =
@@ -469,6 +445,6 @@ async fn binding_takes_over_what_is_left_behind_and_nothing_else() {
     let file = bind(&path.address()).await.expect_err("a file").to_string();
     assert!(file.contains("not a socket"), "{file}");
     assert_eq!(std::fs::read_to_string(&path.0).expect("still there"), "precious");
-    let open = bind(&ListenAddress::Tcp(([0, 0, 0, 0], 0).into())).await.expect_err("not loopback").to_string();
-    assert!(open.contains("0.0.0.0:0: only a loopback address"), "{open}");
+    let open = bind(&at(ListenAddress::Tcp(([0, 0, 0, 0], 0).into()))).await.expect_err("not loopback").to_string();
+    assert!(open.contains("0.0.0.0:0: without [admin] tokens only a loopback address"), "{open}");
 }

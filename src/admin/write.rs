@@ -6,132 +6,206 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
+use crate::config::settings::Role;
 use crate::control::answer::{Aborted, Applied, Drained, Reloaded, Validated};
 use crate::control::endpoint::Verb;
 use crate::control::reload::Source;
 use crate::core::weight::Weight;
 
 use super::AdminState;
+use super::auth::Caller;
 use super::problem::Problem;
-use super::read::{Tagged, segment};
-use super::serve::Peer;
+use super::read::segment;
+use super::tag::{Expected, Tag, Tagged, Unconditional};
 
 /// Longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
 
-#[derive(Deserialize)]
+/// A share.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WeightBody {
+pub(super) struct WeightBody {
+    /// The candidate's share, in steps of 0.01 %.
+    #[schema(example = "5%", pattern = r"^[0-9]{1,3}(\.[0-9]{1,2})?%$")]
     weight: String,
+    /// Why, for the record.
+    #[schema(max_length = 1024)]
     reason: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// A reason.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReasonBody {
+pub(super) struct ReasonBody {
+    /// Why, for the record.
+    #[schema(max_length = 1024)]
     reason: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// How to drain.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct DrainBody {
+pub(super) struct DrainBody {
+    /// Also the last usable endpoint of stable; needs the role admin and a reason.
     #[serde(default)]
     force: bool,
+    /// Why, for the record.
+    #[schema(max_length = 1024)]
     reason: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// What to check.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ValidateBody {
+pub(super) struct ValidateBody {
+    /// A file in TOML; absent: the one in use.
     config: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// Nothing.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ReloadBody {}
+pub(super) struct ReloadBody {}
 
+/// Set the share of the candidate
+#[utoipa::path(post, path = "/v1/services/{service}/weight", tag = "command",
+    params(("service" = String, Path, description = "Its name"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
+    request_body = WeightBody,
+    responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
 pub(super) async fn weight(
     State(state): State<AdminState>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
+    expected: Expected,
     body: Bytes,
 ) -> Result<Tagged<Applied>, Problem> {
     let (service, WeightBody { weight, reason }) = (segment(name)?, parsed(&body)?);
     let weight = Weight::parse(&weight).map_err(|bad| Problem::invalid(format!("weight: {weight:?}: {bad}")))?;
-    let applied = state.control.set_weight(&service, weight, &peer.actor(), checked(reason)?).await?;
-    Ok(Tagged(applied.generation, applied))
+    let (expected, reason) = (expected.generation()?, state.reason(reason)?);
+    let applied = state.control.set_weight_if(expected, &service, weight, caller.actor(), reason).await?;
+    Ok(Tagged(Tag::of(applied.generation), applied))
 }
 
+/// Take all traffic off the candidate, at once
+///
+/// No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.
+#[utoipa::path(post, path = "/v1/services/{service}/abort", tag = "command",
+    params(("service" = String, Path, description = "Its name")),
+    request_body = Option<ReasonBody>,
+    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn abort(
     State(state): State<AdminState>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
     let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
-    let (control, actor, reason) = (state.control, peer.actor(), checked(reason)?);
+    let (reason, control) = (reason.map(shortened), state.control);
     // A task of its own: a client that gives up does not take its abort back.
-    let aborting = tokio::spawn(async move { control.abort(&service, &actor, reason).await });
+    let aborting = tokio::spawn(async move { control.abort(&service, caller.actor(), reason).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
-    Ok(Tagged(aborted.generation, aborted))
+    Ok(Tagged(Tag::of(aborted.generation), aborted))
 }
 
 /// The service and the endpoint named in the path.
 type Named = Result<Path<(String, String)>, PathRejection>;
 
+/// Let no new attempts begin on an endpoint
+#[utoipa::path(post, path = "/v1/services/{service}/endpoints/{endpoint}/drain", tag = "command",
+    params(("service" = String, Path, description = "Its name"), ("endpoint" = String, Path, description = "Its address"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
+    request_body = Option<DrainBody>,
+    responses((status = 200, description = "What is now true", body = Drained, headers(("ETag" = String)))))]
 pub(super) async fn drain(
     State(state): State<AdminState>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     named: Named,
+    _: Unconditional,
     body: Bytes,
 ) -> Result<Tagged<Drained>, Problem> {
     let DrainBody { force, reason } = parsed_or_empty(&body)?;
-    endpoint(state, peer, Verb::Drain, named, force, reason).await
+    if force {
+        caller.may(Role::Admin, "force")?;
+    }
+    endpoint(state, caller, Verb::Drain, named, force, reason).await
 }
 
+/// Let new attempts begin there again
+#[utoipa::path(post, path = "/v1/services/{service}/endpoints/{endpoint}/undrain", tag = "command",
+    params(("service" = String, Path, description = "Its name"), ("endpoint" = String, Path, description = "Its address"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
+    request_body = Option<ReasonBody>,
+    responses((status = 200, description = "What is now true", body = Drained, headers(("ETag" = String)))))]
 pub(super) async fn undrain(
     State(state): State<AdminState>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     named: Named,
+    _: Unconditional,
     body: Bytes,
 ) -> Result<Tagged<Drained>, Problem> {
     let ReasonBody { reason } = parsed_or_empty(&body)?;
-    endpoint(state, peer, Verb::Undrain, named, false, reason).await
+    endpoint(state, caller, Verb::Undrain, named, false, reason).await
 }
 
 async fn endpoint(
     state: AdminState,
-    peer: Peer,
+    caller: Caller,
     verb: Verb,
     named: Named,
     force: bool,
     reason: Option<String>,
 ) -> Result<Tagged<Drained>, Problem> {
     let Path((service, endpoint)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let place = (service.as_str(), endpoint.as_str());
-    let drained = state.control.endpoint(verb, place, force, &peer.actor(), checked(reason)?).await?;
-    Ok(Tagged(drained.generation, drained))
+    let (place, reason) = ((service.as_str(), endpoint.as_str()), state.reason(reason)?);
+    let drained = state.control.endpoint(verb, place, force, caller.actor(), reason).await?;
+    Ok(Tagged(Tag::of(drained.generation), drained))
 }
 
-pub(super) async fn validate(State(state): State<AdminState>, body: Bytes) -> Result<Tagged<Validated>, Problem> {
+/// Check a file
+#[utoipa::path(post, path = "/v1/config:validate", tag = "config",
+    request_body = Option<ValidateBody>,
+    responses((status = 200, description = "What it would change", body = Validated, headers(("ETag" = String)))))]
+pub(super) async fn validate(
+    State(state): State<AdminState>,
+    _: Unconditional,
+    body: Bytes,
+) -> Result<Tagged<Validated>, Problem> {
     let ValidateBody { config } = parsed_or_empty(&body)?;
     let validated = state.control.validate(config.map_or(Source::Check, Source::Text)).await?;
-    Ok(Tagged(validated.generation, validated))
+    Ok(Tagged(Tag::of(validated.generation), validated))
 }
 
+/// Put the file in force
+#[utoipa::path(post, path = "/v1/config:reload", tag = "config",
+    request_body = Option<ReloadBody>,
+    responses((status = 200, description = "What changed", body = Reloaded, headers(("ETag" = String)))))]
 pub(super) async fn reload(
     State(state): State<AdminState>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
+    _: Unconditional,
     body: Bytes,
 ) -> Result<Tagged<Reloaded>, Problem> {
     let ReloadBody {} = parsed_or_empty(&body)?;
-    let reloaded = state.control.reload(&peer.actor()).await?;
-    Ok(Tagged(reloaded.generation, reloaded))
+    let reloaded = state.control.reload(caller.actor()).await?;
+    Ok(Tagged(Tag::of(reloaded.generation), reloaded))
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+}
+
+/// What of the reason of an abort goes into the record: it is never refused for it.
+fn shortened(mut reason: String) -> String {
+    let mut len = reason.len().min(REASON_BYTES_MAX);
+    while !reason.is_char_boundary(len) {
+        len -= 1;
+    }
+    reason.truncate(len);
+    reason
 }
 
 /// An empty body stands for an empty object.
@@ -139,11 +213,26 @@ fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Prob
     if body.is_empty() { Ok(T::default()) } else { parsed(body) }
 }
 
-fn checked(reason: Option<String>) -> Result<Option<String>, Problem> {
-    match reason {
-        Some(reason) if reason.len() > REASON_BYTES_MAX => {
-            Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))
+// === impl AdminState ===
+
+impl AdminState {
+    /// The reason as it goes into the record.
+    ///
+    /// # Errors
+    /// It is too long, or missing where the file wants one.
+    fn reason(&self, reason: Option<String>) -> Result<Option<String>, Problem> {
+        match reason {
+            Some(reason) if reason.len() > REASON_BYTES_MAX => {
+                Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))
+            }
+            reason if reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) && self.requires_reason() => {
+                Err(Problem::invalid("reason: missing; [admin] require_reason wants one with every command but abort"))
+            }
+            reason => Ok(reason),
         }
-        reason => Ok(reason),
+    }
+
+    fn requires_reason(&self) -> bool {
+        self.control.settings().admin.require_reason
     }
 }

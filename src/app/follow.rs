@@ -1,13 +1,17 @@
 //! Which files are followed, and what is known to be in them: whatever a reload has read is no news, whoever asked for it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, TokenSource};
 use crate::control::reload::{Loader, Source};
 use crate::core::health::wanted::ProbeTls;
 use crate::watch::{Digest, FileWatch, Watched};
+
+/// The bit of a file's mode that lets everyone read it.
+const READABLE_BY_ANYONE: u32 = 0o004;
 
 /// Keeps the watch in step with what was read.
 pub(super) struct Follow {
@@ -58,7 +62,10 @@ impl Follow {
         let mut inner = self.locked();
         inner.read = read;
         match settings {
-            Some(settings) => inner.files = referred(settings),
+            Some(settings) => {
+                warn_of_readable_tokens(settings);
+                inner.files = referred(settings);
+            }
             // What was loaded of them is not known, so what the watch knows stays. The digests of the last good load would differ from a
             // broken file at every look, and every difference is a reload.
             None => inner.files.iter_mut().for_each(|file| file.read = None),
@@ -79,6 +86,23 @@ impl Inner {
     fn wanted(&self, config: &Path) -> Vec<Watched> {
         let config = Watched { path: config.to_owned(), read: self.read };
         std::iter::once(config).chain(self.files.iter().cloned()).collect()
+    }
+}
+
+/// The files with tokens.
+fn token_files(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
+    settings.admin.tokens.iter().filter_map(|token| match &token.source {
+        TokenSource::File(path) => Some(path),
+        TokenSource::Env(_) => None,
+    })
+}
+
+/// A warning, not a refusal: secrets that a container is given can be read by everyone in it, where there is one alone.
+fn warn_of_readable_tokens(settings: &Settings) {
+    for path in token_files(settings) {
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_ANYONE != 0) {
+            tracing::warn!(file = %path.display(), "anyone on this machine may read this token of the admin API: chmod 600 it");
+        }
     }
 }
 
@@ -105,8 +129,8 @@ fn referred(settings: &Settings) -> Vec<Watched> {
     }
     // A secret is not kept as it was read.
     let secrets = settings.services.iter().filter_map(|service| service.affinity.secret.as_ref());
-    for secret in secrets {
-        files.entry(PathBuf::from(&*secret.1)).or_insert(None);
+    for path in secrets.map(|secret| PathBuf::from(&*secret.1)).chain(token_files(settings).cloned()) {
+        files.entry(path).or_insert(None);
     }
     files.into_iter().map(|(path, read)| Watched { path, read }).collect()
 }

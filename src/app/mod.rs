@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::admin::bind::{AdminListener, bind};
+use crate::admin::events::Subscribers;
 use crate::admin::gather::{self, gather};
+use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
-use crate::config::settings::{ListenAddress, Runtime, Settings};
+use crate::config::settings::{Runtime, Settings};
 use crate::control::answer::Refused;
 use crate::control::handle::ControlHandle;
 use crate::control::reload::{Source, file_loader};
@@ -63,6 +64,8 @@ pub enum StartError {
 pub struct Addresses {
     /// The admin API: `127.0.0.1:9900` or `unix:/path`.
     pub admin: String,
+    /// Where probes and metrics are answered beside it, if anywhere.
+    pub probes: Option<String>,
     /// Name and address of every listener.
     pub listeners: Vec<(String, String)>,
 }
@@ -133,22 +136,27 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         watch: Mutex::new(None),
         first_round: Mutex::new(None),
     };
-    let mut handle =
-        Handle { addresses: Addresses { admin: String::new(), listeners: Vec::new() }, running: Arc::new(running) };
+    let mut handle = Handle {
+        addresses: Addresses { admin: String::new(), probes: None, listeners: Vec::new() },
+        running: Arc::new(running),
+    };
     *lock(&handle.running.watch) = Some(background::watch_files(&ground.follow, &control)?);
     let sources =
         Metrics { registry: ground.registry, process: ground.process, access: ground.access, log: ground.log };
     let state = AdminState {
-        metrics: Arc::new(sources.renderer(control.clone())),
+        metrics: Scrape::new(sources.renderer(control.clone())),
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control: control.clone(),
         lifecycle: lifecycle.clone(),
+        answers: Arc::new(admin::idempotency::Table::default()),
+        subscribers: Subscribers::default(),
         bounds: Bounds::default(),
     };
     // An error drops the handle, which ends everything.
-    let (admin, admin_thread) = serve_admin(settings.admin.listen.clone(), state, stopped.clone())?;
-    lock(&handle.running.threads).push(admin_thread);
-    handle.addresses = Addresses { admin, listeners: listeners(&handle.running.control) };
+    let served = background::serve_admin(settings.admin.clone(), state, stopped.clone())?;
+    lock(&handle.running.threads).push(served.thread);
+    let listeners = listeners(&handle.running.control);
+    handle.addresses = Addresses { admin: served.admin, probes: served.probes, listeners };
     let (asked, first_round) = std::sync::mpsc::sync_channel(0);
     *lock(&handle.running.first_round) = Some(first_round);
     let (names, names_asked) = oneshot::channel();
@@ -237,42 +245,6 @@ fn open(
         Ok(Ok(handle)) => Ok((handle, thread)),
         Ok(Err(refused)) => Err(StartError::Refused(refused)),
         Err(_) => Err(StartError::System("control ended before it began; see the log".to_owned())),
-    }
-}
-
-/// Serves the admin API on a thread of its own; returns where.
-fn serve_admin(
-    address: ListenAddress,
-    state: AdminState,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<(String, JoinHandle<()>), StartError> {
-    let (told, answer) = std::sync::mpsc::sync_channel::<std::io::Result<String>>(1);
-    let thread = thread("admin", move |runtime| {
-        runtime.block_on(async move {
-            let listener = match bind(&address).await {
-                Ok(listener) => listener,
-                Err(error) => return drop(told.send(Err(error))),
-            };
-            if told.send(Ok(bound(&listener, &address))).is_ok() {
-                admin::serve::serve(listener, state, async move {
-                    // An error means that the handle is gone: then nobody needs the API any more.
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                })
-                .await;
-            }
-        });
-    })?;
-    match answer.recv() {
-        Ok(Ok(address)) => Ok((address, thread)),
-        Ok(Err(error)) => Err(StartError::System(error.to_string())),
-        Err(_) => Err(StartError::System("the admin API ended before it began; see the log".to_owned())),
-    }
-}
-
-fn bound(listener: &AdminListener, asked: &ListenAddress) -> String {
-    match listener.tcp_address() {
-        Ok(Some(address)) => address.to_string(),
-        _ => asked.to_string(),
     }
 }
 

@@ -21,7 +21,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
         let mut hangup = catch(SignalKind::hangup())?;
         let handle = Arc::new(start(options)?);
         let addresses = &handle.addresses;
-        tracing::info!(admin = addresses.admin, listeners = ?addresses.listeners, "listening");
+        tracing::info!(admin = addresses.admin, probes = addresses.probes, listeners = ?addresses.listeners, "listening");
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

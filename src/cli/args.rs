@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::core::id::Name;
@@ -14,6 +15,8 @@ use crate::core::weight::Weight;
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
 /// Names the admin API's address when `--admin` is not given.
 pub(super) const ADMIN_ENV: &str = "TIDEGATE_ADMIN";
+/// Holds the token of the admin API when `--token-file` is not given.
+pub(super) const TOKEN_ENV: &str = "TIDEGATE_TOKEN";
 /// The configuration file unless told otherwise.
 pub(super) const CONFIG_DEFAULT: &str = "./tidegate.toml";
 /// Names the configuration file when FILE is not given.
@@ -36,6 +39,7 @@ pub(super) struct Cli {
 const FILE_HELP: &str = "The configuration file [default: $TIDEGATE_CONFIG, else ./tidegate.toml]";
 const ADMIN_HELP: &str =
     "The admin API: http://host:port or unix:/path [default: $TIDEGATE_ADMIN, else http://127.0.0.1:9900]";
+const TOKEN_HELP: &str = "A file with the token for the admin API [default: what $TIDEGATE_TOKEN holds, else none]";
 const REQUEST_HELP: &str = "The request: a method (GET if left out) and a URL such as http://shop.example.com/cart";
 
 const AFTER_HELP: &str = "\
@@ -59,6 +63,8 @@ pub(super) enum Verb {
     /// Drain one endpoint of a service, or let it take requests again
     #[command(subcommand)]
     Endpoint(EndpointVerb),
+    /// Print what a shell needs to complete commands: `. <(tidegate completions bash)`
+    Completions(Completions),
     /// Watch traffic move between two sample upstreams, everything in this one process
     Demo(Demo),
 }
@@ -84,6 +90,9 @@ pub(super) struct AdminAddress {
     /// The admin API.
     #[arg(long, value_name = "ADDRESS", help = ADMIN_HELP)]
     pub(super) admin: Option<String>,
+    /// Where the token is.
+    #[arg(long, value_name = "FILE", help = TOKEN_HELP)]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -177,6 +186,12 @@ pub(super) struct EndpointPlace {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Completions {
+    /// The shell
+    pub(super) shell: Shell,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Demo {
     /// How long the demo takes
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3_600))]
@@ -197,6 +212,13 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, NotParsed> {
     // What was refused could not be read in full, so this is looked for by hand; nothing after `--` is an option.
     let json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
     Cli::try_parse_from(arguments).map_err(|error| NotParsed { json, error })
+}
+
+/// What `shell` needs to complete commands.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// What was given, else what the environment says, else `default`. Empty is the same as absent.
@@ -263,7 +285,6 @@ mod tests {
 
     #[test]
     fn clap_accepts_the_definition() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
@@ -276,6 +297,8 @@ mod tests {
             "explain http://shop.example.com/",
             "explain POST /cart --header x-canary:1 -H cookie:a=b --client-ip ::1",
             "status --watch --admin unix:/run/t.sock",
+            "status --token-file ops.token",
+            "completions zsh",
             "--json weight web 5% --reason go",
             "abort web --reason slow",
             "endpoint drain web 10.0.0.1:8080",
@@ -340,5 +363,21 @@ mod tests {
         assert!(json(&["tidegate", "weight", "web", "x", "--json"]));
         assert!(!json(&["tidegate", "weight", "web", "x"]));
         assert!(!json(&["tidegate", "check", "a", "--", "--json"]));
+    }
+
+    #[test]
+    fn a_token_is_never_an_argument() {
+        let refused = parsed("status --token hunter2hunter2hunter2").expect_err("visible to everyone");
+        assert!(refused.contains("--token-file"), "{refused}");
+    }
+
+    #[test]
+    fn every_shell_is_told_every_verb() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+            let script = completions(shell);
+            for word in ["tidegate", "status", "weight", "abort", "endpoint", "completions", "token-file"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::{ADMIN_DEFAULT, ADMIN_ENV, AdminAddress, choose};
 use super::failure::Failure;
+use super::token::Token;
 use crate::net::http::{self, HttpError, Request, Response, Target};
 
 /// Longest wait for an answer of the admin API.
@@ -20,6 +21,8 @@ pub(super) struct Admin {
     target: Target,
     /// As it was written.
     address: String,
+    /// What it is let in by.
+    token: Option<Token>,
     within: Duration,
 }
 
@@ -30,7 +33,7 @@ impl Admin {
     pub(super) fn choose(given: &AdminAddress) -> Result<Self, Failure> {
         let environment = std::env::var_os(ADMIN_ENV);
         let address = choose(given.admin.as_ref().map(AsRef::as_ref), environment.as_deref(), ADMIN_DEFAULT);
-        Self::at(&address.to_string_lossy())
+        Ok(Self { token: Token::choose(given)?, ..Self::at(&address.to_string_lossy())? })
     }
 
     /// The admin API at `address`, `http://host:port` or `unix:/path`.
@@ -38,7 +41,7 @@ impl Admin {
         let target = Target::parse(address).map_err(|why| {
             Failure::new("the address of the admin API is wrong").detail(format!("{why}\n{WHERE_SET}"))
         })?;
-        Ok(Self { target, address: address.to_owned(), within: ANSWER_WITHIN })
+        Ok(Self { target, address: address.to_owned(), token: None, within: ANSWER_WITHIN })
     }
 
     /// Where it is, as it was written.
@@ -56,7 +59,10 @@ impl Admin {
         self.ask(Request::post_json(path, command.to_string())).await
     }
 
-    async fn ask(&self, request: Request) -> Result<Bytes, Failure> {
+    async fn ask(&self, mut request: Request) -> Result<Bytes, Failure> {
+        if let Some(token) = &self.token {
+            request.headers.insert(AUTHORIZATION, token.header.clone());
+        }
         let asked = Asked { changes: request.method != "GET", what: format!("{} {}", request.method, request.path) };
         match http::request(&self.target, request, self.within).await {
             Ok(response) => self.judge(&asked, response),
@@ -71,6 +77,10 @@ impl Admin {
         let media_type = response.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let is_problem = media_type.split(';').next().is_some_and(|t| t.trim() == "application/problem+json");
         let problem = if is_problem { Failure::of_problem(&response.body) } else { None };
+        let problem = problem.map(|problem| match (response.status, &self.token) {
+            (401 | 403, Some(token)) => problem.note(&format!("the token that was sent is from {}", token.source)),
+            _ => problem,
+        });
         Err(problem.unwrap_or_else(|| {
             let title = format!("{} answered {} to {}", self.address, response.status, asked.what);
             Failure::new(title).detail(NOT_TIDEGATE).status(response.status)
@@ -168,6 +178,23 @@ mod tests {
         assert!(other.starts_with("http://127.0.0.1:9900 answered 404 to POST /v1/services/web/abort\n"), "{other}");
         let broken = answer(500, "application/problem+json", "not json").expect_err("refused");
         assert!(broken.contains("answered 500"), "{broken}");
+    }
+
+    #[test]
+    fn a_token_that_is_not_enough_is_named_by_where_it_is_from() {
+        let admin = Admin { token: Token::new("0123456789abcdef", "ops.token".to_owned()).ok(), ..admin() };
+        let body = Bytes::from_static(
+            br#"{"title":"The token does not allow this","detail":"a command needs the role operator"}"#,
+        );
+        let headers: HeaderMap =
+            [(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))].into_iter().collect();
+        let asked = Asked { changes: true, what: String::new() };
+        let failure = admin.judge(&asked, Response { status: 403, headers, body }).expect_err("refused").to_string();
+        assert!(
+            failure.ends_with("a command needs the role operator\n  the token that was sent is from ops.token"),
+            "{failure}"
+        );
+        assert!(!format!("{admin:?}").contains("0123456789abcdef"));
     }
 
     #[test]

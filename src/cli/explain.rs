@@ -179,7 +179,7 @@ mod tests {
             request: vec!["POST".to_owned(), "http://a.example/cart?x=1&y=ü".to_owned()],
             headers: vec!["cookie: a=b; c=d".to_owned(), "x-canary:1".to_owned()],
             client_ip: Some("::1".parse().expect("an address")),
-            admin: AdminAddress { admin: None },
+            admin: AdminAddress { admin: None, token_file: None },
         };
         assert_eq!(
             path(&request),

@@ -36,6 +36,13 @@ impl Failure {
         Self { detail: Some(detail.into()), ..self }
     }
 
+    /// With one more line of detail.
+    #[must_use]
+    pub(super) fn note(self, line: &str) -> Self {
+        let detail = self.detail.map_or_else(|| line.to_owned(), |detail| format!("{detail}\n{line}"));
+        Self { detail: Some(detail), ..self }
+    }
+
     /// With single mistakes: a line each for a person, `values` as `errors` for a program.
     #[must_use]
     pub(super) fn errors(mut self, lines: Vec<String>, values: Value) -> Self {

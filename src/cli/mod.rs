@@ -12,6 +12,7 @@ mod launch;
 mod status;
 mod terminal;
 mod text;
+mod token;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -44,6 +45,7 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run(config) => launch::run(&check::choose_file(&config)),
         Verb::Check(check) => check::perform(&check, terminal).map(|()| ExitCode::SUCCESS),
+        Verb::Completions(asked) => terminal::say(&args::completions(asked.shell)).map(|()| ExitCode::SUCCESS),
         Verb::Demo(demo) => demo::perform(demo.seconds, terminal),
         Verb::Explain(request) => {
             let admin = Admin::choose(&request.admin)?;

@@ -23,7 +23,8 @@ pub(super) static ROOT: Section = section(
     &["admin", "state", "runtime", "log", "listeners", "routes", "services"],
     &["synthetic", "hooks", "notifications", "cluster"],
 );
-pub(super) static ADMIN: Section = section("admin", &["listen"], &["probe_listen", "tokens", "require_reason"]);
+pub(super) static ADMIN: Section = section("admin", &["listen", "probe_listen", "tokens", "require_reason"], &[]);
+pub(super) static TOKEN: Section = section("admin.tokens[]", &["name", "role", "env", "file"], &[]);
 pub(super) static STATE: Section = section("state", &["dir"], &[]);
 pub(super) static RUNTIME: Section =
     section("runtime", &["workers", "drain_timeout", "accept_grace", "idle_grace", "dns"], &[]);
@@ -193,6 +194,7 @@ pub(super) static AFFINITY_COOKIE: Section =
 pub(super) static ALL: &[&Section] = &[
     &ROOT,
     &ADMIN,
+    &TOKEN,
     &STATE,
     &RUNTIME,
     &DNS,
@@ -316,7 +318,7 @@ mod tests {
     fn refusals_suggest_or_list_or_say_that_it_comes_later() {
         assert_eq!(ADMIN.refusal("lsiten"), "unknown key; did you mean \"listen\"?");
         assert_eq!(LOG.refusal("zzz"), "unknown key; allowed are level, format, access");
-        assert_eq!(ADMIN.refusal("tokens"), "not supported by this version");
+        assert_eq!(SERVICE.refusal("gate"), "not supported by this version");
     }
 
     #[test]

@@ -91,8 +91,10 @@ fn repeated_keys(text: &str, broken: &[toml::de::Error]) -> Result<Vec<Mistake>,
 /// Which changed sections take effect only after a restart.
 #[must_use]
 pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let addresses = |settings: &Settings| (settings.admin.listen.clone(), settings.admin.probe_listen.clone());
     let sections = [
-        ("[admin]", old.admin != new.admin),
+        // Tokens are looked up in the settings in force.
+        ("[admin]", addresses(old) != addresses(new)),
         ("[state]", old.state != new.state),
         ("[runtime]", old.runtime != new.runtime),
     ];

@@ -11,7 +11,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::join;
-use super::settings::{AccessLog, Dns, Http2, Limits, Listener, ListenerTls, Log, Runtime, Settings};
+use super::settings::{
+    AccessLog, Admin, Dns, Http2, Limits, Listener, ListenerTls, Log, Runtime, Settings, Token, TokenSource,
+};
 use super::units::{show_duration, show_size};
 use super::words;
 use crate::core::endpoint::{Declared, Pool, WEIGHT_MIN};
@@ -23,8 +25,7 @@ use crate::core::service::{Affinity, Force, HostMode, KeySource, Service, Upstre
 #[must_use]
 pub fn render(settings: &Settings) -> String {
     let mut out = Out(String::new());
-    out.header("[admin]");
-    out.text("listen", &settings.admin.listen);
+    admin(&mut out, &settings.admin);
     out.header("[state]");
     out.path("dir", &settings.state.dir);
     runtime(&mut out, &settings.runtime);
@@ -43,6 +44,25 @@ pub fn render(settings: &Settings) -> String {
 
 /// TOML text under construction.
 struct Out(String);
+
+fn admin(out: &mut Out, admin: &Admin) {
+    out.header("[admin]");
+    out.text("listen", &admin.listen);
+    if let Some(address) = &admin.probe_listen {
+        out.text("probe_listen", address);
+    }
+    if !admin.tokens.is_empty() {
+        let token = |token: &Token| {
+            let source = match &token.source {
+                TokenSource::Env(name) => format!("env = {}", quote(name)),
+                TokenSource::File(path) => format!("file = {}", quote(path.display())),
+            };
+            format!("{{ name = {}, role = {}, {source} }}", quote(&token.name), quote(token.role.as_str()))
+        };
+        out.raw("tokens", list(admin.tokens.iter().map(token)));
+    }
+    out.raw("require_reason", admin.require_reason);
+}
 
 fn runtime(out: &mut Out, runtime: &Runtime) {
     out.header("[runtime]");

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ring::digest::{SHA256, digest};
+use subtle::ConstantTimeEq;
 
 use crate::core::id::Name;
 use crate::core::route::Route;
@@ -31,11 +33,57 @@ pub struct Settings {
     pub services: Vec<Arc<Service>>,
 }
 
-/// `[admin]`: restart to change.
+/// `[admin]`: the two addresses need a restart to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Loopback or unix only.
+    /// Where the API listens; other machines can reach it only if there are tokens.
     pub listen: ListenAddress,
+    /// Where `/healthz`, `/readyz` and `/metrics` alone are answered, to anyone; `None`: nowhere.
+    pub probe_listen: Option<ListenAddress>,
+    /// Who may do what, at most [`TOKENS_MAX`]; none: whoever reaches the API on this machine may do everything.
+    pub tokens: Vec<Token>,
+    /// Whether commands about a service have to say why; an abort never has to.
+    pub require_reason: bool,
+}
+
+/// Most tokens of the admin API.
+pub const TOKENS_MAX: usize = 64;
+
+/// One of `[admin] tokens`. The secret itself is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its name in events, distinct among tokens.
+    pub name: Name,
+    /// What it allows.
+    pub role: Role,
+    /// What tells it from others.
+    pub digest: TokenDigest,
+    /// Where it comes from.
+    pub source: TokenSource,
+}
+
+/// What someone may do with the admin API; each role may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Give commands.
+    Operator,
+    /// Give commands with force.
+    Admin,
+}
+
+/// SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+/// Where a token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// An environment variable, as it was when the file was read.
+    Env(String),
+    /// A file; it is watched.
+    File(PathBuf),
 }
 
 /// `[state]`: restart to change.
@@ -231,6 +279,53 @@ pub struct Http2 {
     pub max_error_resets: u32,
 }
 
+// === impl Admin ===
+
+impl Default for Admin {
+    fn default() -> Self {
+        let listen = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9_900)));
+        Self { listen, probe_listen: None, tokens: Vec::new(), require_reason: false }
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    /// The word used in the file and in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+// === impl TokenDigest ===
+
+impl TokenDigest {
+    /// The digest of `token`.
+    #[must_use]
+    pub fn of(token: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+        Self(bytes)
+    }
+
+    /// Whether both are the same; takes the same time wherever they differ.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl std::fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
+
 // === impl Limits ===
 
 impl Default for Limits {
@@ -286,6 +381,14 @@ impl Default for Dns {
 }
 
 // === impl ListenAddress ===
+
+impl ListenAddress {
+    /// Whether other machines can reach it.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Tcp(address) if !address.ip().to_canonical().is_loopback())
+    }
+}
 
 impl std::fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

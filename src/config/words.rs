@@ -1,6 +1,6 @@
 //! The words of the file that name one of a few choices, for reading and for writing.
 
-use super::settings::{LogFormat, LogLevel, Underscores};
+use super::settings::{LogFormat, LogLevel, Role, Underscores};
 use crate::core::balance::Balance;
 use crate::core::service::{OnIncrease, Protocol, SaltMode, SameSite};
 
@@ -34,6 +34,8 @@ pub(super) static LEVEL: Words<LogLevel> = words(&[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ]);
+pub(super) static ROLE: Words<Role> =
+    words(&[("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)]);
 pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 pub(super) static UNDERSCORES: Words<Underscores> =
     words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);

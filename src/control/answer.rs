@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::config::ConfigError;
 use crate::core::id::{Name, Version};
@@ -11,54 +12,63 @@ use crate::core::weight::Weight;
 use super::status::State;
 
 /// A command took effect, or what it asks for was already so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Applied {
     /// The service.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub service: Name,
     /// The generation in force.
     pub generation: u64,
     /// The weight in force.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub weight: Weight,
     /// What the service is doing.
     pub state: State,
     /// The version in service.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub stable: Version,
     /// The version on trial.
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub candidate: Option<Version>,
 }
 
 /// The candidate receives nothing any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Aborted {
     /// The service.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub service: Name,
     /// The generation in force.
     pub generation: u64,
     /// The weight in force: zero.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub weight: Weight,
     /// What the service is doing: `idle` if there was no candidate.
     pub state: State,
     /// The version in service.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub stable: Version,
     /// The version that was on trial.
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub candidate: Option<Version>,
     /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
     pub settled: bool,
 }
 
 /// What is true of an endpoint after it was drained or undrained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drained {
     /// The service.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub service: Name,
     /// Its address.
     pub endpoint: String,
@@ -76,7 +86,7 @@ pub struct Drained {
 }
 
 /// What a reload did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
     /// `applied` or `unchanged`.
     pub outcome: Outcome,
@@ -91,7 +101,7 @@ pub struct Reloaded {
 }
 
 /// How the last look at the file ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// In force.
@@ -103,7 +113,7 @@ pub enum Outcome {
 }
 
 /// What a configuration would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Validated {
     /// The generation it was compared with.
     pub generation: u64,
@@ -120,7 +130,8 @@ pub struct Validated {
 }
 
 /// One thing that is wrong with a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ConfigProblem)]
 pub struct Problem {
     /// The file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +186,13 @@ pub enum Refused {
     },
     /// Force is for the record: it needs a reason.
     ForceWithoutReason,
+    /// What was expected to be in force is not any more.
+    Stale {
+        /// The generation expected.
+        expected: u64,
+        /// The generation in force.
+        generation: u64,
+    },
     /// The configuration is wrong; everything that is, at once.
     Config(Vec<Problem>),
     /// The configuration is right but asks for something what runs does not allow; a sentence each.
@@ -241,6 +259,10 @@ impl fmt::Display for Refused {
                 )
             }
             Self::ForceWithoutReason => f.write_str("force needs a reason, for the record"),
+            Self::Stale { expected, generation } => {
+                write!(f, "generation {expected} was expected, but {generation} is in force: ")?;
+                f.write_str("look at what is true now and ask again in view of that")
+            }
             Self::Config(problems) => listed(f, "", "\n", problems),
             Self::Plan(refusals) => listed(f, "", "\n", refusals),
             Self::Listeners(why) => f.write_str(why),

@@ -105,7 +105,7 @@ pub(crate) fn settings(services: Vec<Arc<Service>>) -> Settings {
     let routes = services.iter().map(|service| route(&format!("/{}", service.name), service.name.as_str())).collect();
     let address = |port: u16| ListenAddress::Tcp(([127, 0, 0, 1], port).into());
     Settings {
-        admin: Admin { listen: address(9_900) },
+        admin: Admin::default(),
         state: State { dir: "state".into() },
         runtime: Runtime {
             workers: 1,

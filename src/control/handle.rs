@@ -17,7 +17,7 @@ use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{EndpointCommand, Verb};
 use super::health::Finding;
-use super::journal::{Event, Journal, LastReload, ReloadCounts};
+use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
@@ -66,11 +66,21 @@ pub(super) struct Abort {
 }
 
 pub(super) enum Command {
-    Weight { service: String, weight: Weight, actor: String, reason: Option<String>, reply: Reply<Applied> },
+    Weight(WeightCommand),
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
     Found(Finding),
     Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
     Endpoint(EndpointCommand),
+}
+
+pub(super) struct WeightCommand {
+    pub(super) service: String,
+    pub(super) weight: Weight,
+    /// The generation that has to be in force.
+    pub(super) expected: Option<u64>,
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+    pub(super) reply: Reply<Applied>,
 }
 
 pub(super) struct Reload {
@@ -93,8 +103,23 @@ impl ControlHandle {
         actor: &str,
         reason: Option<String>,
     ) -> Result<Applied, Refused> {
+        self.set_weight_if(None, service, weight, actor, reason).await
+    }
+
+    /// As [`Self::set_weight`], but only if the generation in force is the `expected` one.
+    ///
+    /// # Errors
+    /// As there, or another generation is in force.
+    pub async fn set_weight_if(
+        &self,
+        expected: Option<u64>,
+        service: &str,
+        weight: Weight,
+        actor: &str,
+        reason: Option<String>,
+    ) -> Result<Applied, Refused> {
         let (service, actor) = (service.to_owned(), actor.to_owned());
-        let command = |reply| Command::Weight { service, weight, actor, reason, reply };
+        let command = |reply| Command::Weight(WeightCommand { service, weight, expected, actor, reason, reply });
         ask(&self.commands, command).await
     }
 
@@ -243,6 +268,24 @@ impl ControlHandle {
     #[must_use]
     pub fn events(&self, count: usize) -> Vec<Event> {
         self.shared.journal.events(count)
+    }
+
+    /// What came after the event `seq`, oldest first, at most `count` (and what is kept).
+    #[must_use]
+    pub fn events_after(&self, seq: u64, count: usize) -> Page {
+        self.shared.journal.after(seq, count)
+    }
+
+    /// The number of the newest event, now and whenever there is one; zero before the first.
+    #[must_use]
+    pub fn newest_event(&self) -> watch::Receiver<u64> {
+        self.shared.journal.newest()
+    }
+
+    /// Tells this numbering of events from those before a restart.
+    #[must_use]
+    pub fn event_epoch(&self) -> u64 {
+        self.shared.journal.epoch()
     }
 
     /// The settings in force.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::clock;
 use crate::config::settings::{ListenAddress, Settings};
@@ -16,7 +18,7 @@ pub const EVENTS_MAX: usize = 1_024;
 pub const EVENTS_PER_RELOAD_MAX: usize = 64;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Event {
     /// Counts from 1 without gaps.
     pub seq: u64,
@@ -43,7 +45,7 @@ pub struct Event {
 }
 
 /// What an event is about; the verb of the command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The process started.
@@ -147,7 +149,7 @@ pub(super) struct Note {
 }
 
 /// How the last look at the file ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LastReload {
     /// Whether the file is in force.
     pub ok: bool,
@@ -185,9 +187,24 @@ pub struct InForce {
     pub needs_restart: Vec<&'static str>,
 }
 
+/// Events in order, as far as they are still kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The first event that was asked for and is not kept any more, if there is one; those up to the first of `events` are gone.
+    pub lost_from: Option<u64>,
+    /// What came then, oldest first.
+    pub events: Vec<Event>,
+}
+
 /// The journal. Locked for moments, never on the request path.
 #[derive(Debug)]
-pub struct Journal(Mutex<Inner>);
+pub struct Journal {
+    inner: Mutex<Inner>,
+    /// The newest event.
+    newest: watch::Sender<u64>,
+    /// Tells this numbering of events from those of other processes.
+    epoch: u64,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -207,7 +224,31 @@ impl Journal {
         let last_reload =
             LastReload { ok: true, outcome: Outcome::Applied, at_ms, actor, generation, errors: Vec::new() };
         let (counts, events) = (ReloadCounts::default(), VecDeque::new());
-        Self(Mutex::new(Inner { in_force, last_reload, counts, events, next_seq: 1 }))
+        let inner = Mutex::new(Inner { in_force, last_reload, counts, events, next_seq: 1 });
+        Self { inner, newest: watch::Sender::new(0), epoch: now_ms() }
+    }
+
+    /// Tells this numbering of events from those before a restart: when it began, in milliseconds since 1970.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The number of the newest event, now and whenever there is one; zero before the first.
+    #[must_use]
+    pub fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// What came after the event `seq`, oldest first, at most `count`.
+    #[must_use]
+    pub fn after(&self, seq: u64, count: usize) -> Page {
+        let (inner, wanted) = (self.inner(), seq.saturating_add(1));
+        let oldest = inner.events.front().map_or(inner.next_seq, |event| event.seq);
+        let lost_from = (wanted < oldest).then_some(wanted);
+        // Numbers have no gaps: the place of an event is its distance from the oldest.
+        let skip = usize::try_from(wanted.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        Page { lost_from, events: inner.events.iter().skip(skip).take(count).cloned().collect() }
     }
 
     /// What is in force beside the snapshot.
@@ -254,6 +295,7 @@ impl Journal {
         }
         let Note { actor, what, service, detail, generation, .. } = note;
         inner.events.push_back(Event { seq, at_ms: now_ms(), actor, what, service, from, to, detail, generation });
+        self.newest.send_replace(seq);
     }
 
     /// Takes down that a file is in force, with what it changed.
@@ -311,11 +353,59 @@ impl Journal {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Milliseconds since 1970.
 fn now_ms() -> u64 {
     u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fake;
+
+    fn journal(events: usize) -> Journal {
+        let settings = Arc::new(fake::web_and_api());
+        let journal = Journal::new(InForce { settings, addresses: Vec::new(), needs_restart: Vec::new() }, 1);
+        for _ in 0..events {
+            journal.note(Note {
+                actor: "test".to_owned(),
+                what: What::Weight,
+                service: None,
+                change: None,
+                detail: None,
+                generation: 1,
+            });
+        }
+        journal
+    }
+
+    fn seqs(page: &Page) -> Vec<u64> {
+        page.events.iter().map(|event| event.seq).collect()
+    }
+
+    #[test]
+    fn events_are_read_on_from_any_number_without_gap_or_repetition() {
+        let journal = journal(5);
+        assert_eq!(*journal.newest().borrow(), 5);
+        for (after, count, expected) in
+            [(0, 9, vec![1, 2, 3, 4, 5]), (0, 2, vec![1, 2]), (2, 2, vec![3, 4]), (4, 9, vec![5]), (5, 9, vec![])]
+        {
+            let page = journal.after(after, count);
+            assert_eq!((seqs(&page), page.lost_from), (expected, None), "after {after}");
+        }
+        assert_eq!(journal.after(u64::MAX, 9).events, []);
+    }
+
+    #[test]
+    fn events_that_are_not_kept_any_more_are_told_of() {
+        let journal = journal(EVENTS_MAX + 3);
+        let page = journal.after(1, 2);
+        assert_eq!((page.lost_from, seqs(&page)), (Some(2), vec![4, 5]));
+        let page = journal.after(3, 1);
+        assert_eq!((page.lost_from, seqs(&page)), (None, vec![4]));
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock;
 use crate::core::circuit::Limit;
@@ -24,7 +25,7 @@ use super::journal::{Event, InForce, LastReload};
 pub const EVENTS_SHOWN_MAX: usize = 32;
 
 /// Everything at once.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Status {
     /// The generation in force.
     pub generation: u64,
@@ -47,7 +48,7 @@ pub struct Status {
 }
 
 /// A name that stands for endpoints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NameStatus {
     /// The name; `srv:` before one of SRV records.
     pub name: String,
@@ -66,7 +67,7 @@ pub struct NameStatus {
 }
 
 /// The file and how the last look at it ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ConfigStatus {
     /// Its path.
     pub path: String,
@@ -77,7 +78,7 @@ pub struct ConfigStatus {
 }
 
 /// A listener.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ListenerStatus {
     /// Its name.
     pub name: String,
@@ -90,7 +91,7 @@ pub struct ListenerStatus {
 }
 
 /// A service.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -98,6 +99,7 @@ pub struct ServiceStatus {
     pub state: State,
     /// Share of the candidate.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub weight: Weight,
     /// The number of the rollout, as session cookies carry it.
     pub rollout: u64,
@@ -110,7 +112,7 @@ pub struct ServiceStatus {
 }
 
 /// What a service is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Everything on stable.
@@ -122,10 +124,11 @@ pub enum State {
 }
 
 /// A pool.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PoolStatus {
     /// The release it serves.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub version: Version,
     /// Its digest, if the file gives one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +143,7 @@ pub struct PoolStatus {
 }
 
 /// An endpoint, or one of a pool or service, that left the file and finishes what is in flight.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DrainingStatus {
     /// The service it belongs to, or did.
     pub service: String,
@@ -157,7 +160,7 @@ pub struct DrainingStatus {
 }
 
 /// Why an endpoint that is ready takes no requests, or a single one, or should take none.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OutlierStatus {
     /// `ejected`; `trial`: a single request decides; or `spared`: it was to be ejected and takes requests all the same.
     pub state: &'static str,
@@ -171,7 +174,7 @@ pub struct OutlierStatus {
 }
 
 /// The limits of a pool.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct LimitsStatus {
     /// Connections, idle ones included.
     pub connections: LimitStatus,
@@ -182,7 +185,7 @@ pub struct LimitsStatus {
 }
 
 /// One limit.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct LimitStatus {
     /// In use now.
     pub used: u32,
@@ -193,10 +196,11 @@ pub struct LimitStatus {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EndpointStatus {
     /// Where it is.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     pub address: Address,
     /// Its share among the endpoints of its pool.
     pub weight: u32,
@@ -228,7 +232,7 @@ pub struct EndpointStatus {
 }
 
 /// The result of a probe.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProbeStatus {
     /// `startup`, `readiness`, `liveness` or `deep`.
     pub probe: &'static str,

@@ -24,7 +24,9 @@ use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
 use super::decide;
 use super::discovery::{self, Answers, Resolution};
 use super::endpoint::carry_drains;
-use super::handle::{ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared};
+use super::handle::{
+    ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared, WeightCommand,
+};
 use super::health;
 use super::journal::{InForce, Journal, Note, What};
 use super::plane::DataPlane;
@@ -212,9 +214,7 @@ impl Control {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Weight { service, weight, actor, reason, reply } => {
-                let _ = reply.send(self.set_weight(&service, weight, actor, reason));
-            }
+            Command::Weight(command) => self.weight(command),
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
             }
@@ -227,6 +227,21 @@ impl Control {
                 self.resolved(resolution);
                 let _ = reply.send(());
             }
+        }
+    }
+
+    fn weight(&mut self, command: WeightCommand) {
+        let WeightCommand { service, weight, expected, actor, reason, reply } = command;
+        let answer = self.expect(expected).and_then(|()| self.set_weight(&service, weight, actor, reason));
+        let _ = reply.send(answer);
+    }
+
+    /// Refuses what was asked for in view of another generation than the one in force.
+    fn expect(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let generation = self.current.snapshot.generation;
+        match expected.filter(|expected| *expected != generation) {
+            Some(expected) => Err(Refused::Stale { expected, generation }),
+            None => Ok(()),
         }
     }
 

@@ -106,8 +106,10 @@ pub fn in_step(now: Duration, pause: Duration) -> Duration {
     if pause < STEP {
         return due;
     }
-    let past = Duration::from_nanos((due.as_nanos() % STEP.as_nanos()) as u64);
-    if past < STEP / 2 { due - past } else { due + (STEP - past) }
+    // Less than a step, so that it fits.
+    let past = Duration::from_nanos(u64::try_from(due.as_nanos() % STEP.as_nanos()).unwrap_or(0));
+    let before = due.saturating_sub(past);
+    if past < STEP / 2 { before } else { before + STEP }
 }
 
 /// `random` as a number between 0 and 1.

@@ -99,7 +99,25 @@ async fn other_hosts_origins_and_content_types_are_refused() {
 }
 
 #[tokio::test]
-async fn only_loopback_and_unix_sockets_are_bound() {
+async fn whoever_floods_the_api_slowly_does_not_touch_requests() {
+    let (v1, _v2, proxy) = site().await;
+    let body = "POST /v1/services/web/abort HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    let mut held = Vec::new();
+    for sent in ["", "GET /v1/status HTTP/1.1\r\nHost: loc", body].iter().cycle().take(100) {
+        let mut client = Client::connect(&proxy.admin.address).await;
+        client.send(sent).await;
+        held.push(client);
+    }
+    for _ in 0..100 {
+        assert_eq!(proxy.ask(GET).await.status, 200);
+    }
+    assert_eq!(v1.arrived(), 100);
+    drop(held);
+    assert_eq!(proxy.admin.json("/v1/services/web").await["state"], "idle", "answers again, and nothing was changed");
+}
+
+#[tokio::test]
+async fn without_tokens_only_loopback_and_unix_sockets_are_bound() {
     let upstream = Upstream::start(Behaviour::version("v1")).await;
     let (_v1, _v2, proxy) = site().await;
     let open = proxy.base.clone().admin("0.0.0.0:0").web(&[&upstream.address()], &[]).text();

@@ -1,6 +1,8 @@
 //! The integration tests.
 
 mod admin;
+mod admin_commands;
+mod admin_tokens;
 mod balance;
 mod bodies;
 mod breakers;
@@ -17,6 +19,7 @@ mod harness;
 mod health;
 mod judgement;
 mod memory;
+mod openapi;
 mod outlier;
 mod pairs;
 mod peers;

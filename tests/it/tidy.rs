@@ -242,6 +242,8 @@ fn the_table_rules_find_what_is_missing() {
         "fn r() { Router::new().route(\"/a\", get(a)).route(\n\"/v1/{s}/x\", post(x)) }",
     );
     assert_eq!(route_paths(&admin), ["/a", "/v1/{s}/x"]);
+    let described = "#[utoipa::path(get, path = \"/b\", responses((status = 200)))]\npub(super) async fn b() {}";
+    assert_eq!(route_paths(&Source::snippet("src/admin/read.rs", described)), ["/b"]);
     let catalog = Source::snippet(
         "src/telemetry/catalog.rs",
         "const X: &str = \"tidegate_requests_total\"; const Y: &str = \"help for tidegate_x\"; const Z: &str = \"tidegate_\";",

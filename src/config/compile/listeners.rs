@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::file::Table;
-use super::super::settings::{CertificateFiles, Http2, Limits, ListenAddress, Listener, ListenerTls, Underscores};
+use super::super::settings::{
+    Admin, CertificateFiles, Http2, Limits, ListenAddress, Listener, ListenerTls, Underscores,
+};
 use super::super::{keys, units, words};
-use super::{listen_address, pem, refuse_repeated, syntax};
+use super::{is_any_port, listen_address, pem, refuse_repeated, syntax};
 use crate::core::id::Name;
 
 /// Most listeners, certificates of one listener, and networks in a list.
@@ -36,8 +38,8 @@ const STREAM_WINDOW: RangeInclusive<u64> = 1_024..=16 << 20;
 const CONNECTION_WINDOW: RangeInclusive<u64> = 65_535..=64 << 20;
 const RESETS: RangeInclusive<u32> = 1..=100_000;
 
-/// All listeners; `admin` is where the admin API listens.
-pub(super) fn listeners(root: &Table<'_>, admin: &ListenAddress) -> Vec<Listener> {
+/// All listeners; none of them is where `admin` listens.
+pub(super) fn listeners(root: &Table<'_>, admin: &Admin) -> Vec<Listener> {
     let Some(value) = root.value("listeners") else { return default_listener() };
     let Some(tables) = root.tables("listeners", &keys::LISTENER) else { return Vec::new() };
     if tables.is_empty() {
@@ -51,10 +53,10 @@ pub(super) fn listeners(root: &Table<'_>, admin: &ListenAddress) -> Vec<Listener
         let both = || listeners.iter().zip(&tables);
         refuse_repeated(both().map(|(l, t)| (&l.name, t)), "name", "each listener has a name of its own");
         refuse_repeated(both().map(|(l, t)| (&l.listen, t)), "listen", "each listener has an address of its own");
-        // Port 0 stands for another free port each time.
-        let any_port = matches!(admin, ListenAddress::Tcp(address) if address.port() == 0);
-        for (_, table) in both().filter(|(l, _)| l.listen == *admin && !any_port) {
-            table.wrong(format_args!("listens on {admin}, which is the address of the admin API"));
+        for taken in std::iter::once(&admin.listen).chain(&admin.probe_listen).filter(|address| !is_any_port(address)) {
+            for (_, table) in both().filter(|(l, _)| l.listen == *taken) {
+                table.wrong(format_args!("listens on {taken}, which is the address of the admin API"));
+            }
         }
     }
     listeners

@@ -3,6 +3,7 @@
 //! Every function here notes mistakes in the file and goes on with a stand-in, so that one run finds them all. The result is
 //! only used when there were none.
 
+mod admin;
 mod endpoints;
 mod health;
 mod listeners;
@@ -23,8 +24,8 @@ use super::settings::{ListenAddress, Settings};
 
 /// Resolves the whole document.
 pub(super) fn settings(root: &Table<'_>) -> Settings {
-    let admin = process::admin(root);
-    let listeners = listeners::listeners(root, &admin.listen);
+    let admin = admin::admin(root);
+    let listeners = listeners::listeners(root, &admin);
     let services = services::services(root);
     Settings {
         admin,
@@ -61,6 +62,11 @@ fn listen_address(table: &Table<'_>, key: &str) -> Option<ListenAddress> {
         Ok(ListenAddress::Unix(path))
     };
     table.value(key)?.read(LISTEN_FORM, parse)
+}
+
+/// Whether `address` stands for another free port each time.
+fn is_any_port(address: &ListenAddress) -> bool {
+    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
 }
 
 /// Notes each of `tables` whose `key` has the same value as one before it.

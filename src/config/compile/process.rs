@@ -1,18 +1,15 @@
-//! The sections about the process: `[admin]`, `[state]`, `[runtime]`, `[log]`.
+//! The sections about the process: `[state]`, `[runtime]`, `[log]`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::file::Table;
-use super::super::settings::{AccessLog, Admin, Dns, ListenAddress, Log, LogFormat, LogLevel, Runtime, State};
+use super::super::settings::{AccessLog, Dns, Log, LogFormat, LogLevel, Runtime, State};
 use super::super::{keys, units, words};
-use super::listen_address;
 use crate::core::weight::Weight;
 
-/// Where the admin API listens unless the file says otherwise.
-const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 /// Where state is kept unless the file or the environment says otherwise.
 const STATE_DIR_DEFAULT: &str = "./tidegate-state";
 /// Says where state is kept and wins over the file (systemd sets it).
@@ -30,21 +27,6 @@ const SERVER_FORM: &str =
     "a DNS server is an IP address, such as \"10.0.0.53\", or IP:port, such as \"127.0.0.1:5353\"";
 /// What a share looks like.
 const SHARE_FORM: &str = "a weight is a share such as \"5%\" or \"0.01%\"";
-
-pub(super) fn admin(root: &Table<'_>) -> Admin {
-    let default = ListenAddress::Tcp(ADMIN_DEFAULT);
-    let Some(table) = root.table("admin", &keys::ADMIN) else { return Admin { listen: default } };
-    let listen = listen_address(&table, "listen").unwrap_or(default);
-    if let (ListenAddress::Tcp(address), Some(value)) = (&listen, table.value("listen"))
-        && !address.ip().is_loopback()
-    {
-        value.refuse(
-            "the admin API has no authentication of its own yet, so it listens only on a loopback address \
-             such as \"127.0.0.1:9900\" or on \"unix:/path\"",
-        );
-    }
-    Admin { listen }
-}
 
 pub(super) fn state(root: &Table<'_>) -> State {
     let table = root.table("state", &keys::STATE);

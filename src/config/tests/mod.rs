@@ -5,6 +5,8 @@ mod pem;
 mod reference;
 mod roundtrip;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -58,6 +60,8 @@ fn files() -> &'static Path {
         write("odd.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         write("affinity.key", "0123456789abcdef0123456789abcdef\n");
         write("short.key", "hunter2\n");
+        write("open.key", "0123456789abcdef\n");
+        std::fs::set_permissions(dir.join("open.key"), Permissions::from_mode(0o666)).expect("mode");
         dir
     })
 }
@@ -188,6 +192,10 @@ fn what_needs_a_restart_is_told() {
     let changed = |head: &str| needs_restart(&old, &compile(&format!("{head}\n{MINIMAL}")).expect("valid"));
     assert_eq!(changed("[log]\nlevel = \"debug\""), [""; 0]);
     assert_eq!(changed("[admin]\nlisten = \"[::1]:1\""), ["[admin]"]);
+    // Tokens are looked up in the settings in force.
+    let token = "{ name = \"a\", role = \"viewer\", env = \"GOOD_SECRET\" }";
+    assert_eq!(changed(&format!("[admin]\nrequire_reason = true\ntokens = [{token}]")), [""; 0]);
+    assert_eq!(changed("[admin]\nprobe_listen = \"127.0.0.1:9901\""), ["[admin]"]);
     assert_eq!(changed("[state]\ndir = \"x\"\n[runtime]\ndrain_timeout = \"9s\""), ["[state]", "[runtime]"]);
 }
 

@@ -14,7 +14,7 @@ use super::{compile, files};
 use crate::config::render;
 use crate::config::settings::{
     AccessLog, Admin, CertificateFiles, Dns, Http2, Limits, ListenAddress, Listener, ListenerTls, Log, LogFormat,
-    LogLevel, Runtime, Settings, State, Underscores,
+    LogLevel, Role, Runtime, Settings, State, Token, TokenDigest, TokenSource, Underscores,
 };
 use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
@@ -134,23 +134,39 @@ fn listeners() -> impl Strategy<Value = Vec<Listener>> {
     })
 }
 
+fn admin() -> impl Strategy<Value = Admin> {
+    let tcp = |text: &str| ListenAddress::Tcp(text.parse().expect("address"));
+    let unix = ListenAddress::Unix("/run/tide \\ gate.sock".into());
+    let listen = select(vec![tcp("127.0.0.1:9900"), tcp("[::1]:1"), unix, tcp("0.0.0.0:9900")]);
+    let probe_listen = option::of(select(vec![tcp("0.0.0.0:9901"), ListenAddress::Unix("/run/probe.sock".into())]));
+    let role = || select(vec![Role::Viewer, Role::Operator, Role::Admin]);
+    let tokens = (btree_set(name(), 2), role(), role(), 0..3_usize).prop_map(|(names, first, second, count)| {
+        let key = pem("affinity.key");
+        let sources = [
+            (first, TokenDigest::of(b"0123456789abcdef"), TokenSource::Env("GOOD_SECRET".to_owned())),
+            (second, TokenDigest::of(key.pem.trim_ascii_end()), TokenSource::File(key.path.into())),
+        ];
+        let all = names.into_iter().zip(sources);
+        all.map(|(name, (role, digest, source))| Token { name, role, digest, source }).take(count).collect::<Vec<_>>()
+    });
+    (listen, probe_listen, tokens, any::<bool>()).prop_map(move |(listen, probe_listen, tokens, require_reason)| {
+        let open = listen.is_remote() && tokens.is_empty();
+        Admin { listen: if open { Admin::default().listen } else { listen }, probe_listen, tokens, require_reason }
+    })
+}
+
 fn process() -> impl Strategy<Value = (Admin, State, Runtime, Log)> {
-    let admin = select(vec![
-        ListenAddress::Tcp("127.0.0.1:9900".parse().expect("address")),
-        ListenAddress::Tcp("[::1]:1".parse().expect("address")),
-        ListenAddress::Unix("/run/tide \\ gate.sock".into()),
-    ]);
     let format = || select(vec![LogFormat::Text, LogFormat::Json]);
     let access = (any::<bool>(), option::of("/[a-z\"\\\\ ]{1,9}"), format(), 0..=GRAINS);
     let level = select(vec![LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]);
     let runtime = (1_usize..=1_024, ms(30_000, 60_000), ms(0, 30_000), ms(0, 86_400_000), dns());
-    (admin, "/[a-z']{1,9}", runtime, level, option::of(format()), access).prop_map(
-        |(listen, dir, r, level, format, a)| {
+    (admin(), "/[a-z']{1,9}", runtime, level, option::of(format()), access).prop_map(
+        |(admin, dir, r, level, format, a)| {
             let (workers, drain_timeout, accept_grace, idle_grace, dns) = r;
             let runtime = Runtime { workers, drain_timeout, accept_grace, idle_grace, dns };
             let sample = Weight::from_grains(a.3).expect("in range");
             let access = AccessLog { enabled: a.0, path: a.1.map(Into::into), format: a.2, sample };
-            (Admin { listen }, State { dir: dir.into() }, runtime, Log { level, format, access })
+            (admin, State { dir: dir.into() }, runtime, Log { level, format, access })
         },
     )
 }
@@ -408,7 +424,7 @@ proptest! {
 #[test]
 fn rendering_reads_well() {
     let text = render(&compile(super::MINIMAL).expect("valid"));
-    assert!(text.starts_with("[admin]\nlisten = \"127.0.0.1:9900\"\n\n[state]\n"), "{text}");
+    assert!(text.starts_with("[admin]\nlisten = \"127.0.0.1:9900\"\nrequire_reason = false\n\n[state]\n"), "{text}");
     assert!(
         text.contains(
             "\n[[routes]]\npath_prefix = \"/\"\nservice = \"web\"\n\n[services.web.stable]\nversion = \"v1\"\n"

@@ -9,6 +9,7 @@ use super::files::TempDir;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     admin: String,
+    admin_lines: String,
     state_dir: String,
     listeners: Vec<(String, String, String)>,
     limits: String,
@@ -23,6 +24,7 @@ impl Config {
     pub(crate) fn new(dir: &TempDir) -> Self {
         let config = Self {
             admin: "127.0.0.1:0".into(),
+            admin_lines: String::new(),
             state_dir: dir.path().join("state").display().to_string(),
             listeners: vec![("public".into(), "127.0.0.1:0".into(), String::new())],
             limits: String::new(),
@@ -95,9 +97,16 @@ impl Config {
         self
     }
 
+    /// More lines about the admin API.
+    pub(crate) fn admin_lines(mut self, lines: &str) -> Self {
+        writeln!(self.admin_lines, "{lines}").expect("a string");
+        self
+    }
+
     /// The text of the file.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("[admin]\nlisten = {:?}\n\n[state]\ndir = {:?}\n\n", self.admin, self.state_dir);
+        let Self { admin, admin_lines, state_dir, .. } = self;
+        let mut text = format!("[admin]\nlisten = {admin:?}\n{admin_lines}\n[state]\ndir = {state_dir:?}\n\n");
         for (name, address, lines) in &self.listeners {
             write!(text, "[[listeners]]\nname = {name:?}\nlisten = {address:?}\n{lines}\n").expect("a string");
             if !self.limits.is_empty() {
@@ -121,6 +130,7 @@ mod tests {
         let dir = TempDir::new();
         let config = Config::new(&dir)
             .admin("unix:/tmp/admin.sock")
+            .admin_lines("require_reason = true")
             .web(&["127.0.0.1:1", "127.0.0.1:2"], &["127.0.0.1:3"])
             .limits("max_head = \"1KiB\"")
             .listen("127.0.0.1:8080", "underscores = \"keep\"")
@@ -128,6 +138,7 @@ mod tests {
             .set("services.web.upstream", "connect_timeout = \"100ms\"")
             .set("services.web.upstream", "response_timeout = \"200ms\"");
         let table: toml::Table = config.text().parse().unwrap();
+        assert_eq!(table["admin"]["require_reason"].as_bool(), Some(true));
         assert_eq!(table["services"]["web"]["stable"]["endpoints"].as_array().unwrap().len(), 2);
         assert_eq!(table["services"]["web"]["candidate"]["version"].as_str(), Some("v2"));
         assert_eq!(table["services"]["web"]["upstream"]["response_timeout"].as_str(), Some("200ms"));

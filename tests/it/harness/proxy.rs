@@ -38,6 +38,8 @@ pub(crate) struct Site {
 pub(crate) struct Admin {
     /// `IP:PORT` or `unix:PATH`.
     pub address: String,
+    /// What it shows; nothing while empty.
+    pub token: String,
 }
 
 /// A proxy in this process. Dropping it stops it.
@@ -105,6 +107,16 @@ impl Site {
 // === impl Admin ===
 
 impl Admin {
+    /// The API at `IP:PORT` or `unix:PATH`, without a token.
+    pub(crate) fn at(address: &str) -> Self {
+        Self { address: address.to_owned(), token: String::new() }
+    }
+
+    /// The same with a token.
+    pub(crate) fn with(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     /// Returns once `/readyz` says that every endpoint was probed.
     pub(crate) async fn ready(&self) {
         eventually(WAIT_MAX, "the proxy to be ready", || async {
@@ -170,8 +182,10 @@ impl Admin {
     async fn try_request(&self, method: &str, path: &str, fields: &str, body: &str) -> Result<Response, String> {
         let host = if self.address.starts_with("unix:") { "localhost" } else { &self.address };
         let length = body.len();
+        let token =
+            if self.token.is_empty() { String::new() } else { format!("Authorization: Bearer {}\r\n", self.token) };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}Content-Length: {length}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}{fields}Content-Length: {length}\r\n\r\n"
         );
         let mut client = Client::try_connect(&self.address).await.map_err(|e| e.to_string())?;
         client.try_send([head.as_bytes(), body.as_bytes()].concat()).await.map_err(|e| e.to_string())?;
@@ -270,7 +284,7 @@ impl Proxy {
         let handle = within("the proxy to start", started).await.expect("no panic at the start");
         let text = || std::fs::read_to_string(config).unwrap_or_default();
         let handle = handle.unwrap_or_else(|e| panic!("the proxy does not start: {e}\n{}", text()));
-        let admin = Admin { address: handle.addresses.admin.trim_start_matches("http://").to_owned() };
+        let admin = Admin::at(handle.addresses.admin.trim_start_matches("http://"));
         let listeners = handle.addresses.listeners.clone();
         Self { site: Site { dir, admin, base, listeners }, handle: Some(handle) }
     }
@@ -278,6 +292,12 @@ impl Proxy {
     /// Looks again where the listeners are bound, after a reload that changed them.
     pub(crate) async fn look(&mut self) {
         self.site.listeners = self.site.admin.listeners().await;
+    }
+
+    /// Where probes are answered.
+    pub(crate) fn probes(&self) -> Admin {
+        let probes = self.handle.as_ref().and_then(|handle| handle.addresses.probes.clone());
+        Admin::at(&probes.expect("a probe listener"))
     }
 
     /// Begins to drain.
@@ -316,7 +336,7 @@ impl Process {
     /// Starts the binary with what `build` makes of the base configuration; the admin API is on a unix socket, unless `build` says otherwise.
     pub(crate) async fn start(build: impl FnOnce(Config) -> Config) -> Self {
         let dir = TempDir::new();
-        let admin = Admin { address: format!("unix:{}", dir.path().join("admin.sock").display()) };
+        let admin = Admin::at(&format!("unix:{}", dir.path().join("admin.sock").display()));
         let base = Config::new(&dir).admin(&admin.address);
         let text = build(base.clone()).text();
         let config = dir.write(CONFIG, &text);

@@ -40,9 +40,24 @@ pub(super) fn in_table(page: &str, marker: &str, names: &[String]) -> Vec<String
     names.iter().filter(|name| !stands(name)).cloned().collect()
 }
 
-/// The first string of every `.route("...", ...)`.
+/// The first string of every `.route("...", ...)`, and the path of every `#[utoipa::path(..., path = "...")]`.
 pub(super) fn route_paths(source: &Source) -> Vec<String> {
-    strings_after(source, "route")
+    let mut paths = strings_after(source, "route");
+    described_paths(source.tokens(), &mut paths);
+    paths
+}
+
+fn described_paths(stream: TokenStream, found: &mut Vec<String>) {
+    let tokens: Vec<TokenTree> = stream.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        let TokenTree::Group(group) = token else { continue };
+        let is_path = |ident: &TokenTree| matches!(ident, TokenTree::Ident(ident) if ident == "path");
+        if at > 0 && is_path(&tokens[at - 1]) {
+            let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+            found.extend(inner.windows(3).filter(|w| is_path(&w[0])).filter_map(|w| string(&w[2])));
+        }
+        described_paths(group.stream(), found);
+    }
 }
 
 /// Every string that is the name of a metric.

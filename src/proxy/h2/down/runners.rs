@@ -65,12 +65,12 @@ impl<J> Runner<J> {
         J: 'static,
     {
         loop {
-            let job = poll_fn(|cx| match self.job.take() {
-                Some(job) => Poll::Ready(job),
-                None => {
+            let job = poll_fn(|cx| {
+                let job = self.job.take();
+                if job.is_none() {
                     self.waker.set(Some(cx.waker().clone()));
-                    Poll::Pending
                 }
+                job.map_or(Poll::Pending, Poll::Ready)
             });
             work(job.await).await;
             if !runners.keep(&self) {

@@ -1,0 +1,164 @@
+//! Conditional requests, and commands that are sent again.
+
+use super::{Answer, Bounds, start, start_with};
+use crate::control::fake;
+
+const WEIGHT: &str = "/v1/services/web/weight";
+const FIVE: &str = r#"{"weight":"5%"}"#;
+
+impl Answer {
+    /// The value of a header of the answer.
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_has_is_not_sent_again_until_something_happens() {
+    let api = start(Bounds::default()).await;
+    for path in ["/v1/status", "/v1/services", "/v1/services/web"] {
+        let first = api.get(path).await;
+        let tag = first.header("etag").expect("a tag").to_owned();
+        let again = api.get_with(path, &format!("\nIf-None-Match: {tag}")).await;
+        assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", Some(tag.as_str())), "{path}");
+        // An event that is no generation of its own counts, too.
+        let drain = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
+        assert_eq!(api.post(drain, "").await.status, 200);
+        let after = api.get_with(path, &format!("\nIf-None-Match: {tag}")).await;
+        assert_eq!(after.status, 200, "{path}");
+        assert_ne!(after.header("etag"), Some(tag.as_str()));
+        assert_eq!(api.post(&drain.replace("drain", "undrain"), "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_weight_in_view_of_something_else_is_stale_and_changes_nothing() {
+    let api = start(Bounds::default()).await;
+    let tag = api.get("/v1/services/web").await.header("etag").expect("a tag").to_owned();
+    let first = api.post_with(WEIGHT, FIVE, &format!("\nIf-Match: {tag}")).await;
+    assert_eq!((first.status, first.header("etag")), (200, Some("\"2\"")), "{first:?}");
+    let second = api.post_with(WEIGHT, r#"{"weight":"50%"}"#, &format!("\nIf-Match: {tag}")).await;
+    second.is_problem(412, "generation 1 was expected, but 2 is in force");
+    api.post_with(WEIGHT, FIVE, "\nIf-Match: \"nonsense\"").await.is_problem(412, "no entity tag of this API");
+    api.post_with(WEIGHT, FIVE, "\nIf-Match: \"1\", \"2\"").await.is_problem(400, "one entity tag, or *");
+    assert_eq!(api.get("/v1/services/web").await.json()["weight"], "5%");
+    assert_eq!(api.post_with(WEIGHT, r#"{"weight":"6%"}"#, "\nIf-Match: \"2\"").await.status, 200);
+    assert_eq!(api.post_with(WEIGHT, r#"{"weight":"7%"}"#, "\nIf-Match: *").await.status, 200);
+    // Commands that cannot promise it say so; an abort does not care.
+    for path in ["/v1/config:reload", "/v1/config:validate", "/v1/services/web/endpoints/127.0.0.1:8001/undrain"] {
+        api.post_with(path, "", "\nIf-Match: \"1\"").await.is_problem(400, "If-Match is not supported here");
+    }
+    let abort = api.post_with("/v1/services/web/abort", "", "\nIf-Match: \"1\"").await;
+    assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()));
+}
+
+#[tokio::test]
+async fn a_command_with_a_key_is_carried_out_once() {
+    let api = start(Bounds::default()).await;
+    let key = "\nIdempotency-Key: 7d1c";
+    let first = api.post_with(WEIGHT, FIVE, key).await;
+    assert_eq!(api.post(WEIGHT, r#"{"weight":"9%"}"#).await.status, 200);
+    let again = api.post_with(WEIGHT, FIVE, key).await;
+    assert_eq!((first.status, again.status, &first.body), (200, 200, &again.body));
+    assert_eq!((first.header("etag"), first.header("idempotency-replayed")), (again.header("etag"), None));
+    assert_eq!(
+        (again.header("content-type"), again.header("idempotency-replayed")),
+        (Some("application/json"), Some("true"))
+    );
+    assert_eq!(api.get("/v1/services/web").await.json()["weight"], "9%", "and not again");
+    for (path, body, more) in [
+        (WEIGHT, r#"{"weight":"6%"}"#, key.to_owned()),
+        ("/v1/services/api/weight", FIVE, key.to_owned()),
+        (WEIGHT, FIVE, format!("{key}\nIf-Match: *")),
+    ] {
+        api.post_with(path, body, &more).await.is_problem(422, "used for another request");
+    }
+    let long = "x".repeat(129);
+    for bad in ["\nIdempotency-Key: a b", "\nIdempotency-Key:", &format!("\nIdempotency-Key: {long}")] {
+        api.post_with(WEIGHT, FIVE, bad).await.is_problem(400, "1 to 128 visible ASCII characters");
+    }
+    api.post_with(WEIGHT, FIVE, &format!("{key}{key}")).await.is_problem(400, "more than one idempotency-key");
+}
+
+#[tokio::test]
+async fn a_refusal_is_repeated_as_it_was() {
+    let api = start(Bounds::default()).await;
+    let key = "\nIdempotency-Key: refused";
+    let path = "/v1/services/api/weight";
+    let first = api.post_with(path, FIVE, key).await;
+    first.is_problem(409, "has no candidate");
+    let again = api.post_with(path, FIVE, key).await;
+    assert_eq!((again.status, &again.body), (409, &first.body));
+    assert_eq!(again.header("content-type"), Some("application/problem+json"));
+}
+
+#[tokio::test]
+async fn an_abort_is_carried_out_whatever_its_key() {
+    let api = start(Bounds::default()).await;
+    let key = "\nIdempotency-Key: again";
+    let abort = "/v1/services/web/abort";
+    assert_eq!(api.post_with(abort, "", key).await.json()["state"], "aborted");
+    assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"again"}"#).await.json()["state"], "splitting");
+    let second = api.post_with(abort, "", key).await;
+    assert_eq!((second.header("idempotency-replayed"), &second.json()["state"]), (None, &"aborted".into()));
+    assert!(!api.bench.is_open("web"));
+}
+
+#[tokio::test]
+async fn a_command_goes_on_when_its_client_goes_away() {
+    use tokio::io::AsyncWriteExt;
+    let api = start(Bounds::default()).await;
+    // Draining waits until the workers have settled.
+    api.bench.plane.settles.send_replace(false);
+    let path = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut stream = api.connect().await;
+    stream.write_all(head.as_bytes()).await.expect("writes");
+    api.bench.plane.settling.notified().await;
+    api.post_with(path, "", "\nIdempotency-Key: k").await.is_problem(409, "still being carried out");
+    drop(stream);
+    api.bench.plane.settles.send_replace(true);
+    let found = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        loop {
+            let answer = api.post_with(path, "", "\nIdempotency-Key: k").await;
+            if answer.status != 409 {
+                return answer;
+            }
+        }
+    });
+    let found = found.await.expect("in time");
+    assert_eq!((found.status, found.header("idempotency-replayed")), (200, Some("true")), "{found:?}");
+}
+
+#[tokio::test]
+async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
+    let mut settings = fake::web_and_api();
+    settings.admin.require_reason = true;
+    let api = start_with(settings, Bounds::default()).await;
+    let drain = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
+    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")] {
+        for reason in ["", r#""reason":"  ","#] {
+            let weight = if path == WEIGHT { r#""weight":"5%""# } else { "" };
+            let body = format!("{{{}}}", format!("{reason}{weight}").trim_end_matches(','));
+            api.post(path, &body).await.is_problem(422, "require_reason");
+        }
+    }
+    assert_eq!(api.bench.handle.events(9).len(), 1, "nothing got through");
+    assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"try"}"#).await.status, 200);
+    for body in ["", "{}", r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
+        let abort = api.post("/v1/services/web/abort", body).await;
+        assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_an_abort_is_cut_rather_than_refused() {
+    let api = start(Bounds::default()).await;
+    let long = format!(r#"{{"reason":"x{}"}}"#, "\u{e9}".repeat(1_024));
+    assert_eq!(api.post("/v1/services/web/abort", &long).await.status, 200);
+    let event = &api.bench.handle.events(1)[0];
+    assert_eq!(event.detail.as_deref(), Some(format!("x{}", "\u{e9}".repeat(511)).as_str()));
+    assert!(!api.bench.is_open("web"));
+}
