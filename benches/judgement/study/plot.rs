@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::judges::JUDGES;
-use super::report::{figures, is_blind, time};
+use super::report::{figures, grouped, is_blind};
 use super::traffic::Case;
 use super::{Cell, Figures, RATES};
 
@@ -20,8 +20,10 @@ const ROW: f64 = 44.0;
 const LINE: f64 = 5.2;
 /// Between two panels, with the title of the lower one.
 const GAP: f64 = 42.0;
-/// Decades of seconds on the scale.
-const DECADES: std::ops::RangeInclusive<i32> = -1..=4;
+/// The first and the last second of the scale, and what it names.
+const SPAN: [f64; 2] = [0.05, 3_600.0];
+const NAMED: [(f64, &str); 6] =
+    [(0.1, "0.1 s"), (1.0, "1 s"), (10.0, "10 s"), (60.0, "1 min"), (600.0, "10 min"), (3_600.0, "1 h")];
 /// Radius of a dot.
 const DOT: f64 = 3.6;
 
@@ -65,8 +67,8 @@ pub(crate) fn svg(cells: &[Cell]) -> String {
 }
 
 fn x(seconds: f64) -> f64 {
-    let (from, to) = (f64::from(*DECADES.start()), f64::from(*DECADES.end()));
-    LEFT + (seconds.log10().clamp(from, to) - from) / (to - from) * (RIGHT - LEFT)
+    let [from, to] = SPAN;
+    LEFT + (seconds.clamp(from, to) / from).ln() / (to / from).ln() * (RIGHT - LEFT)
 }
 
 /// Colour by program; the fast setting is a ring.
@@ -76,11 +78,13 @@ fn class(judge: usize) -> &'static str {
 
 fn grid(out: &mut String, rate: f64, top: f64, height: f64) {
     let (title, labels, bottom) = (top - 8.0, top - 8.0, top + height);
-    let _ = writeln!(out, "<text class=\"title\" x=\"12\" y=\"{title:.1}\">{rate} requests per second</text>");
-    for decade in DECADES {
-        let seconds = 10_f64.powi(decade);
+    let _ = writeln!(
+        out,
+        "<text class=\"title\" x=\"12\" y=\"{title:.1}\">{} requests per second</text>",
+        grouped(rate as usize)
+    );
+    for (seconds, label) in NAMED {
         let at = x(seconds);
-        let label = if seconds < 1.0 { "0.1 s".into() } else { time(seconds).replace(".0 s", " s") };
         let _ = writeln!(
             out,
             "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"/><text x=\"{at:.1}\" y=\"{labels:.1}\" \
@@ -109,7 +113,7 @@ fn legend(out: &mut String) {
         out,
         "<text x=\"12\" y=\"22\">Time until the candidate is taken back: median, and a line to what 95 % stay within</text>"
     );
-    let columns = [12.0, 120.0, 230.0, 370.0, 530.0, 680.0, 770.0];
+    let columns = [12.0, 100.0, 185.0, 300.0, 420.0, 570.0, 660.0];
     for (judge, (of, x)) in JUDGES.iter().zip(columns).enumerate() {
         let _ = writeln!(
             out,

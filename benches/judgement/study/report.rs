@@ -22,7 +22,8 @@ pub(crate) fn markdown(plan: &Plan, cells: &[Cell], command: &str) -> String {
     let (wrong, of) = healthy_taken_back(cells, 0);
     let _ = writeln!(
         out,
-        "\nTidegate took back {wrong} of {of} healthy candidates; what it promises is at most 1 in 1,000."
+        "\nTidegate took back {wrong} of {} healthy candidates; what it promises is at most 1 in 1,000.",
+        grouped(of)
     );
     out.push_str("\n**Faulty candidates**: median time until it is taken back (95 % stay within), requests failed by then, and how many were\n");
     out.push_str("missed. † where the judge takes back half of the steady healthy candidates as well. At 1,000 requests per second:\n\n");
@@ -104,11 +105,11 @@ pub(crate) fn outcome(fault: Case, figures: Figures) -> String {
 
 /// Slow requests do not fail.
 fn failed(fault: Case, figures: Figures) -> String {
-    if fault == Case::Slow { String::new() } else { format!(", {}", grouped(figures.failed)) }
+    if fault == Case::Slow { String::new() } else { format!(", {}", grouped(figures.failed as usize)) }
 }
 
 /// Seconds, as precise as they are worth.
-pub(crate) fn time(seconds: f64) -> String {
+fn time(seconds: f64) -> String {
     match seconds {
         _ if seconds < 1.0 => format!("{seconds:.2} s"),
         _ if seconds < 10.0 => format!("{seconds:.1} s"),
@@ -123,6 +124,7 @@ pub(crate) fn share(share: f64) -> String {
     if percent > 0.0 && percent < 10.0 { format!("{percent:.1}") } else { format!("{percent:.0}") }
 }
 
-fn grouped(number: u32) -> String {
+/// With its thousands apart.
+pub(crate) fn grouped(number: usize) -> String {
     if number < 1_000 { number.to_string() } else { format!("{},{:03}", number / 1_000, number % 1_000) }
 }
