@@ -51,7 +51,7 @@ fn run() -> Result<(), String> {
         };
         match argument.as_str() {
             // Cargo says so to every benchmark.
-            "--bench" => continue,
+            "--bench" => {}
             "--print-only" => print_only = true,
             "--seed" => {
                 plan.seed = number()?;
