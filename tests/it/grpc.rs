@@ -206,7 +206,9 @@ async fn ends_before_the_end(over: Over) {
     between.play("cancellation").await;
     assert_eq!(between.proxy.admin.count(bad).await, 0, "clients leave for reasons of their own");
     between.play("deadlines").await;
-    assert_eq!(between.proxy.admin.count(bad).await, 1, "the call that was not answered until its deadline");
+    let counted = between.proxy.admin.count(bad).await;
+    // The other one had its answer begun: it counts only if the server is the first to say that its time is over.
+    assert!((1..=2).contains(&counted), "{counted}: the call that was not answered until its deadline");
 }
 
 #[tokio::test]

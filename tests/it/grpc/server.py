@@ -76,24 +76,34 @@ class Service:
         yield b"two"
         context.abort(grpc.StatusCode.DATA_LOSS, "lost behind two")
 
-    def wait_for_end(self, context):
+    def at_end(self, context):
+        """What is set, and counted, when the client gives up."""
         gone = threading.Event()
-        with self.lock:
-            self.held += 1
-        if not context.add_callback(gone.set) or gone.wait(HOLD_SECONDS):
+
+        def over():
             with self.lock:
                 self.cancelled += 1
+            gone.set()
+
+        if not context.add_callback(over):
+            over()
+        return gone
 
     def hold(self, request, context):
         """Answers nothing until the client gives up."""
-        self.wait_for_end(context)
+        gone = self.at_end(context)
+        with self.lock:
+            self.held += 1
+        gone.wait(HOLD_SECONDS)
         return b""
 
     def hold_stream(self, request, context):
         """One message, then nothing until the client gives up."""
         self.begin(context)
+        # Before the message: whoever leaves right behind it ends this function there.
+        gone = self.at_end(context)
         yield b"here"
-        self.wait_for_end(context)
+        gone.wait(HOLD_SECONDS)
 
     def remaining(self, request, context):
         """How long the client would wait, in milliseconds; -1 without a deadline."""

@@ -7,7 +7,7 @@ use h2::Reason;
 use h2::client::Builder;
 
 use crate::harness::h2::{H2Client, get, raw, request};
-use crate::harness::h2_raw::{Pair, RawH2, SETTINGS};
+use crate::harness::h2_raw::{END_HEADERS, END_STREAM, HEADERS, Pair, RawH2, SETTINGS, block, frame};
 use crate::harness::proxy::{Process, Proxy};
 use crate::harness::upstream::frames::WINDOW_UPDATE;
 use crate::harness::upstream::{Behaviour, Upstream};
@@ -147,11 +147,11 @@ async fn windows_without_end_cost_bounded_memory() {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut client = RawH2::connect(&process.address()).await;
-        client.frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]).await;
-        client.frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()).await;
-        for n in 0..STREAMS {
-            client.head(2 * n + 1, &fields, true).await;
-        }
+        // At once: who does not read is not read from either, so what came later could wait for ever.
+        let mut bytes = frame(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        bytes.extend(frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()));
+        bytes.extend((0..STREAMS).flat_map(|n| frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &block(&fields))));
+        client.send(&bytes).await;
         clients.push(client);
     }
     until("all requests", || upstream.arrived() > STREAMS as usize * CONNECTIONS).await;
