@@ -17,6 +17,7 @@ mod h2;
 mod h2_upstream;
 mod harness;
 mod health;
+mod judgement;
 mod memory;
 mod openapi;
 mod outlier;
