@@ -23,7 +23,7 @@ use super::auth::Caller;
 use super::problem::Problem;
 use super::read::segment;
 use super::tag::{Expected, Seen, Tag, Tagged, Unconditional};
-use super::write::{ReasonBody, WeightBody, parsed, parsed_or_empty, shortened};
+use super::write::{WeightBody, parsed, parsed_or_empty, shortened};
 
 /// Longest digest, in bytes.
 const DIGEST_BYTES_MAX: usize = 256;
@@ -107,6 +107,18 @@ pub(super) struct RetryBody {
     /// Why it is safe now; has to be there.
     #[schema(max_length = 1024)]
     reason: Option<String>,
+}
+
+/// Why.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackBody {
+    /// Of no consequence here.
+    #[expect(dead_code, reason = "who sends it with every verb is not refused for it")]
+    expected_step: Option<usize>,
+    /// Why, for the record.
+    #[schema(max_length = 1024)]
+    pub(super) reason: Option<String>,
 }
 
 /// The rollouts of a service.
@@ -296,7 +308,7 @@ pub(super) async fn weight_one(
 /// As the abort of the service: nothing can stand in its way.
 #[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/abort", tag = "command",
     params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<ReasonBody>,
+    request_body = Option<BackBody>,
     responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn abort_one(
     State(state): State<AdminState>,
@@ -304,7 +316,7 @@ pub(super) async fn abort_one(
     named: Named,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, ReasonBody { reason }) = (Meant::named(named)?, parsed_or_empty(&body)?);
+    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
     take_back(state, &caller, meant, Verb::Abort, reason).await
 }
 
@@ -313,7 +325,7 @@ pub(super) async fn abort_one(
 /// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
 #[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "command",
     params(("service" = String, Path, description = "Its name")),
-    request_body = Option<ReasonBody>,
+    request_body = Option<BackBody>,
     responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn rollback(
     State(state): State<AdminState>,
@@ -321,7 +333,7 @@ pub(super) async fn rollback(
     name: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
+    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
     take_back(state, &caller, Meant::latest(service), Verb::Rollback, reason).await
 }
 
@@ -330,7 +342,7 @@ pub(super) async fn rollback(
 /// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
 #[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/rollback", tag = "command",
     params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<ReasonBody>,
+    request_body = Option<BackBody>,
     responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn rollback_one(
     State(state): State<AdminState>,
@@ -338,7 +350,7 @@ pub(super) async fn rollback_one(
     named: Named,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, ReasonBody { reason }) = (Meant::named(named)?, parsed_or_empty(&body)?);
+    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
     take_back(state, &caller, meant, Verb::Rollback, reason).await
 }
 

@@ -19,7 +19,7 @@ use super::AdminState;
 use super::auth::Caller;
 use super::problem::Problem;
 use super::read::segment;
-use super::rollouts::{self, Meant, Said};
+use super::rollouts::{self, BackBody, Meant, Said};
 use super::tag::{Expected, Tag, Tagged, Unconditional};
 
 /// Longest reason, in bytes.
@@ -45,7 +45,7 @@ pub(super) struct WeightBody {
 pub(super) struct ReasonBody {
     /// Why, for the record.
     #[schema(max_length = 1024)]
-    pub(super) reason: Option<String>,
+    reason: Option<String>,
 }
 
 /// How to drain.
@@ -99,7 +99,7 @@ pub(super) async fn weight(
 /// No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.
 #[utoipa::path(post, path = "/v1/services/{service}/abort", tag = "command",
     params(("service" = String, Path, description = "Its name")),
-    request_body = Option<ReasonBody>,
+    request_body = Option<BackBody>,
     responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn abort(
     State(state): State<AdminState>,
@@ -107,7 +107,7 @@ pub(super) async fn abort(
     name: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
+    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
     rollouts::take_back(state, &caller, Meant::latest(service), roles::Verb::Abort, reason).await
 }
 

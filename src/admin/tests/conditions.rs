@@ -200,7 +200,7 @@ async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     }
     assert_eq!(api.bench.handle.events(9).len(), 1, "nothing got through");
     assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"try"}"#).await.status, 200);
-    for body in ["", "{}", r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
+    for body in ["", "{}", r#"{"expected_step":7}"#, r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
         for verb in ["abort", "rollback", "rollouts/current/abort", "rollouts/current/rollback"] {
             let abort = api.post(&format!("/v1/services/web/{verb}"), body).await;
             assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{verb} {body}");
