@@ -19,9 +19,10 @@ test: tools ## Run every test
 	@.ci/tools grpc schemathesis
 	$(CARGO) test
 
-bench: tools ## Run the micro-benchmarks, the tails of the balances, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
+bench: tools ## Run the micro-benchmarks, the tails of the balances, how the gate judges beside others, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
 	$(CARGO) bench --bench balance
+	$(CARGO) bench --bench judgement
 	$(CARGO) bench --bench micro
 	$(CARGO) bench --bench policy
 	$(CARGO) build --release

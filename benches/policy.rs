@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use tidegate::clock;
 use tidegate::config;
-use tidegate::control::gate::default_config;
 use tidegate::core::health::Readiness;
 use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
@@ -104,7 +103,7 @@ impl Bench {
         let mut live = registry.resolve(&snapshot, &HashMap::new());
         for (active, live) in snapshot.services.iter().zip(&mut live) {
             // The gate watches the candidate.
-            let watch = Watch::rollout(&default_config(&active.service.upstream), &[], 1, now);
+            let watch = Watch::rollout(&active.service.rollout.terms.gate, &[], 1, now);
             *live = Arc::new(live.watched(&watch));
         }
         for endpoint in live.iter().flat_map(|live| Variant::ALL.into_iter().flat_map(|variant| live.pool(variant))) {

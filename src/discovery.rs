@@ -11,6 +11,7 @@ use crate::control::discovery::{News, Resolution};
 use crate::control::handle::ControlHandle;
 use crate::core::endpoint::{Answer, Question};
 use crate::core::resolve::{Bounds, Heard, Resolving};
+use crate::core::snapshot::ActiveService;
 use crate::net::dns::Resolver;
 use crate::state::names::NameState;
 
@@ -127,7 +128,7 @@ impl<F: FnOnce()> Follower<F> {
     fn follow(&mut self) {
         let routing = self.control.current().load();
         let services = routing.snapshot.services.iter();
-        let wanted: BTreeSet<Question> = services.flat_map(|active| active.service.questions()).collect();
+        let wanted: BTreeSet<Question> = services.flat_map(ActiveService::questions).collect();
         self.names.retain(|question, _| wanted.contains(question));
         self.resolution.answers.retain(|question, _| wanted.contains(question));
         let now = clock::now();

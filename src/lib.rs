@@ -21,14 +21,15 @@
 //! - [`health`]: asks every endpoint how it is; only ready ones get requests
 //! - [`admin`]: the HTTP API: tokens and roles, events, its own description; [`watch`]: files, by their contents
 //! - [`discovery`]: names of endpoints, resolved beside the request path
-//! - [`control`]: the single writer; file, people and signals are events into one queue; [`control::gate`]: every 50 ms counts become
-//!   verdicts, and one that says harmful takes the traffic back
+//! - [`control`]: the single writer; file, people, time and signals are events into one queue
+//!   - [`control::desk`]: what is decided, as values; [`control::ledger`]: what is written down, on a thread of its own
+//!   - [`control::gates`]: every 50 ms counts become verdicts, and one that says harmful takes the traffic back
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters; [`state::sensors`]: what the gate is told
-//! - [`store`]: records and the audit in one redb file; nothing writes there yet
+//! - [`store`]: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
 //! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, outliers, retries,
-//!   plan, snapshot; the gate ([`core::gate`]); and the rollout ([`core::rollout`]), which nothing drives yet
+//!   snapshot; the roles of versions and their rollouts ([`core::roles`], [`core::rollout`]); and the gate ([`core::gate`])
 //!
 //! # The life of a request
 //!
@@ -38,6 +39,12 @@
 //! `forward` takes an idle connection, a stream of an HTTP/2 session, or dials, writes the head anew and moves both bodies at once, in place. The exchange judges the
 //! response head and, at the end, counts what became of it. A failure on the way is a question to the exchange: again, elsewhere, later, or
 //! an answer of our own.
+//!
+//! # The life of a change
+//!
+//! A file, a command, a tick becomes a decision of `core::roles` on the desk. On the way up the ledger writes it first, then it is published, then
+//! answered; on the way back it is published first and owed to the store. Promotion swaps the roles of two pools: endpoints, their
+//! connections and what is known of them stay as they are.
 //!
 //! # What is deliberately absent
 //!

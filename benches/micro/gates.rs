@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use tidegate::control::gate::{Gates, default_config};
+use tidegate::control::gate::Gates as _;
+use tidegate::control::gates::LiveGates;
 use tidegate::core::id::Variant;
 use tidegate::core::snapshot::{ActiveService, Running, Snapshot};
 use tidegate::core::weight::Weight;
@@ -34,7 +35,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
 }
 
 /// A proxy with so many services, a tenth of them with a candidate of three endpoints.
-fn proxy(began: Instant) -> (Routing, Gates) {
+fn proxy(began: Instant) -> (Routing, LiveGates) {
     let mut text =
         "[[listeners]]\nname = \"public\"\nlisten = \"127.0.0.1:0\"\n[[routes]]\nservice = \"s0000\"\n".to_owned();
     for service in 0..SERVICES {
@@ -53,11 +54,10 @@ fn proxy(began: Instant) -> (Routing, Gates) {
     let snapshot = Snapshot::build(1, &[], services.collect()).expect("no routes");
     let live = Registry::new(WORKERS, began).resolve(&snapshot, &HashMap::new());
     let mut routing = Routing { snapshot, live };
-    let mut gates = Gates::new(began, WORKERS, Box::new(|service| default_config(&service.upstream)));
+    let mut gates = LiveGates::new(began, WORKERS);
     gates.install(&mut routing);
     for active in routing.snapshot.services.iter().filter(|active| active.service.candidate.is_some()) {
-        let config = default_config(&active.service.upstream);
-        gates.begin(&active.service.name, 1, &config, began).expect("a sound configuration");
+        gates.begin(&active.service.name, 1, &active.service.rollout.terms.gate, began).expect("a sound configuration");
     }
     gates.install(&mut routing);
     (routing, gates)

@@ -131,20 +131,25 @@ fn endpoint(families: &mut Families, live: &EndpointLive) {
         let labels = [service, version, variant, &address, reason.as_str()];
         families.counter(catalog::RETRIES, labels, live.counters.sum(|shard| shard.retries[index].get()));
     }
-    families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
+    if live.is_in_role() {
+        families.gauge(catalog::IN_FLIGHT, labels, u64::from(live.in_flight()));
+    }
     probes(families, live, labels);
     histogram(families, catalog::REQUEST_DURATION, labels, live, |shard| &shard.duration);
     histogram(families, catalog::UPSTREAM_DURATION, labels, live, |shard| &shard.upstream);
 }
 
 fn probes(families: &mut Families, live: &EndpointLive, labels: [&str; 4]) {
-    families.gauge(catalog::ENDPOINT_READY, labels, u64::from(live.is_ready()));
-    if let Some(alive) = live.health.alive() {
-        families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
+    // What it is now belongs to the role it has now; what was counted stays where it was counted.
+    if live.is_in_role() {
+        families.gauge(catalog::ENDPOINT_READY, labels, u64::from(live.is_ready()));
+        if let Some(alive) = live.health.alive() {
+            families.gauge(catalog::ENDPOINT_ALIVE, labels, u64::from(alive));
+        }
+        families.gauge(catalog::ENDPOINT_EJECTED, labels, u64::from(live.conduct.standing() != Stands::In));
+        families.gauge(catalog::ENDPOINT_DRAINED, labels, u64::from(live.conduct.is_drained()));
     }
     let [service, version, variant, address] = labels;
-    families.gauge(catalog::ENDPOINT_EJECTED, labels, u64::from(live.conduct.standing() != Stands::In));
-    families.gauge(catalog::ENDPOINT_DRAINED, labels, u64::from(live.conduct.is_drained()));
     for (cause, count) in Cause::WORDS.into_iter().zip(&live.ejections) {
         families.counter(catalog::EJECTIONS, [service, version, variant, address, cause], count.get());
     }

@@ -14,6 +14,7 @@ mod openapi;
 pub mod probes;
 mod problem;
 mod read;
+mod rollouts;
 pub mod scrape;
 mod seats;
 pub mod serve;
@@ -99,6 +100,18 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(write::weight))
         .routes(routes!(write::drain))
         .routes(routes!(write::undrain))
+        .routes(routes!(rollouts::start))
+        .routes(routes!(rollouts::promote))
+        .routes(routes!(rollouts::promote_one))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::pause_one))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::resume_one))
+        .routes(routes!(rollouts::approve))
+        .routes(routes!(rollouts::approve_one))
+        .routes(routes!(rollouts::retry))
+        .routes(routes!(rollouts::retry_one))
+        .routes(routes!(rollouts::weight_one))
         .route_layer(from_fn_with_state(answers, idempotency::once));
     OpenApiRouter::with_openapi(openapi::outline())
         .routes(routes!(read::healthz))
@@ -108,11 +121,15 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(read::status))
         .routes(routes!(read::services))
         .routes(routes!(read::service))
+        .routes(routes!(rollouts::list))
         .routes(routes!(explain::explain))
         .routes(routes!(events::events))
         .merge(once_per_key)
-        // An abort whose key was used before is carried out all the same: the old answer could be wrong by now.
+        // An abort or a rollback whose key was used before is carried out all the same: the old answer could be wrong by now.
         .routes(routes!(write::abort))
+        .routes(routes!(rollouts::abort_one))
+        .routes(routes!(rollouts::rollback))
+        .routes(routes!(rollouts::rollback_one))
         .routes(routes!(write::validate))
         .routes(routes!(write::reload))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::control::answer::{self, Refused};
+use crate::core::roles;
 
 /// Media type of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -141,6 +142,27 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("internal"), "A defect in this program", detail)
     }
 
+    /// What the state of a service does not allow.
+    fn state(why: &roles::Refused, detail: String) -> Self {
+        let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::CONFLICT);
+        let (kind, title) = match why {
+            roles::Refused::NoRollout => (kind!("no-candidate"), "The service has no candidate"),
+            roles::Refused::NoSuchRollout(_) => (kind!("unknown-rollout"), "There is no such rollout"),
+            roles::Refused::Quarantined(_) => (kind!("quarantined"), "The candidate was aborted"),
+            roles::Refused::Runs(_) => (kind!("rollout-runs"), "Another rollout runs"),
+            roles::Refused::Stale { .. } => return Self::stale(detail),
+            roles::Refused::Unconditional => (kind!("precondition-required"), "A precondition is needed"),
+            roles::Refused::State(_)
+            | roles::Refused::IsStable(_)
+            | roles::Refused::NothingToRollBack
+            | roles::Refused::NothingToRetry => (kind!("wrong-state"), "The state does not allow it"),
+            roles::Refused::NoEndpoints(_) | roles::Refused::OtherDigest { .. } | roles::Refused::NeedsReason(_) => {
+                return Self { status, ..Self::invalid(detail) };
+            }
+        };
+        Self::new(status, kind, title, detail)
+    }
+
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -177,11 +199,17 @@ impl From<Refused> for Problem {
             Refused::UnknownService { .. } => {
                 Self::new(StatusCode::NOT_FOUND, kind!("unknown-service"), "There is no such service", detail)
             }
-            Refused::NoCandidate(_) => {
-                Self::new(StatusCode::CONFLICT, kind!("no-candidate"), "The service has no candidate", detail)
+            Refused::State { why, .. } => Self::state(why, detail),
+            Refused::Overtaken(_) => {
+                Self::new(StatusCode::CONFLICT, kind!("overtaken"), "An abort came in between", detail)
             }
-            Refused::Aborted { .. } => {
-                Self::new(StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted", detail)
+            Refused::Store { full: true, .. } => {
+                let title = "The disk of the store is full";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, kind!("store-full"), title, detail)
+            }
+            Refused::Store { full: false, .. } => {
+                let title = "The store did not take the change";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("store-failed"), title, detail)
             }
             Refused::UnknownEndpoint { .. } => {
                 Self::new(StatusCode::NOT_FOUND, kind!("unknown-endpoint"), "There is no such endpoint", detail)
@@ -209,8 +237,9 @@ impl From<Refused> for Problem {
             Refused::UnknownService { known, .. } => problem.known = known.iter().map(ToString::to_string).collect(),
             Refused::UnknownEndpoint { known, .. } => problem.known = known.into(),
             Refused::Config(_) | Refused::Plan(_) | Refused::Listeners(_) => problem.errors = refused.problems().into(),
-            Refused::NoCandidate(_)
-            | Refused::Aborted { .. }
+            Refused::State { .. }
+            | Refused::Overtaken(_)
+            | Refused::Store { .. }
             | Refused::LastEndpoint { .. }
             | Refused::ForceWithoutReason
             | Refused::Stale { .. }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::control::status::{self, ServiceStatus, Status};
+use crate::control::status::{ServiceStatus, Status};
 use crate::state::lifecycle::Phase;
 
 use super::AdminState;
@@ -78,13 +78,9 @@ pub(super) async fn status(State(state): State<AdminState>, seen: Seen) -> Respo
         (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Response {
     let event = *state.control.newest_event().borrow();
-    let routing = state.control.current().load();
-    let generation = routing.snapshot.generation;
+    let (generation, services) = state.control.services();
     let tag = Tag::after(generation, event);
-    if seen.has(tag) {
-        return tag.not_modified();
-    }
-    Tagged(tag, Services { generation, services: status::services(&routing) }).into_response()
+    if seen.has(tag) { tag.not_modified() } else { Tagged(tag, Services { generation, services }).into_response() }
 }
 
 /// One service

@@ -186,19 +186,22 @@ async fn reads_tell_what_is_true() {
 async fn verbs_answer_what_is_now_true() {
     let api = start(Bounds::default()).await;
     let idle = serde_json::json!(
-        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "settled": true});
+        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "settled": true, "persisted": true});
     assert_eq!(api.post("/v1/services/api/abort", "").await.json(), idle);
     let weight = api.post("/v1/services/web/weight", r#"{"weight":"5%","reason":"try"}"#).await;
     assert!(weight.status == 200 && weight.head.contains("etag: \"2\""), "{weight:?}");
     let expected = serde_json::json!(
-        {"service": "web", "generation": 2, "weight": "5%", "state": "splitting", "stable": "v1", "candidate": "v2"});
-    assert_eq!(weight.json(), expected);
+        {"service": "web", "generation": 2, "weight": "5%", "state": "splitting", "stable": "v1", "candidate": "v2", "revision": 2});
+    let mut answer = weight.json();
+    let rollout = answer.as_object_mut().expect("an object").remove("rollout").expect("a rollout");
+    assert_eq!(answer, expected);
+    assert_eq!((&rollout["phase"], &rollout["version"]), (&"progressing".into(), &"v2".into()));
     let event = &api.bench.handle.events(1)[0];
     assert!(event.actor.starts_with("admin 127.0.0.1:") && event.detail.as_deref() == Some("try"), "{event:?}");
     for body in ["", "{}", r#"{"reason":"errors"}"#] {
         let abort = api.post("/v1/services/web/abort", body).await.json();
         let expected = serde_json::json!({"service": "web", "generation": 3, "weight": "0%", "state": "aborted",
-            "stable": "v1", "candidate": "v2", "settled": true});
+            "stable": "v1", "candidate": "v2", "settled": true, "persisted": true});
         assert_eq!(abort, expected, "{body}");
     }
     api.bench.write(fake::settings(vec![service("new", 1, None)]));
@@ -221,7 +224,7 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
         (r#"{"weight":"5"}"#, 422, "a share such as \"5%\""),
         (r#"{"weight":"0.001%"}"#, 422, "a grain of 0.01%"),
         (r#"{"weight":5}"#, 400, "expected a string at line 1 column 11"),
-        (r#"{"wieght":"5%"}"#, 400, "unknown field `wieght`, expected `weight` or `reason`"),
+        (r#"{"wieght":"5%"}"#, 400, "unknown field `wieght`, expected one of `weight`, `expected_step`, `reason`"),
         ("{", 400, "EOF while parsing"),
         ("", 400, "EOF while parsing"),
         ("[]", 400, "the body"),
@@ -230,7 +233,7 @@ async fn refused_verbs_say_why_and_what_is_allowed() {
     }
     let long = format!(r#"{{"weight":"5%","reason":"{}"}}"#, "x".repeat(1_025));
     api.post(weight, &long).await.is_problem(422, "at most 1024 bytes");
-    api.post("/v1/services/api/weight", r#"{"weight":"5%"}"#).await.is_problem(409, "has no candidate");
+    api.post("/v1/services/api/weight", r#"{"weight":"5%"}"#).await.is_problem(409, "there is no rollout");
     for unknown in [
         api.post("/v1/services/wbe/weight", r#"{"weight":"5%"}"#).await,
         api.post("/v1/services/wbe/abort", "").await,

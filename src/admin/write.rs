@@ -12,12 +12,14 @@ use crate::config::settings::Role;
 use crate::control::answer::{Aborted, Applied, Drained, Reloaded, Validated};
 use crate::control::endpoint::Verb;
 use crate::control::reload::Source;
+use crate::core::roles;
 use crate::core::weight::Weight;
 
 use super::AdminState;
 use super::auth::Caller;
 use super::problem::Problem;
 use super::read::segment;
+use super::rollouts::{self, BackBody, Meant, Said};
 use super::tag::{Expected, Tag, Tagged, Unconditional};
 
 /// Longest reason, in bytes.
@@ -30,6 +32,8 @@ pub(super) struct WeightBody {
     /// The candidate's share, in steps of 0.01 %.
     #[schema(example = "5%", pattern = r"^[0-9]{1,3}(\.[0-9]{1,2})?%$")]
     weight: String,
+    /// Only while this step is in force, counted from zero.
+    expected_step: Option<usize>,
     /// Why, for the record.
     #[schema(max_length = 1024)]
     reason: Option<String>,
@@ -70,6 +74,8 @@ pub(super) struct ValidateBody {
 pub(super) struct ReloadBody {}
 
 /// Set the share of the candidate
+///
+/// Opens a rollout by hand where none runs.
 #[utoipa::path(post, path = "/v1/services/{service}/weight", tag = "command",
     params(("service" = String, Path, description = "Its name"),
         ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
@@ -83,11 +89,9 @@ pub(super) async fn weight(
     expected: Expected,
     body: Bytes,
 ) -> Result<Tagged<Applied>, Problem> {
-    let (service, WeightBody { weight, reason }) = (segment(name)?, parsed(&body)?);
-    let weight = Weight::parse(&weight).map_err(|bad| Problem::invalid(format!("weight: {weight:?}: {bad}")))?;
-    let (expected, reason) = (expected.generation()?, state.reason(reason)?);
-    let applied = state.control.set_weight_if(expected, &service, weight, caller.actor(), reason).await?;
-    Ok(Tagged(Tag::of(applied.generation), applied))
+    let service = segment(name)?;
+    let said = parsed::<WeightBody>(&body)?.said()?;
+    rollouts::obey(&state, &caller, Meant::latest(service), expected, said).await
 }
 
 /// Take all traffic off the candidate, at once
@@ -95,7 +99,7 @@ pub(super) async fn weight(
 /// No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.
 #[utoipa::path(post, path = "/v1/services/{service}/abort", tag = "command",
     params(("service" = String, Path, description = "Its name")),
-    request_body = Option<ReasonBody>,
+    request_body = Option<BackBody>,
     responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
 pub(super) async fn abort(
     State(state): State<AdminState>,
@@ -103,12 +107,8 @@ pub(super) async fn abort(
     name: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Result<Tagged<Aborted>, Problem> {
-    let (service, ReasonBody { reason }) = (segment(name)?, parsed_or_empty(&body)?);
-    let (reason, control) = (reason.map(shortened), state.control);
-    // A task of its own: a client that gives up does not take its abort back.
-    let aborting = tokio::spawn(async move { control.abort(&service, caller.actor(), reason).await });
-    let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
-    Ok(Tagged(Tag::of(aborted.generation), aborted))
+    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
+    rollouts::take_back(state, &caller, Meant::latest(service), roles::Verb::Abort, reason).await
 }
 
 /// The service and the endpoint named in the path.
@@ -194,12 +194,12 @@ pub(super) async fn reload(
     Ok(Tagged(Tag::of(reloaded.generation), reloaded))
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
 /// What of the reason of an abort goes into the record: it is never refused for it.
-fn shortened(mut reason: String) -> String {
+pub(super) fn shortened(mut reason: String) -> String {
     let mut len = reason.len().min(REASON_BYTES_MAX);
     while !reason.is_char_boundary(len) {
         len -= 1;
@@ -209,8 +209,18 @@ fn shortened(mut reason: String) -> String {
 }
 
 /// An empty body stands for an empty object.
-fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parsed_or_empty<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
     if body.is_empty() { Ok(T::default()) } else { parsed(body) }
+}
+
+// === impl WeightBody ===
+
+impl WeightBody {
+    pub(super) fn said(self) -> Result<Said, Problem> {
+        let Self { weight, expected_step, reason } = self;
+        let weight = Weight::parse(&weight).map_err(|bad| Problem::invalid(format!("weight: {weight:?}: {bad}")))?;
+        Ok(Said { verb: roles::Verb::Weight(weight), expected_step, reason })
+    }
 }
 
 // === impl AdminState ===
@@ -220,13 +230,15 @@ impl AdminState {
     ///
     /// # Errors
     /// It is too long, or missing where the file wants one.
-    fn reason(&self, reason: Option<String>) -> Result<Option<String>, Problem> {
+    pub(super) fn reason(&self, reason: Option<String>) -> Result<Option<String>, Problem> {
         match reason {
             Some(reason) if reason.len() > REASON_BYTES_MAX => {
                 Err(Problem::invalid(format!("reason: at most {REASON_BYTES_MAX} bytes")))
             }
             reason if reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) && self.requires_reason() => {
-                Err(Problem::invalid("reason: missing; [admin] require_reason wants one with every command but abort"))
+                Err(Problem::invalid(
+                    "reason: missing; [admin] require_reason wants one with every command but abort and rollback",
+                ))
             }
             reason => Ok(reason),
         }

@@ -22,9 +22,11 @@ use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{Runtime, Settings};
 use crate::control::answer::Refused;
+use crate::control::gates::LiveGates;
 use crate::control::handle::ControlHandle;
+use crate::control::opening::{Opening, Setup};
 use crate::control::reload::{Source, file_loader};
-use crate::control::writer::{Control, Opening, Setup};
+use crate::control::writer::Control;
 use crate::net::dns;
 use crate::net::socket::raise_open_files;
 use crate::proxy::worker::Parts;
@@ -32,6 +34,7 @@ use crate::proxy::workers::Workers;
 use crate::state::counters::ProcessCounters;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::state::live::Registry;
+use crate::store::Store;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
@@ -176,15 +179,19 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     check_descriptors(&settings);
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);
-    let registry = Arc::new(Registry::new(settings.runtime.workers, clock::now()));
+    // Before anything else is begun: another process may hold it, or it may not be readable.
+    let store = Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?;
+    let began = clock::now();
+    let registry = Arc::new(Registry::new(settings.runtime.workers, began));
     let setup = Setup {
         settings: settings.clone(),
         load,
         listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
         registry: Arc::clone(&registry),
+        store: Arc::new(store),
+        gates: Box::new(LiveGates::new(began, settings.runtime.workers)),
         path: options.config.display().to_string(),
-        began: clock::now(),
-        next_rollout: 1,
+        began,
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));

@@ -1,5 +1,7 @@
 //! What can be asked on the command line. A refusal names what is allowed.
 
+mod rollout;
+
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use crate::core::id::Name;
 use crate::core::weight::Weight;
+
+pub(super) use rollout::{Place, Promote, Retry, RolloutVerb, StartRollout, StepVerb};
 
 /// Where the admin API is unless told otherwise.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
@@ -60,6 +64,21 @@ pub(super) enum Verb {
     Weight(SetWeight),
     /// Take all traffic of a service back to stable, at once
     Abort(Abort),
+    /// Begin the rollout of a version, or list them
+    #[command(subcommand)]
+    Rollout(RolloutVerb),
+    /// Let the step in hand pass, or go to 100 %
+    Promote(Promote),
+    /// Hold the rollout where it is
+    Pause(Place),
+    /// Let a paused rollout go on
+    Resume(Place),
+    /// Let the step that waits for it begin
+    Approve(Place),
+    /// Try a version again that was taken back; needs a reason
+    Retry(Retry),
+    /// Make the release of before the last promotion stable again, at once
+    Rollback(Place),
     /// Drain one endpoint of a service, or let it take requests again
     #[command(subcommand)]
     Endpoint(EndpointVerb),
@@ -83,6 +102,9 @@ pub(super) struct Check {
     /// Show the settings in effect, every default filled in
     #[arg(long)]
     pub(super) print: bool,
+    /// Show how long the rollout of each service takes at this many requests per second
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(super) rps: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -234,6 +256,11 @@ fn header(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=1e9).contains(rate));
+    rate.ok_or("a rate is a number of requests per second, such as 50 or 0.5")
+}
+
 fn reason(text: &str) -> Result<String, String> {
     if text.len() > REASON_BYTES_MAX {
         return Err(format!("a reason has at most {REASON_BYTES_MAX} bytes, this one has {}", text.len()));
@@ -301,6 +328,16 @@ mod tests {
             "completions zsh",
             "--json weight web 5% --reason go",
             "abort web --reason slow",
+            "rollout start web",
+            "rollout start web v2 --endpoint 10.0.0.1:80 --endpoint [::1]:80 --digest sha256:a --supersede --reason go",
+            "rollout list web --json",
+            "promote web --full --force --reason hurry",
+            "promote web --step 2",
+            "pause web",
+            "resume web --reason fine",
+            "approve web",
+            "retry web --version v2 --reason fixed",
+            "rollback web",
             "endpoint drain web 10.0.0.1:8080",
             "endpoint drain web [::1]:8080 --force --reason burning",
             "endpoint undrain web 10.0.0.1:8080 --json",
@@ -337,6 +374,10 @@ mod tests {
             ("endpoint drain web", "<ENDPOINT>", "Usage: tidegate endpoint drain"),
             ("endpoint drain web a:1 --force", "--reason", "--force"),
             ("endpoint undrain web a:1 --force", "--force", "Usage: tidegate endpoint undrain"),
+            ("promote web --force", "--reason", "--force"),
+            ("promote web --step 0", "--step", "1..=100"),
+            ("rollout start web --endpoint 10.0.0.1:80", "VERSION", "Usage: tidegate rollout start"),
+            ("rollout start web -v", "-v", "Usage: tidegate rollout start"),
             ("explain", "<URL>", "[METHOD] <URL>"),
             ("wieght web 5%", "wieght", "weight"),
         ] {
@@ -375,7 +416,9 @@ mod tests {
     fn every_shell_is_told_every_verb() {
         for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
             let script = completions(shell);
-            for word in ["tidegate", "status", "weight", "abort", "endpoint", "completions", "token-file"] {
+            let rollouts = ["rollout", "promote", "pause", "resume", "approve", "retry", "rollback", "supersede"];
+            let others = ["tidegate", "status", "weight", "abort", "endpoint", "completions", "token-file"];
+            for word in others.into_iter().chain(rollouts) {
                 assert!(script.contains(word), "{shell}: {word}");
             }
         }

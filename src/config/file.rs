@@ -375,6 +375,26 @@ impl<'t, 'd> Value<'t, 'd> {
         number
     }
 
+    /// A number that may have decimals.
+    pub(super) fn number(self, range: &RangeInclusive<f64>) -> Option<f64> {
+        let number = match self.spanned.get_ref() {
+            DeValue::Integer(number) => i32::from_str_radix(number.as_str(), number.radix()).ok().map(f64::from),
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        let number = number.filter(|n| range.contains(n));
+        if number.is_none() {
+            self.refuse(format_args!("a number between {} and {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A share of at most `most` percent, as a fraction.
+    pub(super) fn percent(self, most: u32) -> Option<f64> {
+        let form = format!("a share between 0% and {most}% with at most two decimals, such as \"0.05%\"");
+        self.read(&form, |text| units::percent(text).filter(|share| *share <= f64::from(most) / 100.0).ok_or(&form))
+    }
+
     pub(super) fn boolean(self) -> Option<bool> {
         let value = self.spanned.get_ref().as_bool();
         if value.is_none() {

@@ -102,8 +102,8 @@ pub(super) static ROUTE_AFFINITY: Section = section("routes[].affinity", &["key"
 
 pub(super) static SERVICE: Section = section(
     "services.*",
-    &["stable", "candidate", "upstream", "health", "outlier", "force", "affinity"],
-    &["rollout", "gate"],
+    &["stable", "candidate", "upstream", "health", "outlier", "force", "affinity", "rollout", "gate"],
+    &[],
 );
 pub(super) static OUTLIER: Section = section(
     "services.*.outlier",
@@ -189,6 +189,63 @@ pub(super) static AFFINITY: Section =
 pub(super) static AFFINITY_COOKIE: Section =
     section("services.*.affinity.cookie", &["name", "max_age", "same_site"], &[]);
 
+pub(super) static ROLLOUT: Section = section(
+    "services.*.rollout",
+    &[
+        "strategy",
+        "start",
+        "steps",
+        "ramp",
+        "progress_deadline",
+        "on_deadline",
+        "keep_stable",
+        "on_restart",
+        "on_empty_store",
+        "max_failed_requests",
+    ],
+    &["max_step", "fallback"],
+);
+pub(super) static STEP: Section =
+    section("services.*.rollout.steps[]", &["weight", "hold", "min_requests", "approval"], &["synthetic", "mirror"]);
+pub(super) static RAMP: Section = section("services.*.rollout.ramp", &["from", "to", "factor", "every"], &[]);
+pub(super) static GATE: Section = section(
+    "services.*.gate",
+    &[
+        "mode",
+        "alpha",
+        "unit",
+        "warmup",
+        "max_extend",
+        "on_low_traffic",
+        "on_stable_degraded",
+        "on_sample_ratio",
+        "metrics",
+    ],
+    &[],
+);
+pub(super) static GATE_METRIC: Section = section(
+    "services.*.gate.metrics[]",
+    &[
+        "name",
+        "method",
+        "max_ratio",
+        "ignore_below",
+        "max_rate",
+        "quantiles",
+        "max_increase",
+        "min_increase",
+        "max",
+        "window",
+        "for",
+        "min_requests",
+        "max_increase_points",
+        "min_rate",
+        "min_throughput_ratio",
+        "baseline",
+    ],
+    &["match", "good", "bad_header", "good_header", "query", "min_ratio", "source"],
+);
+
 /// All sections.
 #[cfg(test)]
 pub(super) static ALL: &[&Section] = &[
@@ -229,6 +286,11 @@ pub(super) static ALL: &[&Section] = &[
     &FORCE,
     &AFFINITY,
     &AFFINITY_COOKIE,
+    &ROLLOUT,
+    &STEP,
+    &RAMP,
+    &GATE,
+    &GATE_METRIC,
 ];
 
 /// Most words that are compared with a wrong one, and most that a message lists.
@@ -318,7 +380,7 @@ mod tests {
     fn refusals_suggest_or_list_or_say_that_it_comes_later() {
         assert_eq!(ADMIN.refusal("lsiten"), "unknown key; did you mean \"listen\"?");
         assert_eq!(LOG.refusal("zzz"), "unknown key; allowed are level, format, access");
-        assert_eq!(SERVICE.refusal("gate"), "not supported by this version");
+        assert_eq!(ROLLOUT.refusal("fallback"), "not supported by this version");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use toml::de::DeTable;
 pub use self::error::{ConfigError, ERRORS_MAX, Errors};
 pub use self::render::render;
 
+use crate::core::endpoint::Place;
+
 use self::error::Mistake;
 use self::file::{Context, Table};
 use self::settings::Settings;
@@ -86,6 +88,14 @@ fn repeated_keys(text: &str, broken: &[toml::de::Error]) -> Result<Vec<Mistake>,
         Some(first) => Err(first),
         None => Ok(broken.iter().filter_map(|error| repeated(error).ok()).collect()),
     }
+}
+
+/// Where an endpoint is, as the file writes it: an address, a name and port, `srv:NAME` or `unix:/path`.
+///
+/// # Errors
+/// What is allowed.
+pub fn place(text: &str) -> Result<Place, String> {
+    compile::place(&Context::new(std::path::PathBuf::from("/"), &|_| None), text)
 }
 
 /// Which changed sections take effect only after a restart.

@@ -3,6 +3,7 @@
 mod health;
 mod outlier;
 mod retry;
+mod rollout;
 
 use std::fmt::{Display, Write};
 use std::path::Path;
@@ -209,6 +210,8 @@ fn service(out: &mut Out, service: &Service) {
         force(out, &path, each);
     }
     affinity(out, &path, &service.affinity);
+    rollout::rollout(out, &path, &service.rollout);
+    rollout::gate(out, &path, &service.rollout);
 }
 
 fn endpoint(declared: &Declared) -> String {

@@ -34,6 +34,24 @@ pub(super) fn show_size(bytes: u64) -> String {
     show(bytes, &SIZE_UNITS, "B")
 }
 
+/// Reads `"0.05%"`, `"150%"` with at most two decimals, as a fraction.
+pub(super) fn percent(text: &str) -> Option<f64> {
+    let number = text.strip_suffix('%')?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "00"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 2 {
+        return None;
+    }
+    let grains = format!("{whole}{decimals:0<2}").parse::<u32>().ok()?;
+    Some(f64::from(grains) / 10_000.0)
+}
+
+/// Writes a fraction that [`percent`] read.
+pub(super) fn show_percent(share: f64) -> String {
+    let text = format!("{:.2}", share * 100.0);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;

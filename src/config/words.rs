@@ -2,6 +2,10 @@
 
 use super::settings::{LogFormat, LogLevel, Role, Underscores};
 use crate::core::balance::Balance;
+use crate::core::gate::Unit;
+use crate::core::gate::rules::Compared;
+use crate::core::rollout::wanted::{Mode, OnEmptyStore, Start, Strategy};
+use crate::core::rollout::{OnLowTraffic, Otherwise};
 use crate::core::service::{OnIncrease, Protocol, SaltMode, SameSite};
 
 /// A choice of words.
@@ -61,6 +65,27 @@ pub(super) static SAME_SITE: Words<SameSite> =
 pub(super) static SALT: Words<SaltMode> = words(&[("rollout", SaltMode::Rollout), ("static", SaltMode::Static)]);
 pub(super) static ON_INCREASE: Words<OnIncrease> =
     words(&[("move", OnIncrease::Move), ("new_sessions", OnIncrease::NewSessions)]);
+pub(super) static STRATEGY: Words<Strategy> =
+    words(&[("canary", Strategy::Canary), ("blue_green", Strategy::BlueGreen)]);
+pub(super) static START: Words<Start> = words(&[("auto", Start::Auto), ("manual", Start::Manual)]);
+pub(super) static OTHERWISE: Words<Otherwise> = words(&[("pause", Otherwise::Pause), ("abort", Otherwise::Abort)]);
+/// Whether a rollout goes on by itself.
+pub(super) static ON_RESTART: Words<bool> = words(&[("resume", true), ("pause", false)]);
+pub(super) static ON_EMPTY_STORE: Words<OnEmptyStore> =
+    words(&[("pause", OnEmptyStore::Pause), ("start", OnEmptyStore::Start)]);
+pub(super) static GATE_MODE: Words<Mode> = words(&[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
+pub(super) static UNIT: Words<Unit> = words(&[("session", Unit::Session), ("request", Unit::Request)]);
+pub(super) static ON_LOW_TRAFFIC: Words<OnLowTraffic> = words(&[
+    ("advance_if_clean", OnLowTraffic::AdvanceIfClean),
+    ("pause", OnLowTraffic::Pause),
+    ("advance", OnLowTraffic::Advance),
+]);
+/// Whether the rollout pauses.
+pub(super) static ON_STABLE_DEGRADED: Words<bool> = words(&[("pause", true), ("ignore", false)]);
+pub(super) static ON_SAMPLE_RATIO: Words<bool> = words(&[("pause", true), ("event", false)]);
+/// Whether it is a threshold.
+pub(super) static GATE_METHOD: Words<bool> = words(&[("sequential", false), ("threshold", true)]);
+pub(super) static BASELINE: Words<Compared> = words(&[("stable", Compared::Stable), ("before", Compared::Before)]);
 
 const fn words<T>(known: &'static [(&'static str, T)]) -> Words<T> {
     Words { known }

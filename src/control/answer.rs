@@ -7,8 +7,10 @@ use utoipa::ToSchema;
 
 use crate::config::ConfigError;
 use crate::core::id::{Name, Version};
+use crate::core::roles;
 use crate::core::weight::Weight;
 
+use super::rollouts::RolloutStatus;
 use super::status::State;
 
 /// A command took effect, or what it asks for was already so.
@@ -34,6 +36,14 @@ pub struct Applied {
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub candidate: Option<Version>,
+    /// Grows with everything that is recorded about the service.
+    pub revision: u64,
+    /// The latest rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// Whether it begins with this.
+    #[serde(skip)]
+    pub begins: bool,
 }
 
 /// The candidate receives nothing any more.
@@ -61,6 +71,8 @@ pub struct Aborted {
     pub candidate: Option<Version>,
     /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
     pub settled: bool,
+    /// Whether the store has it. `false`: it will, as soon as the disk lets it; until then a crash would forget it.
+    pub persisted: bool,
 }
 
 /// What is true of an endpoint after it was drained or undrained.
@@ -159,14 +171,21 @@ pub enum Refused {
         /// Those there are.
         known: Vec<Name>,
     },
-    /// A weight for a service without a candidate.
-    NoCandidate(Name),
-    /// A weight above zero, without a reason, for a candidate that was aborted.
-    Aborted {
+    /// The state of the service does not allow it.
+    State {
         /// The service.
         service: Name,
-        /// The candidate.
-        version: Version,
+        /// Why not.
+        why: roles::Refused,
+    },
+    /// An abort came in between: what was asked for did not happen.
+    Overtaken(Name),
+    /// The store did not take it, so it did not happen.
+    Store {
+        /// The disk is full.
+        full: bool,
+        /// What the system said.
+        why: String,
     },
     /// There is no such endpoint.
     UnknownEndpoint {
@@ -239,13 +258,15 @@ impl fmt::Display for Refused {
                 write!(f, "there is no service \"{service}\"")?;
                 listed(f, "; there are: ", ", ", known)
             }
-            Self::NoCandidate(service) => {
-                write!(f, "service \"{service}\" has no candidate, so there is nothing to weigh: ")?;
-                write!(f, "declare [services.{service}.candidate] and reload first")
+            Self::State { service, why } => write!(f, "service \"{service}\": {why}"),
+            Self::Overtaken(service) => {
+                write!(f, "service \"{service}\": an abort came in between, so this did not happen; look again")
             }
-            Self::Aborted { service, version } => {
-                write!(f, "candidate {version} of service \"{service}\" was aborted; ")?;
-                write!(f, "to try it again all the same, give a reason with the weight")
+            Self::Store { full: true, why } => {
+                write!(f, "the disk of the store is full, so nothing was changed: {why}; make room and try again")
+            }
+            Self::Store { full: false, why } => {
+                write!(f, "the store did not take it, so nothing was changed: {why}")
             }
             Self::UnknownEndpoint { service, endpoint, known } => {
                 write!(f, "service \"{service}\" has no endpoint \"{endpoint}\"")?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::endpoint::{Answer, Question};
-use crate::core::plan::{ServiceChange, membership};
-use crate::core::service::Service;
+use crate::core::endpoint::{Answer, Pool, Question};
+use crate::core::id::Name;
+use crate::core::membership::{Change, membership};
 use crate::core::snapshot::{ActiveService, Snapshot};
 
+use super::desk::Held;
 use super::journal::{EVENTS_PER_RELOAD_MAX, Note, What};
 
 /// What the DNS said since the last time.
@@ -33,26 +34,40 @@ pub struct News {
 /// The answers in use.
 pub(super) type Answers = BTreeMap<Question, Answer>;
 
-/// `services` by what is known.
-pub(super) fn resolved(services: &[Arc<Service>], answers: &Answers) -> Vec<Arc<Service>> {
+/// What the data plane is told of `held`, its names by what is known. What is as it was `before` stays the very same value: workers keep
+/// what they have prepared for a service by that.
+pub(super) fn shown(held: &Held, answers: &Answers, before: Option<&ActiveService>) -> ActiveService {
     let known = |question: &Question| answers.get(question);
-    services.iter().map(|service| service.resolved(&known).map_or_else(|| Arc::clone(service), Arc::new)).collect()
+    let service = held.roles.in_service(&held.wanted);
+    let service = service.resolved(&known).map_or(service, Arc::new);
+    let same = before.filter(|before| before.service == service);
+    let service = same.map_or(service, |before| Arc::clone(&before.service));
+    let warm = held.roles.warm.as_ref().map(|warm| resolved(&warm.pool, answers));
+    ActiveService::new(service, held.roles.running()).with_warm(warm)
+}
+
+/// `pool` by what is known.
+fn resolved(pool: &Arc<Pool>, answers: &Answers) -> Arc<Pool> {
+    let next = pool.resolved(&|question| answers.get(question));
+    if next == **pool { Arc::clone(pool) } else { Arc::new(next) }
 }
 
 /// The next generation by what is known, and what is different about endpoints; `None` if nothing is.
-pub(super) fn next_generation(snapshot: &Snapshot, answers: &Answers) -> Option<(Snapshot, Vec<ServiceChange>)> {
+pub(super) fn next_generation(snapshot: &Snapshot, answers: &Answers) -> Option<(Snapshot, Vec<(Name, Change)>)> {
     let known = |question: &Question| answers.get(question);
     let mut services = snapshot.services.clone();
     let mut changes = Vec::new();
     for active in &mut services {
-        let Some(next) = active.service.resolved(&known) else { continue };
-        let pools = active.service.pools().zip(next.pools());
-        let moved = pools.filter_map(|(before, after)| membership(before, after));
-        changes.extend(moved.map(|change| ServiceChange { service: next.name.clone(), change }));
-        *active = ActiveService::new(Arc::new(next), active.running.clone());
+        let service = active.service.resolved(&known).map_or_else(|| Arc::clone(&active.service), Arc::new);
+        let warm = active.warm.as_ref().map(|pool| resolved(pool, answers));
+        let pools = active.service.pools().chain(&active.warm).zip(service.pools().chain(&warm));
+        let moved: Vec<_> = pools.filter_map(|(before, after)| membership(before, after)).collect();
+        if !moved.is_empty() {
+            changes.extend(moved.into_iter().map(|change| (service.name.clone(), change)));
+            *active = ActiveService::new(service, active.running.clone()).with_warm(warm);
+        }
     }
-    let next = || Snapshot { generation: snapshot.generation + 1, routes: Arc::clone(&snapshot.routes), services };
-    (!changes.is_empty()).then(|| (next(), changes))
+    (!changes.is_empty()).then(|| (snapshot.next(services), changes))
 }
 
 /// `news` as an event.
@@ -66,7 +81,7 @@ pub(super) fn note(news: News, generation: u64) -> Note {
 }
 
 /// `changes` as events, bounded like those of a reload.
-pub(super) fn notes(changes: &[ServiceChange], generation: u64) -> Vec<Note> {
+pub(super) fn notes(changes: &[(Name, Change)], generation: u64) -> Vec<Note> {
     let note = |service: Option<String>, detail: String| Note {
         actor: ACTOR.to_owned(),
         what: What::EndpointsResolved,
@@ -76,7 +91,8 @@ pub(super) fn notes(changes: &[ServiceChange], generation: u64) -> Vec<Note> {
         generation,
     };
     let shown = changes.iter().take(EVENTS_PER_RELOAD_MAX - 1);
-    let mut notes: Vec<_> = shown.map(|c| note(Some(c.service.to_string()), c.change.to_string())).collect();
+    let mut notes: Vec<_> =
+        shown.map(|(service, change)| note(Some(service.to_string()), change.to_string())).collect();
     if changes.len() > notes.len() {
         notes.push(note(None, format!("and {} more changes", changes.len() - notes.len())));
     }
@@ -97,9 +113,10 @@ fn in_use(addresses: usize) -> String {
 mod tests {
     use super::super::fake::{self, Bench};
     use super::*;
-    use crate::core::endpoint::{Address, Declared, Endpoint, Place, Pool};
+    use crate::core::endpoint::{Address, Declared, Endpoint, Place};
     use crate::core::health::Readiness;
     use crate::core::id::Version;
+    use crate::core::service::Service;
     use crate::core::weight::Weight;
     use crate::state::fixture::service;
 
@@ -190,21 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_change_are_a_change_and_long_lists_are_cut() {
-        let at = |n: u8| Address::from(std::net::SocketAddr::from(([10, 0, 0, n], 80)));
-        let pool = |weights: &[u32]| {
-            let endpoint = |(n, weight): (u8, &u32)| Endpoint { address: at(n), weight: *weight };
-            Pool::fixed(Version::new("v1").expect("version"), None, (1..).zip(weights).map(endpoint).collect())
+    fn long_lists_of_changes_are_cut() {
+        let pool = |weight| {
+            let endpoint = Endpoint { address: Address::from(([10, 0, 0, 1], 80)), weight };
+            Pool::fixed(Version::new("v1").expect("version"), None, vec![endpoint])
         };
-        let change = membership(&pool(&[1, 2]), &pool(&[1, 3])).expect("a change");
-        assert_eq!(change.to_string(), "version v1: other weight for 10.0.0.2:80");
-        assert_eq!(membership(&pool(&[1, 2]), &pool(&[1, 2])), None);
-        let many = membership(&pool(&[]), &pool(&[1; 20])).expect("a change").to_string();
-        assert!(many.ends_with("10.0.0.16:80 and 4 more"), "{many}");
-        let change = || ServiceChange {
-            service: crate::core::id::Name::new("web").expect("name"),
-            change: membership(&pool(&[1]), &pool(&[2])).expect("a change"),
-        };
+        let change = || (Name::new("web").expect("name"), membership(&pool(1), &pool(2)).expect("a change"));
         let notes = notes(&(0..100).map(|_| change()).collect::<Vec<_>>(), 1);
         assert_eq!((notes.len(), notes[63].detail.as_deref()), (64, Some("and 37 more changes")));
     }

@@ -1,14 +1,14 @@
 //! Draining one endpoint by hand: it gets no new attempts; what is in flight may finish within the drain timeout.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::core::endpoint::EndpointKey;
 use crate::core::id::{Name, Variant};
-use crate::core::snapshot::{ActiveService, Snapshot};
+use crate::core::snapshot::ActiveService;
 use crate::state::live::{EndpointLive, ServiceLive};
 
 use super::answer::{Drained, Refused};
@@ -38,7 +38,7 @@ pub(super) struct EndpointCommand {
 }
 
 impl Control {
-    /// Drains or undrains whatever serves at an address of a service, in both variants.
+    /// Drains or undrains whatever serves at an address of a service, in both variants, or is kept to go back to.
     pub(super) fn endpoint(&mut self, command: EndpointCommand) {
         let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
         let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
@@ -95,36 +95,29 @@ struct Carried<'a> {
     stays: bool,
 }
 
-/// Drains what serves from now on, as another version, where somebody was drained: the command was about the place. To be called before
-/// anything is published; what was done, a sentence each.
-pub(super) fn carry_drains(
-    snapshot: &Snapshot,
-    previous: &HashMap<Name, Arc<ServiceLive>>,
-    live: &[Arc<ServiceLive>],
-) -> Vec<String> {
+/// Drains what serves a service from now on, as another version, where somebody was drained: the command was about the place. To be called
+/// before anything is published; what was done, a sentence each.
+pub(super) fn carry_drains(active: &ActiveService, before: &ServiceLive, after: &ServiceLive) -> Vec<(What, String)> {
     let now = clock::now();
-    let mut changes = Vec::new();
-    for (active, live) in snapshot.services.iter().zip(live) {
-        let Some(before) = previous.get(&active.service.name) else { continue };
-        for Carried { endpoint, since_ms, stays } in carried(active, before, live) {
-            let (version, address) = (&endpoint.key.version, &endpoint.key.address);
-            let then = if stays {
-                endpoint.conduct.drain(now, Duration::from_millis(since_ms));
-                format!("{address} stays drained, as version {version}")
-            } else {
-                format!("{address} is drained no more, version {version} would have nobody else")
-            };
-            changes.push(format!("services.{}: {then}", active.service.name));
+    let told = carried(active, before, after).into_iter().filter_map(|Carried { endpoint, since_ms, stays }| {
+        let EndpointKey { version, address, .. } = &endpoint.key;
+        if stays {
+            let drained = endpoint.conduct.drain(now, Duration::from_millis(since_ms));
+            drained.then(|| (What::EndpointDrained, format!("{address} stays drained, as version {version}")))
+        } else {
+            // A candidate that was drained and is stable now.
+            endpoint.conduct.undrain(now);
+            let told = format!("{address} is drained no more, version {version} would have nobody else");
+            Some((What::EndpointUndrained, told))
         }
-    }
-    changes
+    });
+    told.collect()
 }
 
 /// Where drains go on. Stable keeps at least one endpoint that is not drained: without force no drain takes the last one either.
 fn carried<'a>(active: &ActiveService, before: &ServiceLive, after: &'a ServiceLive) -> Vec<Carried<'a>> {
-    let was = || before.stable.iter().chain(&before.candidate);
-    let drained: HashMap<_, _> =
-        was().filter_map(|old| Some((&old.key.address, old.conduct.drained_since_ms()?))).collect();
+    let drained = before.endpoints().filter_map(|old| Some((&old.key.address, old.conduct.drained_since_ms()?)));
+    let drained: HashMap<_, _> = drained.collect();
     if drained.is_empty() {
         return Vec::new();
     }
@@ -133,7 +126,11 @@ fn carried<'a>(active: &ActiveService, before: &ServiceLive, after: &'a ServiceL
         // Those that stay although they left the pool come last.
         let own = active.pool(variant).map_or(0, |pool| pool.endpoints.len());
         let pool = || after.pool(variant).iter().take(own);
-        let new = |endpoint: &EndpointLive| was().all(|old| old.key != endpoint.key);
+        let was = |old: &EndpointLive| variant == Variant::Candidate || old.variant == variant;
+        let new = |endpoint: &EndpointLive| {
+            let serving = before.stable.iter().chain(&before.candidate);
+            serving.filter(|old| was(old)).all(|old| old.key != endpoint.key)
+        };
         let since = |endpoint: &EndpointLive| drained.get(&endpoint.key.address).copied().filter(|_| new(endpoint));
         let stays = variant == Variant::Candidate || pool().any(|e| !e.conduct.is_drained() && since(e).is_none());
         all.extend(pool().filter_map(|endpoint| Some(Carried { endpoint, since_ms: since(endpoint)?, stays })));
@@ -150,7 +147,7 @@ fn decide<'a>(
     force: bool,
     reason: Option<&str>,
 ) -> Result<Vec<&'a EndpointLive>, Refused> {
-    let all = || live.stable.iter().chain(&live.candidate).map(AsRef::as_ref);
+    let all = || live.endpoints().map(AsRef::as_ref);
     let meant = |endpoint: &&EndpointLive| is_at(endpoint, asked);
     let found: Vec<&EndpointLive> = all().filter(meant).collect();
     if found.is_empty() {

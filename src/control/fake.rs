@@ -1,8 +1,12 @@
-//! A data plane and a file for tests.
+//! A data plane, a store and a file for tests.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use tokio::sync::{Notify, watch};
 
@@ -11,18 +15,25 @@ use crate::config::settings::{
     AccessLog, Admin, Dns, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State,
     Underscores,
 };
+use crate::core::gate::GateConfig;
 use crate::core::id::Name;
 use crate::core::service::Service;
 use crate::core::weight::Weight;
-use crate::state::current::Current;
+use crate::state::current::{Current, Routing};
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
+use crate::store::audit::Draft;
+use crate::store::keep::Keep;
+use crate::store::{Change, Record, StoreError, Table};
 
 use super::answer::{Problem, Refused};
+use super::gate::{Gates, NotWatched, Proof, Seen};
+use super::gates::{Evidence, Stored};
 use super::handle::ControlHandle;
+use super::opening::{Opening, Setup};
 use super::plane::{DataPlane, Pending, Prepared};
 use super::reload::Source;
-use super::writer::{Control, Opening, Setup};
+use super::writer::Control;
 
 /// A data plane that records what it is asked and can be told to fail or to wait.
 pub(crate) struct FakePlane {
@@ -44,6 +55,33 @@ pub(crate) struct FakePlane {
 #[derive(Default)]
 pub(crate) struct Gate(Mutex<bool>, Condvar);
 
+/// A store in memory that can be told to fail or to hang.
+#[derive(Default)]
+pub(crate) struct FakeStore {
+    records: Mutex<BTreeMap<(&'static str, String), Record>>,
+    pub(crate) audit: Mutex<Vec<Draft>>,
+    pub(crate) fails: Mutex<Option<io::ErrorKind>>,
+    /// Counts the commits that were asked for.
+    pub(crate) tries: watch::Sender<u64>,
+    /// While shut, commits hang.
+    pub(crate) gate: Gate,
+}
+
+/// A gate that says what it is told to say.
+#[derive(Clone, Default)]
+pub(crate) struct FakeGates {
+    pub(crate) said: Arc<Mutex<Said>>,
+    /// Counts the ticks.
+    pub(crate) ticks: Arc<watch::Sender<u64>>,
+}
+
+/// What the gate was asked, and what it says.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub(crate) asked: Vec<String>,
+    pub(crate) seen: Vec<(usize, Seen)>,
+}
+
 struct FakePrepared(Arc<FakePlane>, Vec<ListenAddress>);
 
 /// What "the file" holds now.
@@ -60,6 +98,8 @@ pub(crate) struct Bench {
     /// Why the other parts refuse what is prepared next.
     pub(crate) refusal: Arc<Mutex<Option<String>>>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Arc<FakeStore>,
+    pub(crate) gates: FakeGates,
 }
 
 /// Starts control on `first`, on the runtime of the caller.
@@ -71,6 +111,12 @@ pub(crate) async fn start(first: Settings) -> Bench {
 
 /// As [`start`], but the writer is for the caller to run.
 pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
+    open_with(first, Arc::default()).await
+}
+
+/// As [`open`], going on from `store`.
+pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
+    let gates = FakeGates::default();
     let plane = FakePlane::new();
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
@@ -91,13 +137,14 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
             Ok(Box::new(move || lock(&tell).push(services)))
         }),
         registry: Arc::clone(&registry),
+        store: Arc::new(Arc::clone(&store)),
+        gates: Box::new(gates.clone()),
         path: "tidegate.toml".to_owned(),
         began: clock::now(),
-        next_rollout: 1,
     })?;
     let current = opening.current().clone();
     let (control, handle) = opening.open(Arc::new(Arc::clone(&plane))).await?;
-    Ok((Bench { plane, file, current, handle, told, refusal, registry }, control))
+    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates }, control))
 }
 
 /// Settings with one listener, a route per service, and `services`.
@@ -154,6 +201,135 @@ impl Bench {
         let routing = self.current.load();
         let (index, _) = routing.snapshot.service(service).expect("known service");
         routing.live[index].is_candidate_open()
+    }
+}
+
+// === impl FakeStore ===
+
+impl Keep for Arc<FakeStore> {
+    fn commit(&self, change: &Change) -> Result<u64, StoreError> {
+        self.tries.send_modify(|tries| *tries += 1);
+        self.gate.pass();
+        if let Some(kind) = *lock(&self.fails) {
+            return Err(StoreError::Io { path: "store".into(), source: kind.into() });
+        }
+        let mut records = lock(&self.records);
+        for (table, key, record) in &change.put {
+            records.insert((name(*table), key.clone()), record.clone());
+        }
+        for (table, key) in &change.remove {
+            records.remove(&(name(*table), key.clone()));
+        }
+        let mut audit = lock(&self.audit);
+        audit.extend(change.audit.iter().cloned());
+        Ok(audit.len() as u64)
+    }
+
+    fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {
+        let records = lock(&self.records);
+        let of_table = records.iter().filter(|((kept, _), _)| *kept == name(table));
+        Ok(of_table.map(|((_, key), record)| (key.clone(), record.clone())).collect())
+    }
+}
+
+fn name(table: Table) -> &'static str {
+    match table {
+        Table::Services => "services",
+        Table::Process => "process",
+        Table::Evidence => "evidence",
+        Table::Rollouts | Table::Idempotency | Table::Outbox => "others",
+    }
+}
+
+impl FakeStore {
+    /// Makes the record called `key` unreadable.
+    pub(crate) fn spoil(&self, key: &str) {
+        if let Some(record) = lock(&self.records).get_mut(&("services", key.to_owned())) {
+            record.bytes.truncate(3);
+        }
+    }
+
+    /// Returns once a commit was asked for that came after `before` others.
+    pub(crate) async fn tried(&self, before: u64) {
+        self.tries.subscribe().wait_for(|tries| *tries > before).await.expect("it lives as long as self");
+    }
+
+    /// The verbs in the audit.
+    pub(crate) fn verbs(&self) -> Vec<String> {
+        lock(&self.audit).iter().map(|draft| draft.verb.clone()).collect()
+    }
+}
+
+// === impl FakeGates ===
+
+impl FakeGates {
+    /// Returns after `count` more ticks; what the last but one brought is there by then.
+    pub(crate) async fn tick(&self, count: u64) {
+        let mut ticks = self.ticks.subscribe();
+        let until = *ticks.borrow_and_update() + count;
+        ticks.wait_for(|ticks| *ticks >= until).await.expect("it lives as long as self");
+    }
+
+    /// What it was asked since the last time.
+    pub(crate) fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.said).asked)
+    }
+
+    fn ask(&self, what: String) {
+        lock(&self.said).asked.push(what);
+    }
+}
+
+impl Gates for FakeGates {
+    fn follow(&mut self, _: &Routing) {}
+
+    fn begin(&mut self, service: &Name, rollout: u64, _: &GateConfig, _: Instant) -> Result<(), NotWatched> {
+        self.ask(format!("begin {service} {rollout}"));
+        Ok(())
+    }
+
+    fn restore(&mut self, service: &Name, stored: Stored, _: Instant) -> Result<(), NotWatched> {
+        self.ask(format!("restore {service} {}", stored.rollout));
+        Ok(())
+    }
+
+    fn step(&mut self, service: &Name, step: usize, _: Duration) {
+        self.ask(format!("step {service} {step}"));
+    }
+
+    fn report(&mut self, service: &Name) {
+        self.ask(format!("report {service}"));
+    }
+
+    fn end(&mut self, service: &Name) {
+        self.ask(format!("end {service}"));
+    }
+
+    fn install(&mut self, _: &mut Routing) {}
+
+    fn is_due(&self, _: &Routing) -> bool {
+        false
+    }
+
+    fn is_watched(&self, _: &Name, _: u64) -> bool {
+        true
+    }
+
+    fn proof(&self, _: &Name) -> Option<Proof> {
+        Some(Proof { words: "seven of seven".to_owned(), numbers: json!({ "S": 7 }) })
+    }
+
+    fn evidence(&self, _: &Name) -> Option<Evidence> {
+        None
+    }
+
+    fn state(&self, _: &Name) -> Option<Stored> {
+        None
+    }
+
+    fn tick(&mut self, _: &Routing, _: Instant) -> Vec<(usize, Seen)> {
+        self.ticks.send_modify(|ticks| *ticks += 1);
+        lock(&self.said).seen.clone()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::core::roles::{Ask, Verb};
 use crate::core::weight::Weight;
 use crate::state::current::Current;
 use crate::state::live::Registry;
@@ -15,19 +16,25 @@ use crate::state::names::Names;
 
 use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
-use super::endpoint::{EndpointCommand, Verb};
+use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
+use super::rollouts::{EndedStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
+use super::writer::Asked;
 
-/// Commands waiting; senders wait for room.
+/// Verbs waiting for the one before them to be written; senders wait for room.
+pub const VERBS_MAX: usize = 64;
+/// Other commands waiting; senders wait for room.
 pub const COMMANDS_MAX: usize = 64;
 /// Aborts waiting; senders wait for room, the switch is thrown before.
 pub const ABORTS_MAX: usize = 64;
 /// Reloads waiting, not counting the one under way; more are refused.
 pub const RELOADS_MAX: usize = 8;
+/// Longest wait of an abort that has happened for the store, before it is answered.
+const PERSISTED_WITHIN: Duration = Duration::from_millis(100);
 /// Configurations checked at the same time; more are refused.
 pub const CHECKS_MAX: usize = 4;
 
@@ -36,6 +43,7 @@ pub const CHECKS_MAX: usize = 4;
 pub struct ControlHandle {
     pub(super) shared: Arc<Shared>,
     pub(super) aborts: mpsc::Sender<Abort>,
+    pub(super) verbs: mpsc::Sender<Asked>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) reloads: mpsc::Sender<Reload>,
 }
@@ -44,6 +52,7 @@ pub struct ControlHandle {
 pub(super) struct Shared {
     pub(super) current: Current,
     pub(super) journal: Journal,
+    pub(super) views: Views,
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) load: Loader,
     pub(super) path: String,
@@ -58,29 +67,18 @@ pub(super) struct Shared {
 /// One answer, later.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
+/// An abort or a rollback. The answer comes with another one, for when the store has it.
 pub(super) struct Abort {
     pub(super) service: String,
-    pub(super) actor: String,
-    pub(super) reason: Option<String>,
-    pub(super) reply: Reply<Aborted>,
+    pub(super) ask: Ask,
+    pub(super) reply: Reply<(Aborted, oneshot::Receiver<()>)>,
 }
 
 pub(super) enum Command {
-    Weight(WeightCommand),
     Preview { settings: Box<Settings>, reply: Reply<Validated> },
     Found(Finding),
     Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
     Endpoint(EndpointCommand),
-}
-
-pub(super) struct WeightCommand {
-    pub(super) service: String,
-    pub(super) weight: Weight,
-    /// The generation that has to be in force.
-    pub(super) expected: Option<u64>,
-    pub(super) actor: String,
-    pub(super) reason: Option<String>,
-    pub(super) reply: Reply<Applied>,
 }
 
 pub(super) struct Reload {
@@ -91,11 +89,36 @@ pub(super) struct Reload {
 // === impl ControlHandle ===
 
 impl ControlHandle {
-    /// Sets the weight of the candidate of `service`. Above zero it also reopens an aborted candidate, as a rollout of its own.
-    /// `reason` goes into the events.
+    /// Does what is asked of `service`, and answers once it is written down and published. Abort and rollback have ways of their own.
     ///
     /// # Errors
-    /// Unknown service, no candidate, or the process is stopping; nothing changed then.
+    /// Unknown service, what its state does not allow, a store that does not take it, an abort that came in between, or the process is
+    /// stopping; nothing changed then.
+    pub async fn obey(&self, service: &str, what: Ask) -> Result<Applied, Refused> {
+        self.obey_if(None, service, what).await
+    }
+
+    /// As [`Self::obey`], but only if the generation in force is the `expected` one when it is decided. Abort and rollback do not heed it.
+    ///
+    /// # Errors
+    /// As there, or another generation is in force.
+    pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
+        if matches!(what.verb, Verb::Abort | Verb::Rollback) {
+            let aborted = self.take_back(service, what).await?;
+            let (generation, status) = self.service(service)?;
+            let Aborted { service, weight, state, stable, candidate, .. } = aborted;
+            let (revision, rollout) = (status.revision, status.progress);
+            let begins = false;
+            return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout, begins });
+        }
+        let service = service.to_owned();
+        ask(&self.verbs, |reply| Asked { service, expected, ask: what, reply }).await
+    }
+
+    /// Holds the candidate of `service` at `weight`; opens a rollout by hand when none runs. `reason` is for the record.
+    ///
+    /// # Errors
+    /// As [`Self::obey`].
     pub async fn set_weight(
         &self,
         service: &str,
@@ -103,42 +126,38 @@ impl ControlHandle {
         actor: &str,
         reason: Option<String>,
     ) -> Result<Applied, Refused> {
-        self.set_weight_if(None, service, weight, actor, reason).await
-    }
-
-    /// As [`Self::set_weight`], but only if the generation in force is the `expected` one.
-    ///
-    /// # Errors
-    /// As there, or another generation is in force.
-    pub async fn set_weight_if(
-        &self,
-        expected: Option<u64>,
-        service: &str,
-        weight: Weight,
-        actor: &str,
-        reason: Option<String>,
-    ) -> Result<Applied, Refused> {
-        let (service, actor) = (service.to_owned(), actor.to_owned());
-        let command = |reply| Command::Weight(WeightCommand { service, weight, expected, actor, reason, reply });
-        ask(&self.commands, command).await
+        self.obey(service, Ask { reason, ..Ask::of(Verb::Weight(weight), actor) }).await
     }
 
     /// Takes all traffic from the candidate of `service`, unconditionally and whatever else is under way. The switch is thrown by the
     /// first poll; the answer comes once every worker has acknowledged, and no attempt begins on the candidate after it. Safe to
-    /// repeat; true, not an error, without a candidate.
+    /// repeat; true, not an error, without a candidate. Of a rollout that has succeeded it is the rollback, as long as the old stable is
+    /// kept.
     ///
     /// # Errors
     /// Unknown service, or the process is stopping.
     pub async fn abort(&self, service: &str, actor: &str, reason: Option<String>) -> Result<Aborted, Refused> {
+        self.take_back(service, Ask { reason, ..Ask::of(Verb::Abort, actor) }).await
+    }
+
+    /// Aborts or rolls back, as `what` says. Answers after the swap; waits a moment, and no longer, for the store.
+    ///
+    /// # Errors
+    /// As [`Self::abort`]; a rollback also when the old stable is kept no longer.
+    pub async fn take_back(&self, service: &str, what: Ask) -> Result<Aborted, Refused> {
         let routing = self.shared.current.load();
-        if let Some((index, _)) = routing.snapshot.service(service) {
+        if let Some((index, active)) = routing.snapshot.service(service)
+            && what.verb == Verb::Abort
+            && what.rollout.is_none_or(|rollout| rollout == active.running.rollout)
+        {
             routing.live[index].close_candidate();
         }
         drop(routing);
-        let (service, actor) = (service.to_owned(), actor.to_owned());
-        let aborted = ask(&self.aborts, |reply| Abort { service, actor, reason, reply }).await?;
+        let service = service.to_owned();
+        let (aborted, landed) = ask(&self.aborts, |reply| Abort { service, ask: what, reply }).await?;
         let settled = self.shared.plane.settled().await;
-        Ok(Aborted { settled, ..aborted })
+        let persisted = tokio::time::timeout(PERSISTED_WITHIN, landed).await.is_ok_and(|landed| landed.is_ok());
+        Ok(Aborted { settled, persisted, ..aborted })
     }
 
     /// Lets no new attempts begin on the endpoint of `service` at this address, in whichever variant, or lets them again. Answers once
@@ -149,7 +168,7 @@ impl ControlHandle {
     /// Unknown service or endpoint, the last usable endpoint of stable, force without a reason, or the process is stopping.
     pub async fn endpoint(
         &self,
-        verb: Verb,
+        verb: endpoint::Verb,
         (service, endpoint): (&str, &str),
         force: bool,
         actor: &str,
@@ -200,7 +219,7 @@ impl ControlHandle {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: clock::now().saturating_duration_since(self.shared.began).as_secs(),
             listeners: status::listeners(&in_force),
-            services: status::services(&routing),
+            services: status::services(&routing, &self.shared.views),
             draining: status::draining(&self.shared.registry),
             config: ConfigStatus {
                 path: self.shared.path.clone(),
@@ -212,6 +231,13 @@ impl ControlHandle {
         }
     }
 
+    /// What is true of every service, in order of name, with the generation.
+    #[must_use]
+    pub fn services(&self) -> (u64, Vec<ServiceStatus>) {
+        let routing = self.shared.current.load();
+        (routing.snapshot.generation, status::services(&routing, &self.shared.views))
+    }
+
     /// What is true of `service`, with the generation.
     ///
     /// # Errors
@@ -221,7 +247,21 @@ impl ControlHandle {
         let Some((index, active)) = routing.snapshot.service(service) else {
             return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
         };
-        Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index])))
+        let view = self.shared.views.of(&active.service.name);
+        Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
+    }
+
+    /// The rollouts of `service` that are over, the newest first.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn history(&self, service: &str) -> Result<Vec<EndedStatus>, Refused> {
+        let routing = self.shared.current.load();
+        let Some((_, active)) = routing.snapshot.service(service) else {
+            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
+        };
+        let view = self.shared.views.of(&active.service.name);
+        Ok(view.map(|view| view.history.clone()).unwrap_or_default())
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.

@@ -54,6 +54,32 @@ pub enum What {
     Weight,
     /// A candidate was aborted.
     Abort,
+    /// A rollout began by command.
+    RolloutStart,
+    /// A step was let pass, or the candidate became stable.
+    Promote,
+    /// The old stable is stable again.
+    Rollback,
+    /// A rollout waits.
+    Pause,
+    /// A rollout goes on.
+    Resume,
+    /// A step that waited for it was approved.
+    Approve,
+    /// A version that was taken back is tried again.
+    Retry,
+    /// A rollout went on to its next step.
+    Step,
+    /// Above nine tenths something is wrong: candidate and stable are compared at half the traffic each.
+    Trial,
+    /// The old stable is kept no longer.
+    Expire,
+    /// A rollout goes on after a restart of the process.
+    RolloutRestart,
+    /// What the gate had seen before a restart is lost.
+    EvidenceLost,
+    /// The store did not take a change.
+    StoreFailed,
     /// A file took effect.
     Reload,
     /// A file was refused.
@@ -100,6 +126,19 @@ impl What {
             Self::Start => "start",
             Self::Weight => "weight",
             Self::Abort => "abort",
+            Self::RolloutStart => "rollout_start",
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Approve => "approve",
+            Self::Retry => "retry",
+            Self::Step => "step",
+            Self::Trial => "trial",
+            Self::Expire => "expire",
+            Self::RolloutRestart => "rollout_restart",
+            Self::EvidenceLost => "evidence_lost",
+            Self::StoreFailed => "store_failed",
             Self::Reload => "reload",
             Self::ReloadRefused => "reload_refused",
             Self::FirstProbes => "first_probes",
@@ -122,11 +161,35 @@ impl What {
 }
 
 impl What {
+    /// What a transition is, by its word in [`crate::core::roles::Note`].
+    pub(super) fn of_verb(verb: &str) -> Self {
+        match verb {
+            "start" => Self::RolloutStart,
+            "promote" => Self::Promote,
+            "abort" => Self::Abort,
+            "rollback" => Self::Rollback,
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "approve" => Self::Approve,
+            "retry" => Self::Retry,
+            "weight" => Self::Weight,
+            "trial" => Self::Trial,
+            "expire" => Self::Expire,
+            "restart" => Self::RolloutRestart,
+            "add" | "reload" | "remove" => Self::Reload,
+            _ => Self::Step,
+        }
+    }
+
     /// Whether someone should look.
     const fn is_warning(self) -> bool {
         matches!(
             self,
             Self::Abort
+                | Self::Rollback
+                | Self::Trial
+                | Self::EvidenceLost
+                | Self::StoreFailed
                 | Self::ReloadRefused
                 | Self::EndpointNotReady
                 | Self::EndpointNotAlive

@@ -14,6 +14,7 @@ use crate::core::id::Name;
 use crate::core::route::table::RouteTable;
 use crate::core::snapshot::{Snapshot, UnknownService};
 use crate::state::current::Routing;
+use crate::store::audit;
 
 use super::answer::{Problem, Refused, Reloaded};
 use super::journal::InForce;
@@ -66,6 +67,16 @@ pub(super) struct Ready {
     pub(super) routes: Arc<RouteTable>,
     pub(super) prepared: Box<dyn Prepared>,
     pub(super) commit: Commit,
+    /// Of the settings.
+    pub(super) digest: String,
+}
+
+/// A configuration that was looked at, on its way through the store.
+pub(super) struct Filing {
+    pub(super) ready: Ready,
+    pub(super) waiting: Waiting,
+    /// What it changes for services, once that is decided.
+    pub(super) changes: Vec<String>,
 }
 
 /// A configuration that was published, and what is left to do about it.
@@ -163,7 +174,13 @@ fn prepare(with: With) -> Result<Look, Refused> {
     let routes = if indexed.is_of(&settings, &in_force) { indexed.routes } else { index(&settings)? };
     let prepared = plane.prepare(&wanted(&settings)).map_err(Refused::Listeners)?;
     let commit = listening(&settings).map_err(Refused::Config)?;
-    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared, commit })))
+    let digest = digest(&settings);
+    Ok(Look::Ready(Box::new(Ready { settings: Arc::new(settings), routes, prepared, commit, digest })))
+}
+
+/// SHA-256 of what a configuration means, in base 16; secrets and how it is written are no part of it.
+pub(super) fn digest(settings: &Settings) -> String {
+    audit::digest_of(config::render(settings).as_bytes())
 }
 
 fn ended() -> Problem {

@@ -1,5 +1,6 @@
 //! What is true now, as people and programs ask for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::clock;
 use crate::core::circuit::Limit;
-use crate::core::endpoint::{Address, Question, WEIGHT_MIN};
+use crate::core::endpoint::{Address, Pool, Question, WEIGHT_MIN};
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::snapshot::ActiveService;
@@ -20,6 +21,7 @@ use crate::state::names::{NameState, Names};
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
+use super::rollouts::{QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
 
 /// Newest events shown in a status.
 pub const EVENTS_SHOWN_MAX: usize = 32;
@@ -105,10 +107,24 @@ pub struct ServiceStatus {
     pub rollout: u64,
     /// How often this candidate was tried again.
     pub retry: u32,
+    /// Grows with everything that is recorded about it.
+    pub revision: u64,
+    /// The latest rollout, running or over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RolloutStatus>,
+    /// Where the file and what runs differ, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
+    /// Versions that must not be tried again without a reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<QuarantineStatus>,
     /// The release in service.
     pub stable: PoolStatus,
     /// The release on trial.
     pub candidate: Option<PoolStatus>,
+    /// The release before, kept to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmStatus>,
 }
 
 /// What a service is doing.
@@ -273,8 +289,8 @@ impl State {
 impl ServiceStatus {
     /// The status of `active`.
     #[must_use]
-    pub fn of(active: &ActiveService, live: &ServiceLive) -> Self {
-        let state = State::of(active, live.is_candidate_open());
+    pub(super) fn of(active: &ActiveService, live: &ServiceLive, view: Option<&View>) -> Self {
+        let (state, now) = (State::of(active, live.is_candidate_open()), clock::now());
         let endpoints = |variant| endpoints(active, live, variant);
         let limits = |variant| LimitsStatus::of(active, live, variant);
         Self {
@@ -284,6 +300,10 @@ impl ServiceStatus {
             weight: if state == State::Aborted { Weight::ZERO } else { active.running.weight },
             rollout: active.running.rollout,
             retry: active.running.retry,
+            revision: view.map_or(0, |view| view.revision),
+            progress: view.and_then(|view| view.rollout(now)),
+            differences: view.map(|view| view.differences.clone()).unwrap_or_default(),
+            quarantined: view.map(|view| view.quarantined.clone()).unwrap_or_default(),
             stable: PoolStatus {
                 version: active.service.stable.version.clone(),
                 digest: active.service.stable.digest.clone(),
@@ -298,6 +318,11 @@ impl ServiceStatus {
                 limits: limits(Variant::Candidate),
                 endpoints: endpoints(Variant::Candidate),
             }),
+            warm: active.warm.as_ref().map(|warm| WarmStatus {
+                version: warm.version.clone(),
+                left_ms: view.and_then(|view| view.warm_left_ms(now)).unwrap_or_default(),
+                endpoints: weighed(&live.warm, Some(warm)),
+            }),
         }
     }
 }
@@ -305,9 +330,13 @@ impl ServiceStatus {
 /// The endpoints of `variant`.
 #[must_use]
 pub fn endpoints(active: &ActiveService, live: &ServiceLive, variant: Variant) -> Vec<EndpointStatus> {
-    // In the order of the pool, then those that stay although they left it.
-    let weights = active.pool(variant).into_iter().flat_map(|pool| &pool.endpoints).map(|e| Some(e.weight));
-    let endpoints = live.pool(variant).iter().zip(weights.chain(std::iter::repeat(None)));
+    weighed(live.pool(variant), active.pool(variant))
+}
+
+/// `endpoints` in the order of `pool`, then those that stay although they left it.
+fn weighed(endpoints: &[Arc<EndpointLive>], pool: Option<&Arc<Pool>>) -> Vec<EndpointStatus> {
+    let weights = pool.into_iter().flat_map(|pool| &pool.endpoints).map(|endpoint| Some(endpoint.weight));
+    let endpoints = endpoints.iter().zip(weights.chain(std::iter::repeat(None)));
     endpoints.map(|(endpoint, weight)| EndpointStatus::of(endpoint, weight)).collect()
 }
 
@@ -396,7 +425,8 @@ fn ms(duration: Duration) -> u64 {
 #[must_use]
 pub fn draining(registry: &Registry) -> Vec<DrainingStatus> {
     let (now, unix) = (clock::now(), clock::unix_time());
-    let left = registry.endpoints().into_iter().filter(|endpoint| endpoint.is_removed() && endpoint.in_flight() > 0);
+    let left = registry.endpoints().into_iter();
+    let left = left.filter(|endpoint| endpoint.is_removed() && endpoint.is_in_role() && endpoint.in_flight() > 0);
     let mut all: Vec<DrainingStatus> = left
         .map(|endpoint| DrainingStatus {
             service: endpoint.key.service.to_string(),
@@ -415,9 +445,11 @@ pub fn draining(registry: &Registry) -> Vec<DrainingStatus> {
 
 /// Every service of `routing`.
 #[must_use]
-pub fn services(routing: &Routing) -> Vec<ServiceStatus> {
-    let live = routing.live.iter();
-    routing.snapshot.services.iter().zip(live).map(|(active, live)| ServiceStatus::of(active, live)).collect()
+pub(super) fn services(routing: &Routing, views: &Views) -> Vec<ServiceStatus> {
+    let of = |(active, live): (&ActiveService, &Arc<ServiceLive>)| {
+        ServiceStatus::of(active, live, views.of(&active.service.name).as_deref())
+    };
+    routing.snapshot.services.iter().zip(&routing.live).map(of).collect()
 }
 
 /// Every name endpoints are declared by.

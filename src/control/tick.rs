@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::core::endpoint::EndpointKey;
-use crate::core::id::{Name, Variant};
+use crate::core::id::{Name, Variant, Version};
 use crate::core::outlier::patience::Patience;
 use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, condemn, panics, tick};
 use crate::state::conduct::{Ejection, Sparing, Stands};
@@ -32,6 +32,8 @@ pub(super) struct Ticker {
     /// The generation the pools were taken from.
     generation: u64,
     pools: Vec<Watched>,
+    /// Of endpoints that get no requests, but are kept to go back to.
+    resting: HashMap<EndpointKey, Outlier>,
     /// When it was looked last how long answers take.
     measured: Instant,
 }
@@ -40,7 +42,6 @@ pub(super) struct Ticker {
 struct Watched {
     /// Index of its service.
     service: usize,
-    name: Name,
     variant: Variant,
     /// In the order of its endpoints, as everything below.
     keys: Vec<EndpointKey>,
@@ -53,7 +54,7 @@ struct Watched {
 
 impl Ticker {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, generation: 0, pools: Vec::new(), measured: began }
+        Self { began, generation: 0, pools: Vec::new(), resting: HashMap::new(), measured: began }
     }
 
     /// Decides and carries out; what happened comes back.
@@ -115,14 +116,15 @@ impl Ticker {
         if self.generation == routing.snapshot.generation {
             return;
         }
-        let mut known: HashMap<EndpointKey, Outlier> = HashMap::new();
-        let mut patience: HashMap<(Name, Variant), Patience> = HashMap::new();
+        let mut known: HashMap<EndpointKey, Outlier> = self.resting.drain().collect();
+        let mut patience: HashMap<(Name, Version), Patience> = HashMap::new();
         for pool in self.pools.drain(..) {
-            patience.insert((pool.name, pool.variant), pool.patience);
+            if let Some(key) = pool.keys.first() {
+                patience.insert((key.service.clone(), key.version.clone()), pool.patience);
+            }
             known.extend(pool.keys.into_iter().zip(pool.outliers));
         }
         for (service, live) in routing.live.iter().enumerate() {
-            let name = &routing.snapshot.services[service].service.name;
             for variant in Variant::ALL {
                 let endpoints = live.pool(variant);
                 let keys: Vec<EndpointKey> = endpoints.iter().map(|endpoint| endpoint.key.clone()).collect();
@@ -133,10 +135,12 @@ impl Ticker {
                     })
                 };
                 let outliers = endpoints.iter().map(outlier).collect();
-                let patience = patience.remove(&(name.clone(), variant)).unwrap_or_default();
-                let (name, samples) = (name.clone(), Vec::new());
-                self.pools.push(Watched { service, name, variant, keys, outliers, samples, patience });
+                let version = keys.first().map(|key| (key.service.clone(), key.version.clone()));
+                let patience = version.and_then(|version| patience.remove(&version)).unwrap_or_default();
+                self.pools.push(Watched { service, variant, keys, outliers, samples: Vec::new(), patience });
             }
+            let keys = live.warm.iter().map(|endpoint| endpoint.key.clone());
+            self.resting.extend(keys.filter_map(|key| Some((key.clone(), known.remove(&key)?))));
         }
         self.generation = routing.snapshot.generation;
     }

@@ -1,176 +1,105 @@
-//! The writer: takes one event at a time, decides, publishes, answers. It never waits for anything but the next event.
+//! The writer: takes one event at a time and decides. What has to be written first waits beside it; it never waits for anything but the
+//! next event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::config;
-use crate::config::settings::{ListenAddress, Settings};
-use crate::core::endpoint::Question;
+use crate::config::settings::Settings;
+use crate::core::endpoint::EndpointKey;
 use crate::core::id::{Name, Variant};
-use crate::core::service::Service;
-use crate::core::snapshot::{Running, Snapshot};
+use crate::core::roles::{Ask, GateWork, Verb};
+use crate::core::rollout::{Event, Verdict};
 use crate::core::weight::Weight;
-use crate::state::current::{Current, Publisher, Routing, publish_first};
-use crate::state::live::{Registry, ServiceLive};
-use crate::state::names::Names;
+use crate::state::current::{Publisher, Routing};
+use crate::state::live::Registry;
 
-use super::answer::{Aborted, Applied, Outcome, Refused, Reloaded, Validated};
-use super::decide;
-use super::discovery::{self, Answers, Resolution};
-use super::endpoint::carry_drains;
-use super::gate::{Gates, default_config};
-use super::handle::{
-    ABORTS_MAX, Abort, CHECKS_MAX, COMMANDS_MAX, Command, ControlHandle, RELOADS_MAX, Reload, Shared, WeightCommand,
-};
+use super::answer::{Aborted, Applied, Refused, Validated};
+use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written};
+use super::discovery::Answers;
+use super::gate::{Gates, Seen};
+use super::handle::{Abort, Command, Reload, Reply, Shared};
 use super::health;
-use super::journal::{InForce, Journal, Note, What};
-use super::plane::DataPlane;
-use super::reload::{self, Indexed, Listening, Loader, Look, Published, Ready, Stage, Waiting, With, Work};
+use super::journal::{Note, What};
+use super::ledger::{Failed, Ledger, Outcome};
+use super::reload::{Filing, Listening, Work};
+use super::rollouts::RolloutStatus;
 use super::status::{self, State};
 use super::tick::{TICK, Ticker};
-use super::watching;
 
-/// What control begins with.
-pub struct Setup {
-    /// The configuration to begin with.
-    pub settings: Settings,
-    /// Reads it again.
-    pub load: Loader,
-    /// Takes over, after the first, what is neither routing nor a listener.
-    pub listening: Listening,
-    /// Keeps endpoint state.
-    pub registry: Arc<Registry>,
-    /// The path of the file, for people.
-    pub path: String,
-    /// When the process began.
-    pub began: Instant,
-    /// The first unused rollout number.
-    pub next_rollout: u64,
-}
-
-/// Control with its first snapshot published, before there is a data plane.
-pub struct Opening {
-    publisher: Publisher,
-    current: Current,
-    settings: Arc<Settings>,
-    load: Loader,
-    listening: Listening,
-    registry: Arc<Registry>,
-    gates: Gates,
-    path: String,
-    began: Instant,
-    next_rollout: u64,
-}
+/// Most time a tick stands for: what happened while the process stood still was not seen by anybody.
+const PASSED_MAX: Duration = Duration::from_secs(1);
+/// How long no step is written after the store refused one.
+const UP_AGAIN: Duration = Duration::from_secs(1);
+/// How often what only time changed is written down, for a restart to go on from.
+const CHECKPOINT: Duration = Duration::from_secs(30);
 
 /// The writer. [`Control::run`] it.
 pub struct Control {
-    shared: Arc<Shared>,
-    publisher: Publisher,
+    pub(super) shared: Arc<Shared>,
+    pub(super) publisher: Publisher,
     pub(super) current: Arc<Routing>,
-    registry: Arc<Registry>,
-    listening: Listening,
+    pub(super) registry: Arc<Registry>,
+    pub(super) listening: Listening,
+    /// Digest of the configuration in force.
+    pub(super) config: Arc<str>,
     /// Settings the process began with; what only a restart applies is compared with these.
-    began_with: Arc<Settings>,
-    next_rollout: u64,
+    pub(super) began_with: Arc<Settings>,
+    pub(super) desk: Desk,
+    pub(super) ledger: Ledger,
+    pub(super) gates: Box<dyn Gates>,
+    /// What is being written.
+    pub(super) writing: Option<Writing>,
+    /// A file that waits for it.
+    pub(super) filing: Option<Box<Filing>>,
     /// What names are known to stand for.
-    answers: Answers,
+    pub(super) answers: Answers,
     pub(super) ticker: Ticker,
-    pub(super) gates: Gates,
-    aborts: mpsc::Receiver<Abort>,
-    commands: mpsc::Receiver<Command>,
-    reloads: mpsc::Receiver<Reload>,
+    pub(super) ticked: Instant,
+    /// Services whose candidate was shut out at the last tick without anybody having said why.
+    pub(super) thrown: BTreeSet<Name>,
+    /// No step is written before that.
+    pub(super) up_from: Instant,
+    /// Counts the ticks, up to those of a [`CHECKPOINT`].
+    pub(super) turn: usize,
+    pub(super) aborts: mpsc::Receiver<Abort>,
+    pub(super) verbs: mpsc::Receiver<Asked>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) reloads: mpsc::Receiver<Reload>,
 }
 
-// === impl Opening ===
+/// Something that is being written.
+pub(super) struct Writing {
+    pub(super) answer: oneshot::Receiver<Outcome>,
+    pub(super) then: Then,
+}
 
-impl Opening {
-    /// Publishes the first snapshot.
-    ///
-    /// # Errors
-    /// What the plan refuses, or a route without its service.
-    pub fn new(setup: Setup) -> Result<Self, Refused> {
-        let Setup { settings, load, listening, registry, path, began, .. } = setup;
-        let nothing = Snapshot { generation: 0, routes: reload::index(&settings)?, services: Vec::new() };
-        let planned = decide::reload(&nothing, &settings.services, setup.next_rollout)?;
-        let next_rollout = planned.next_rollout;
-        let snapshot = decide::assemble(1, &settings, nothing.routes, planned.services)?;
-        let live = registry.resolve(&snapshot, &HashMap::new());
-        let configured = Box::new(|service: &Service| default_config(&service.upstream));
-        let mut gates = Gates::new(began, registry.bells().len(), configured);
-        let mut first = Routing { snapshot, live };
-        gates.install(&mut first);
-        let (publisher, current) = publish_first(first);
-        let settings = Arc::new(settings);
-        Ok(Self { publisher, current, settings, load, listening, registry, gates, path, began, next_rollout })
-    }
+/// Who waits for it.
+pub(super) enum Then {
+    Command {
+        service: Name,
+        /// A rollout.
+        begins: bool,
+        reply: Reply<Applied>,
+    },
+    /// Nobody: steps that time has brought.
+    Tick,
+    File(Box<Filing>),
+}
 
-    /// Reads what is published: the workers need it before they exist.
-    #[must_use]
-    pub fn current(&self) -> &Current {
-        &self.current
-    }
-
-    /// Binds the listeners, accepts on them, and makes the writer and a handle to it.
-    ///
-    /// # Errors
-    /// A listener that cannot be bound.
-    pub async fn open(self, plane: Arc<dyn DataPlane>) -> Result<(Control, ControlHandle), Refused> {
-        let prepared = plane.prepare(&reload::wanted(&self.settings)).map_err(Refused::Listeners)?;
-        let addresses = prepared.addresses();
-        prepared.commit().await;
-        Ok(self.connect(plane, addresses))
-    }
-
-    fn connect(self, plane: Arc<dyn DataPlane>, addresses: Vec<ListenAddress>) -> (Control, ControlHandle) {
-        let routing = self.current.load();
-        let settings = Arc::clone(&self.settings);
-        let journal = Journal::new(InForce { settings, addresses, needs_restart: Vec::new() }, 1);
-        journal.note(Note {
-            actor: "start".to_owned(),
-            what: What::Start,
-            service: None,
-            change: None,
-            detail: Some(format!("with {}", self.path)),
-            generation: routing.snapshot.generation,
-        });
-        let shared = Arc::new(Shared {
-            current: self.current,
-            journal,
-            plane,
-            load: self.load,
-            path: self.path,
-            began: self.began,
-            checks: Semaphore::new(CHECKS_MAX),
-            names: Names::default(),
-            registry: Arc::clone(&self.registry),
-            published: watch::Sender::new(routing.snapshot.generation),
-        });
-        let (abort_sender, aborts) = mpsc::channel(ABORTS_MAX);
-        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let (reload_sender, reloads) = mpsc::channel(RELOADS_MAX);
-        let control = Control {
-            shared: Arc::clone(&shared),
-            publisher: self.publisher,
-            current: routing,
-            registry: self.registry,
-            listening: self.listening,
-            began_with: self.settings,
-            next_rollout: self.next_rollout,
-            answers: Answers::new(),
-            ticker: Ticker::new(self.began),
-            gates: self.gates,
-            aborts,
-            commands,
-            reloads,
-        };
-        (control, ControlHandle { shared, aborts: abort_sender, commands: command_sender, reloads: reload_sender })
-    }
+/// A command.
+pub(super) struct Asked {
+    pub(super) service: String,
+    /// The generation that has to be in force.
+    pub(super) expected: Option<u64>,
+    pub(super) ask: Ask,
+    pub(super) reply: Reply<Applied>,
 }
 
 // === impl Control ===
@@ -182,29 +111,143 @@ impl Control {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let busy = work.is_some();
+            let (busy, writing) = (work.is_some(), self.writing.is_some());
+            let idle = !busy && !self.is_filing();
             // Without handles there is nobody left to decide for.
             let held = !self.commands.is_closed();
             tokio::select! {
                 biased;
                 Some(abort) = self.aborts.recv() => self.abort(abort),
-                _ = ticks.tick(), if held => self.tick(clock::now()),
+                _ = ticks.tick(), if held => self.tick(),
+                outcome = answered(&mut self.writing), if writing => self.wrote(outcome, &mut work),
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(reload) = self.reloads.recv(), if !busy => work = Some(self.look(reload)),
+                // Each is decided on what the one before it made true.
+                Some(asked) = self.verbs.recv(), if !writing && self.filing.is_none() => self.decide(asked),
+                Some(reload) = self.reloads.recv(), if idle => work = Some(self.look(reload)),
                 else => return,
+            }
+            if self.writing.is_none()
+                && let Some(filing) = self.filing.take()
+            {
+                self.file(*filing);
             }
         }
     }
 
+    fn is_filing(&self) -> bool {
+        let written = self.writing.as_ref().is_some_and(|writing| matches!(writing.then, Then::File(_)));
+        written || self.filing.is_some()
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        let passed = now.saturating_duration_since(self.ticked).min(PASSED_MAX);
+        self.ticked = now;
+        let mut seen: Vec<(usize, Seen)> = self.gates.tick(&self.current, now);
+        let blamed: Vec<EndpointKey> = seen.iter_mut().filter_map(|(_, seen)| seen.eject.take()).collect();
+        seen.sort_unstable_by_key(|(index, _)| *index);
+        let mut seen = seen.into_iter().peekable();
+        let (mut ups, mut done) = (Proposal::default(), Vec::new());
+        for index in 0..self.desk.services().len() {
+            let of_it = std::iter::from_fn(|| seen.next_if(|(at, _)| *at <= index)).last();
+            let of_it = of_it.filter(|(at, _)| *at == index).map(|(_, seen)| seen);
+            done.extend(self.tick_one(index, of_it, passed, &mut ups));
+        }
+        // All switches before the first publication, and whatever takes traffic back before anything else.
+        for deeds in &done {
+            self.close(&deeds.close);
+        }
+        for deeds in done {
+            self.carry_out(deeds);
+        }
+        self.tick_endpoints(&blamed, now);
+        self.publish_watches();
+        if !ups.is_empty() && self.writing.is_none() && now >= self.up_from {
+            self.write(ups, Then::Tick, None);
+        }
+        self.checkpoint();
+    }
+
+    /// Decides about endpoints; `blamed` are those the gate would leave out.
+    fn tick_endpoints(&mut self, blamed: &[EndpointKey], now: Instant) {
+        let mut notes = self.ticker.tick(&self.current, now);
+        notes.extend(blamed.iter().filter_map(|key| self.ticker.eject(&self.current, key, now)));
+        let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
+        for note in notes {
+            self.shared.journal.note(note);
+        }
+        if restored {
+            self.release();
+        }
+    }
+
+    /// What time and the gate bring to the service at `index`: what is true at once comes back, the rest is added to `ups`.
+    fn tick_one(&mut self, index: usize, seen: Option<Seen>, passed: Duration, ups: &mut Proposal) -> Option<Deeds> {
+        let held = &self.desk.services()[index];
+        if held.is_at_rest() {
+            return None;
+        }
+        if self.is_thrown(index) {
+            let reason = Some("whoever aborted it went away before saying so".to_owned());
+            let ask = Ask { reason, ..Ask::of(Verb::Abort, "unknown") };
+            let asked = self.desk.ask(index, &ask, clock::unix_time());
+            return if let Ok(Decision::Done(deeds)) = asked { Some(deeds) } else { None };
+        }
+        let held = &self.desk.services()[index];
+        let seen = seen.unwrap_or_else(|| self.nothing_seen(held));
+        let ready = self.current.live[index].candidate.iter().any(|endpoint| endpoint.is_usable());
+        match self.desk.on(index, Event::Tick(seen.facts(ready)), passed, clock::unix_time()) {
+            Decision::Nothing => None,
+            Decision::Done(deeds) => Some(deeds),
+            Decision::Up(proposal) => {
+                ups.join(proposal);
+                None
+            }
+        }
+    }
+
+    /// What is known of a rollout of which nothing was seen at a tick. One that nobody watches goes nowhere.
+    fn nothing_seen(&self, held: &Held) -> Seen {
+        let counts = held.roles.current.as_ref().map(|current| current.rollout.seen).unwrap_or_default();
+        let active = held.roles.active();
+        let watched = active.is_none_or(|current| self.gates.is_watched(&held.wanted.name, current.id));
+        let verdict = if watched { Verdict::Open } else { Verdict::Error };
+        Seen { verdict, ..Seen::nothing(counts) }
+    }
+
+    /// Whether the switch of a candidate is thrown, and the abort that goes with it has not come since the last tick: then it never will.
+    fn is_thrown(&mut self, index: usize) -> bool {
+        let (held, live) = (&self.desk.services()[index], &self.current.live[index]);
+        let name = &held.wanted.name;
+        let shut = held.roles.active().is_some_and(|current| current.id == live.rollout) && !live.is_candidate_open();
+        if !shut {
+            self.thrown.remove(name);
+            return false;
+        }
+        !self.thrown.insert(name.clone())
+    }
+
+    /// Writes down how far time and evidence have come, of some services at each tick.
+    fn checkpoint(&mut self) {
+        let turns = usize::try_from(CHECKPOINT.as_millis() / TICK.as_millis()).unwrap_or(1);
+        let indices = (self.turn..self.desk.services().len()).step_by(turns);
+        let entries = indices.filter_map(|index| self.desk.checkpoint(index)).collect();
+        self.turn = (self.turn + 1) % turns;
+        self.owe(entries);
+    }
+
     fn abort(&mut self, abort: Abort) {
-        let Abort { service, actor, reason, reply } = abort;
-        let answer = self.find(&service).map(|index| {
-            // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
-            self.current.live[index].close_candidate();
-            self.put(index, decide::abort(&self.current.snapshot.services[index]), What::Abort, actor, reason);
-            let Applied { service, generation, weight, state, stable, candidate } = self.applied(index);
-            Aborted { service, generation, weight, state, stable, candidate, settled: false }
+        let Abort { service, ask, reply } = abort;
+        let answer = self.find(&service).and_then(|index| {
+            let name = self.desk.services()[index].wanted.name.clone();
+            let why = |why| Refused::State { service: name.clone(), why };
+            match self.desk.ask(index, &ask, clock::unix_time()).map_err(why)? {
+                Decision::Done(deeds) => self.carry_out(deeds),
+                // There is nothing to take back: nothing that runs, nothing that is about to.
+                Decision::Nothing | Decision::Up(_) => {}
+            }
+            Ok((self.aborted(index), self.ledger.landed(&name)))
         });
         // Whoever no longer waits needs no answer; so below.
         let _ = reply.send(answer);
@@ -212,7 +255,6 @@ impl Control {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Weight(command) => self.weight(command),
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
             }
@@ -228,10 +270,25 @@ impl Control {
         }
     }
 
-    fn weight(&mut self, command: WeightCommand) {
-        let WeightCommand { service, weight, expected, actor, reason, reply } = command;
-        let answer = self.expect(expected).and_then(|()| self.set_weight(&service, weight, actor, reason));
-        let _ = reply.send(answer);
+    fn decide(&mut self, asked: Asked) {
+        let Asked { service, expected, ask, reply } = asked;
+        let index = match self.expect(expected).and_then(|()| self.find(&service)) {
+            Ok(index) => index,
+            Err(refused) => return drop(reply.send(Err(refused))),
+        };
+        let service = self.desk.services()[index].wanted.name.clone();
+        match self.desk.ask(index, &ask, clock::unix_time()) {
+            Err(why) => drop(reply.send(Err(Refused::State { service, why }))),
+            Ok(Decision::Nothing) => drop(reply.send(Ok(self.applied(index)))),
+            Ok(Decision::Done(deeds)) => {
+                self.carry_out(deeds);
+                drop(reply.send(Ok(self.applied(index))));
+            }
+            Ok(Decision::Up(proposal)) => {
+                let begins = proposal.begins();
+                self.write(proposal, Then::Command { service, begins, reply }, None);
+            }
+        }
     }
 
     /// Refuses what was asked for in view of another generation than the one in force.
@@ -243,200 +300,90 @@ impl Control {
         }
     }
 
-    fn set_weight(
-        &mut self,
-        service: &str,
-        weight: Weight,
-        actor: String,
-        reason: Option<String>,
-    ) -> Result<Applied, Refused> {
-        let index = self.find(service)?;
-        let (active, live) = self.current.service(index);
-        let decided =
-            decide::weight(active, live.is_candidate_open(), weight, reason.as_deref(), &mut self.next_rollout)?;
-        self.put(index, decided, What::Weight, actor, reason);
-        Ok(self.applied(index))
+    /// Goes on after what was being written has landed, or has not.
+    fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
+        let Some(Writing { then, .. }) = self.writing.take() else { return };
+        let failed = outcome.err();
+        let written = self.desk.written(failed.is_none());
+        if let Some(Failed { full, why }) = failed {
+            // A full disk has nothing of it. Of one that fails nobody knows.
+            if let (Written::Refused { as_is }, false) = (written, full) {
+                self.owe(as_is);
+            }
+            return self.not_written(then, Refused::Store { full, why });
+        }
+        match then {
+            Then::File(filing) => *work = self.filed(*filing, written),
+            Then::Tick => {
+                if let Written::True { deeds, .. } = written {
+                    self.carry_out(deeds);
+                }
+            }
+            Then::Command { service, begins, reply } => {
+                let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
+                drop(reply.send(obeyed));
+            }
+        }
+    }
+
+    fn obeyed(&mut self, service: Name, written: Written) -> Result<Applied, Refused> {
+        let Written::True { deeds, overtaken } = written else { return Err(Refused::Overtaken(service)) };
+        if overtaken.contains(&service) {
+            return Err(Refused::Overtaken(service));
+        }
+        self.carry_out(deeds);
+        self.find(service.as_str()).map(|index| self.applied(index))
+    }
+
+    fn not_written(&mut self, then: Then, refused: Refused) {
+        let generation = self.current.snapshot.generation;
+        match then {
+            Then::Command { reply, .. } => drop(reply.send(Err(refused))),
+            Then::File(filing) => self.refuse(*filing, refused),
+            Then::Tick => {
+                self.up_from = clock::now() + UP_AGAIN;
+                self.shared.journal.note(Note {
+                    actor: "store".to_owned(),
+                    what: What::StoreFailed,
+                    service: None,
+                    change: None,
+                    detail: Some(format!("{refused}; no rollout goes on until it does")),
+                    generation,
+                });
+            }
+        }
+    }
+
+    /// Carries out what follows from the start, once it is watched.
+    pub(super) fn begin(&mut self, deeds: Deeds) {
+        let Deeds { owed, said, .. } = deeds;
+        self.owe(owed);
+        let running = |service: &Name| {
+            let index = self.desk.find(service.as_str());
+            index.is_some_and(|index| self.desk.services()[index].roles.active().is_some())
+        };
+        for said in said.into_iter().filter(|said| said.note.verb == "restart" && running(&said.service)) {
+            self.tell(said);
+        }
+    }
+
+    /// Has the gate do its work, in force from the next publication on.
+    pub(super) fn watch(&mut self, work: Vec<(Name, GateWork)>) {
+        for (service, work) in work {
+            watch(self.gates.as_mut(), &self.desk, &service, work, clock::now());
+        }
     }
 
     fn preview(&self, settings: &Settings) -> Result<Validated, Refused> {
-        let services = discovery::resolved(&settings.services, &self.answers);
-        let planned = decide::reload(&self.current.snapshot, &services, self.next_rollout)?;
+        let changes = self.desk.preview(&settings.services, clock::unix_time()).map_err(Refused::Plan)?;
         Ok(Validated {
             generation: self.current.snapshot.generation,
-            changes: planned.changes,
+            changes,
             needs_restart: config::needs_restart(&self.began_with, settings),
             listeners: settings.listeners.len(),
             routes: settings.routes.len(),
             services: settings.services.len(),
         })
-    }
-
-    /// Publishes what was decided about the service at `index`, if anything, and takes it down.
-    pub(super) fn put(
-        &mut self,
-        index: usize,
-        decided: Option<Running>,
-        what: What,
-        actor: String,
-        detail: Option<String>,
-    ) {
-        let Some(running) = decided else { return };
-        let before = &self.current.snapshot.services[index];
-        let name = before.service.name.to_string();
-        let change = (before.running.weight.to_string(), running.weight.to_string());
-        let mut live = self.current.live.clone();
-        if running.rollout != before.running.rollout {
-            live[index] = Arc::new(live[index].reopened(running.rollout));
-        }
-        let snapshot = self.current.snapshot.with_running(index, running);
-        self.publish(Routing { snapshot, live });
-        let generation = self.current.snapshot.generation;
-        self.shared.journal.note(Note { actor, what, service: Some(name), change: Some(change), detail, generation });
-    }
-
-    /// Publishes `next`; what was in force comes back.
-    fn publish(&mut self, mut next: Routing) -> Arc<Routing> {
-        watching::watch(&mut self.gates, &self.current, &next, clock::now());
-        self.gates.install(&mut next);
-        let published = self.publisher.publish(next);
-        self.shared.published.send_replace(published.snapshot.generation);
-        std::mem::replace(&mut self.current, published)
-    }
-
-    /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
-    pub(super) fn release(&mut self) {
-        if !health::keeps_left_ones(&self.current) {
-            return;
-        }
-        let live = self.registry.resolve(&self.current.snapshot, &self.live_by_name());
-        if live.iter().zip(&self.current.live).all(|(new, old)| Arc::ptr_eq(new, old)) {
-            return;
-        }
-        self.publish_members(Routing { snapshot: health::next_generation(&self.current.snapshot), live });
-    }
-
-    /// Takes in what names are answered.
-    fn resolved(&mut self, resolution: Resolution) {
-        let services = self.current.snapshot.services.iter();
-        let asked: HashSet<Question> = services.flat_map(|active| active.service.questions()).collect();
-        self.answers.extend(resolution.answers.into_iter().filter(|(question, _)| asked.contains(question)));
-        if let Some((snapshot, changes)) = discovery::next_generation(&self.current.snapshot, &self.answers) {
-            let live = self.registry.resolve(&snapshot, &self.live_by_name());
-            self.publish_members(Routing { snapshot, live });
-            let generation = self.current.snapshot.generation;
-            for note in discovery::notes(&changes, generation) {
-                self.shared.journal.note(note);
-            }
-        }
-        let generation = self.current.snapshot.generation;
-        for news in resolution.news {
-            self.shared.journal.note(discovery::note(news, generation));
-        }
-    }
-
-    /// Forgets answers nobody asks for any more.
-    fn forget(&mut self, settings: &Settings) {
-        let asked: HashSet<Question> = settings.services.iter().flat_map(|service| service.questions()).collect();
-        self.answers.retain(|question, _| asked.contains(question));
-    }
-
-    /// Publishes a generation that differs only in endpoints.
-    fn publish_members(&mut self, next: Routing) {
-        let replaced = self.publish(next);
-        self.registry.sweep(&self.current.live, clock::now());
-        let settled = self.shared.plane.settled();
-        // Nobody waits for an answer: the workers close what they keep open to those that went. Bounded by the plane.
-        tokio::spawn(async move { drop((settled.await, replaced)) });
-    }
-
-    fn look(&mut self, first: Reload) -> Work {
-        let mut waiting = Waiting { actor: first.actor, replies: vec![first.reply] };
-        while let Ok(more) = self.reloads.try_recv() {
-            waiting.replies.push(more.reply);
-        }
-        let shared = &self.shared;
-        let with = With {
-            load: Arc::clone(&shared.load),
-            plane: Arc::clone(&shared.plane),
-            listening: Arc::clone(&self.listening),
-            in_force: shared.journal.in_force(),
-            indexed: Indexed::of(&self.current),
-        };
-        reload::look(with, waiting)
-    }
-
-    /// Goes on with a reload after a stage of it; `None` when it is over.
-    fn staged(&mut self, stage: Stage) -> Option<Work> {
-        let Stage::Looked(waiting, outcome) = stage else {
-            // No worker holds the snapshot before any more: most of what left it can go.
-            self.registry.sweep(&self.current.live, clock::now());
-            return None;
-        };
-        let applied = match outcome {
-            Ok(Look::Unchanged) => {
-                let answer = Ok(self.unchanged(&waiting.actor));
-                waiting.answer(&answer);
-                return None;
-            }
-            Ok(Look::Ready(ready)) => self.apply(*ready, &waiting.actor),
-            Err(refused) => Err(refused),
-        };
-        match applied {
-            Ok(published) => Some(reload::finish(published, Arc::clone(&self.shared.plane), waiting)),
-            Err(refused) => {
-                self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
-                waiting.answer(&Err(refused));
-                None
-            }
-        }
-    }
-
-    fn unchanged(&self, actor: &str) -> Reloaded {
-        let (journal, generation) = (&self.shared.journal, self.current.snapshot.generation);
-        journal.reloaded(actor, Outcome::Unchanged, generation, &[]);
-        let needs_restart = journal.in_force().needs_restart;
-        Reloaded { outcome: Outcome::Unchanged, generation, changes: Vec::new(), needs_restart, settled: true }
-    }
-
-    /// Puts a configuration in force; what it replaces comes back. Everything that can be refused is refused before anything is published.
-    fn apply(&mut self, ready: Ready, actor: &str) -> Result<Published, Refused> {
-        let Ready { settings, routes, prepared, commit } = ready;
-        let services = discovery::resolved(&settings.services, &self.answers);
-        let planned = decide::reload(&self.current.snapshot, &services, self.next_rollout)?;
-        let generation = self.current.snapshot.generation + 1;
-        let snapshot = decide::assemble(generation, &settings, routes, planned.services)?;
-        // Nothing is refused from here on.
-        self.next_rollout = planned.next_rollout;
-        self.forget(&settings);
-        let previous = self.live_by_name();
-        let live = self.registry.resolve(&snapshot, &previous);
-        let mut changes = planned.changes;
-        changes.extend(carry_drains(&snapshot, &previous, &live));
-        let replaced = self.publish(Routing { snapshot, live });
-        self.close_superseded(&previous);
-        self.registry.sweep(&self.current.live, clock::now());
-        let needs_restart = config::needs_restart(&self.began_with, &settings);
-        let addresses = prepared.addresses();
-        let journal = &self.shared.journal;
-        journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
-        journal.reloaded(actor, Outcome::Applied, generation, &changes);
-        let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
-        Ok(Published { answer, prepared, commit, replaced })
-    }
-
-    /// Throws the switches of candidates that are gone, so that requests that began before start no attempt there either.
-    fn close_superseded(&self, previous: &HashMap<Name, Arc<ServiceLive>>) {
-        for (name, before) in previous {
-            let now = self.current.snapshot.service(name.as_str()).map(|(index, _)| &self.current.live[index]);
-            if now.is_none_or(|now| !Arc::ptr_eq(&now.candidate_open, &before.candidate_open)) {
-                before.close_candidate();
-            }
-        }
-    }
-
-    fn live_by_name(&self) -> HashMap<Name, Arc<ServiceLive>> {
-        let names = self.current.snapshot.services.iter().map(|active| active.service.name.clone());
-        names.zip(self.current.live.iter().cloned()).collect()
     }
 
     /// What is in force.
@@ -449,14 +396,14 @@ impl Control {
     }
 
     pub(super) fn find(&self, service: &str) -> Result<usize, Refused> {
-        let found = self.current.snapshot.service(service).map(|(index, _)| index);
-        found
-            .ok_or_else(|| Refused::UnknownService { service: service.to_owned(), known: status::names(&self.current) })
+        let unknown = || Refused::UnknownService { service: service.to_owned(), known: status::names(&self.current) };
+        self.desk.find(service).ok_or_else(unknown)
     }
 
     fn applied(&self, index: usize) -> Applied {
         let (active, live) = self.current.service(index);
         let state = State::of(active, live.is_candidate_open());
+        let roles = &self.desk.services()[index].roles;
         Applied {
             service: active.service.name.clone(),
             generation: self.current.snapshot.generation,
@@ -464,14 +411,50 @@ impl Control {
             state,
             stable: active.service.stable.version.clone(),
             candidate: active.version(Variant::Candidate).cloned(),
+            revision: roles.revision,
+            rollout: RolloutStatus::latest(roles),
+            begins: false,
         }
+    }
+
+    fn aborted(&self, index: usize) -> Aborted {
+        let Applied { service, generation, weight, state, stable, candidate, .. } = self.applied(index);
+        Aborted { service, generation, weight, state, stable, candidate, settled: false, persisted: false }
+    }
+}
+
+/// Has the gate do `work` for `service`. What it cannot watch is told of at every tick: its rollout waits.
+pub(super) fn watch(gates: &mut dyn Gates, desk: &Desk, service: &Name, work: GateWork, now: Instant) {
+    let current = desk.find(service.as_str()).and_then(|index| desk.services()[index].roles.current.as_ref());
+    let hold = current.map(|current| current.rollout.hold(&current.terms.plan)).unwrap_or_default();
+    match (work, current) {
+        (GateWork::Begin(rollout), Some(current)) => match gates.begin(service, rollout, &current.terms.gate, now) {
+            Ok(()) => gates.step(service, current.rollout.step, hold),
+            Err(error) => tracing::error!(%service, rollout, %error, "the candidate is not watched"),
+        },
+        (GateWork::Begin(_), None) => {}
+        (GateWork::Step(step), _) => gates.step(service, step, hold),
+        (GateWork::Report, _) => gates.report(service),
+        (GateWork::End, _) => gates.end(service),
     }
 }
 
 /// Awaits the stage under way.
-async fn advance(work: &mut Option<Work>) -> Stage {
+async fn advance(work: &mut Option<Work>) -> super::reload::Stage {
     match work {
         Some(work) => work.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Awaits the store.
+async fn answered(writing: &mut Option<Writing>) -> Outcome {
+    match writing {
+        Some(writing) => {
+            let ended =
+                |_| Err(Failed { full: false, why: "the thread that writes has ended; see the log".to_owned() });
+            (&mut writing.answer).await.unwrap_or_else(ended)
+        }
         None => std::future::pending().await,
     }
 }
@@ -479,11 +462,5 @@ async fn advance(work: &mut Option<Work>) -> Stage {
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").field("generation", &self.current.snapshot.generation).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Opening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opening").field("path", &self.path).finish_non_exhaustive()
     }
 }

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::id::{Name, Version};
 
 /// Least and largest weight of an endpoint.
@@ -82,8 +84,9 @@ pub enum Answer {
     Srv(BTreeSet<(SocketAddr, u32)>),
 }
 
-/// The endpoints of one version of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The endpoints of one version of a service. Stored as it is declared: what names stand for is asked anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "stored::Pool", into = "stored::Pool")]
 pub struct Pool {
     /// The release it serves.
     pub version: Version,
@@ -290,6 +293,68 @@ impl Pool {
     }
 }
 
+/// The stored form.
+mod stored {
+    use serde::{Deserialize, Serialize};
+
+    use super::{BadAddress, Version};
+
+    #[derive(Clone, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Pool {
+        version: Version,
+        digest: Option<String>,
+        declared: Vec<Declared>,
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Declared {
+        place: Place,
+        weight: u32,
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Place {
+        Fixed(String),
+        Host(String, u16),
+        Srv(String),
+    }
+
+    impl From<super::Pool> for Pool {
+        fn from(pool: super::Pool) -> Self {
+            let declare = |declared: super::Declared| Declared {
+                place: match declared.place {
+                    super::Place::Fixed(address) => Place::Fixed(address.to_string()),
+                    super::Place::Host(name, port) => Place::Host(name.to_string(), port),
+                    super::Place::Srv(name) => Place::Srv(name.to_string()),
+                },
+                weight: declared.weight,
+            };
+            let declared = pool.declared.into_iter().map(declare).collect();
+            Self { version: pool.version, digest: pool.digest, declared }
+        }
+    }
+
+    impl TryFrom<Pool> for super::Pool {
+        type Error = BadAddress;
+
+        fn try_from(pool: Pool) -> Result<Self, BadAddress> {
+            let declare = |declared: Declared| {
+                let place = match declared.place {
+                    Place::Fixed(address) => super::Place::Fixed(address.parse()?),
+                    Place::Host(name, port) => super::Place::Host(name.into(), port),
+                    Place::Srv(name) => super::Place::Srv(name.into()),
+                };
+                Ok(super::Declared { place, weight: declared.weight })
+            };
+            let declared = pool.declared.into_iter().map(declare).collect::<Result<_, _>>()?;
+            Ok(Self::new(pool.version, pool.digest, declared))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +414,21 @@ mod tests {
         assert_eq!(shown(&resolved), expected);
         assert_eq!(shown(&resolved.resolved(&|_| None)), shown(&pool), "by what is declared, not by what was resolved");
         assert_eq!(pool.questions().count(), 3);
+    }
+
+    #[test]
+    fn a_pool_is_stored_as_it_is_declared() {
+        let places = [
+            Place::Fixed(address("[fd00::1]:80")),
+            Place::Fixed(address("unix:/s")),
+            Place::Host("web".into(), 80),
+            Place::Srv("_http._tcp.web".into()),
+        ];
+        let pool = pool(&places.map(|place| (place, 3)));
+        let stored = serde_json::to_string(&pool).expect("stored");
+        assert_eq!(serde_json::from_str::<Pool>(&stored).expect("read"), pool);
+        assert!(serde_json::from_str::<Pool>(&stored.replace("unix:/s", "nowhere")).is_err());
+        assert!(serde_json::from_str::<Pool>(&stored.replace("\"digest\"", "\"later\"")).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::health::wanted::Health;
 use super::id::Name;
 use super::outlier::OutlierRules;
 use super::retry::RetryRules;
+use super::rollout::wanted::Wanted;
 
 /// One service, everything resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Service {
     pub force: Option<Force>,
     /// Which requests stay together on one variant.
     pub affinity: Affinity,
+    /// How a candidate becomes stable, and what it is judged by.
+    pub rollout: Arc<Wanted>,
 }
 
 /// How the endpoints of a service are reached.
@@ -208,6 +211,20 @@ impl Service {
     /// Its pools.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         std::iter::once(&self.stable).chain(&self.candidate)
+    }
+
+    /// The tables of the file in which it differs from `other`, its pools left out.
+    #[must_use]
+    pub fn differing_tables(&self, other: &Self) -> Vec<&'static str> {
+        let tables = [
+            ("upstream", self.upstream != other.upstream),
+            ("health", self.health != other.health),
+            ("outlier", self.outlier != other.outlier),
+            ("force", self.force != other.force),
+            ("affinity", self.affinity != other.affinity),
+            ("rollout", self.rollout != other.rollout),
+        ];
+        tables.into_iter().filter_map(|(table, differs)| differs.then_some(table)).collect()
     }
 
     /// What has to be asked to know all its endpoints.

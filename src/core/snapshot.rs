@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::assign::{Openness, Salt};
-use super::endpoint::{Endpoint, Pool};
+use super::endpoint::{Endpoint, Pool, Question};
 use super::id::{Name, Variant, Version};
 use super::route::Route;
 use super::route::table::RouteTable;
@@ -28,6 +28,8 @@ pub struct Snapshot {
 pub struct ActiveService {
     /// What its author wants.
     pub service: Arc<Service>,
+    /// The stable of before the last promotion, kept connected and probed to go back to. Gets no requests.
+    pub warm: Option<Arc<Pool>>,
     /// What runs.
     pub running: Running,
     /// Salt of the variant draw.
@@ -88,11 +90,9 @@ impl Snapshot {
         Ok(Arc::new(RouteTable::new(resolved)))
     }
 
-    /// The next generation: the same but for what was decided about the service at `index`.
+    /// The next generation: the same routes over `services`, which have the same names in the same order.
     #[must_use]
-    pub fn with_running(&self, index: usize, running: Running) -> Self {
-        let mut services = self.services.clone();
-        services[index] = ActiveService::new(Arc::clone(&services[index].service), running);
+    pub fn next(&self, services: Vec<ActiveService>) -> Self {
         Self { generation: self.generation + 1, routes: Arc::clone(&self.routes), services }
     }
 
@@ -125,7 +125,18 @@ impl ActiveService {
         let salt = Salt::of_service(service.affinity.salt, &service.name, version, running.retry);
         let session_tag = Salt::session_tag(&service.name, version, running.retry);
         let dial_tag = service.upstream.dial_tag();
-        Self { service, running, salt, session_tag, dial_tag }
+        Self { service, warm: None, running, salt, session_tag, dial_tag }
+    }
+
+    /// The same, with a pool that is kept to go back to.
+    #[must_use]
+    pub fn with_warm(self, warm: Option<Arc<Pool>>) -> Self {
+        Self { warm, ..self }
+    }
+
+    /// What has to be asked to know all its endpoints.
+    pub fn questions(&self) -> impl Iterator<Item = Question> + '_ {
+        self.service.pools().chain(&self.warm).flat_map(|pool| pool.questions())
     }
 
     /// The pool of `variant`.

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The number of grains in 100 %.
 pub const GRAINS: u16 = 10_000;
 
 /// A share between 0 % and 100 % in grains of 0.01 %.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Weight(u16);
 
 /// Why a text is not a [`Weight`]; displays what is allowed.
@@ -28,6 +31,20 @@ pub struct Split<T> {
 
 // === impl Weight ===
 
+impl TryFrom<u16> for Weight {
+    type Error = BadWeight;
+
+    fn try_from(grains: u16) -> Result<Self, BadWeight> {
+        Self::from_grains(grains)
+    }
+}
+
+impl From<Weight> for u16 {
+    fn from(weight: Weight) -> Self {
+        weight.0
+    }
+}
+
 impl Weight {
     /// No traffic.
     pub const ZERO: Self = Self(0);
@@ -48,6 +65,12 @@ impl Weight {
     /// [`BadWeight::Range`] above 10,000.
     pub const fn from_grains(grains: u16) -> Result<Self, BadWeight> {
         if grains > GRAINS { Err(BadWeight::Range) } else { Ok(Self(grains)) }
+    }
+
+    /// `percent` hundredths; more than 100 is 100 %.
+    #[must_use]
+    pub const fn of_percent(percent: u16) -> Self {
+        Self(if percent > 100 { GRAINS } else { percent * (GRAINS / 100) })
     }
 
     /// Reads `"5%"`, `"0.01%"`, `"100%"`.

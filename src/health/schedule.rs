@@ -145,7 +145,7 @@ impl<F: FnOnce()> Prober<F> {
         let mut new = Vec::new();
         for (active, live) in routing.snapshot.services.iter().zip(&routing.live) {
             let Some(asker) = self.askers.get(&active.service.name).cloned() else { continue };
-            for endpoint in live.stable.iter().chain(&live.candidate) {
+            for endpoint in live.endpoints() {
                 gone.remove(&endpoint.key);
                 if !self.keep(endpoint, &asker) {
                     new.push((Arc::clone(endpoint), Arc::clone(&asker)));

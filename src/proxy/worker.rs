@@ -425,7 +425,7 @@ impl Worker {
     /// Closes idle connections to endpoints that left or were drained, and wakes whoever still uses one.
     fn settle(&self) {
         let routing = self.routing();
-        let endpoints = routing.live.iter().flat_map(|live| live.stable.iter().chain(&live.candidate));
+        let endpoints = routing.live.iter().flat_map(|live| live.endpoints());
         let kept = endpoints.filter(|endpoint| !endpoint.is_leaving());
         let kept: HashSet<u64> = kept.map(|endpoint| endpoint.slot).collect();
         self.sweep(|slot| kept.contains(&slot));

@@ -24,6 +24,7 @@ pub(crate) fn service(name: &str, stable: u16, candidate: Option<(&str, u16)>) -
         health: Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
+        rollout: Arc::default(),
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
             cookie: AffinityCookie { name: format!("tidegate_{name}"), max_age: second, same_site: SameSite::Lax },

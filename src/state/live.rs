@@ -3,15 +3,14 @@
 mod kept;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::core::balance::Balance;
-use crate::core::circuit::PoolLimits;
-use crate::core::endpoint::{EndpointKey, WEIGHT_MIN};
+use crate::core::endpoint::{Endpoint, EndpointKey, Pool, WEIGHT_MIN};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::outlier::Cause;
@@ -24,6 +23,10 @@ use super::layout::Layout;
 use super::pool::{Bells, PoolLive};
 use super::sensors::Watch;
 
+mod in_flight;
+
+pub use in_flight::InFlight;
+
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
 pub struct EndpointLive {
@@ -31,9 +34,9 @@ pub struct EndpointLive {
     pub key: EndpointKey,
     /// What `Host` says when it is to be the endpoint's address.
     pub address_text: Box<str>,
-    /// Never used again within the process: idle connections are kept by it.
+    /// Never used again within the process: idle connections are kept by it. The same in both variants.
     pub slot: u64,
-    /// Which variant it served when it was published last; labels its metrics.
+    /// Which variant it serves here; labels its metrics.
     pub variant: Variant,
     /// Its counters.
     pub counters: Arc<EndpointCounters>,
@@ -47,11 +50,20 @@ pub struct EndpointLive {
     pub ejections: [Cell; Cause::WORDS.len()],
     /// Ejections it was spared while it served this variant, by [`crate::core::outlier::Bound`]; written by control only.
     pub spared: [Cell; 2],
-    /// The pool it is in, shared with every endpoint of the same service and variant.
+    /// The pool it is in, shared with every endpoint of the same service and version.
     pub pool: Arc<PoolLive>,
+    identity: Arc<Identity>,
+}
+
+/// What stays with an endpoint through a change of roles: it is the same one as stable and as candidate.
+#[derive(Debug)]
+struct Identity {
+    slot: u64,
     in_flight: AtomicU32,
     /// Milliseconds since the registry began, plus one, at which it left the snapshot; zero while it is in.
     removed_at: AtomicU64,
+    /// The variant it was published in last, as an index.
+    role: AtomicU8,
 }
 
 /// Live state of one service. A copy shares everything with it, the switch of the candidate included.
@@ -76,6 +88,8 @@ pub struct ServiceLive {
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
     pub candidate: Vec<Arc<EndpointLive>>,
+    /// Endpoints of the stable before, as long as it is kept to go back to: connected and probed, without new requests.
+    pub warm: Vec<Arc<EndpointLive>>,
     /// How many of the last endpoints of each variant left its pool and stay for now.
     kept: [usize; 2],
     /// The version of the candidate, also while nobody knows where it runs.
@@ -103,15 +117,11 @@ pub struct Registry {
 struct Inner {
     next_slot: u64,
     endpoints: HashMap<(EndpointKey, Variant), Arc<EndpointLive>>,
-    pools: HashMap<(Name, Variant), Arc<PoolLive>>,
+    pools: HashMap<(Name, Version), Arc<PoolLive>>,
     /// The number of every service, and those that are free below the highest.
     numbers: HashMap<Name, usize>,
     free_numbers: Vec<usize>,
 }
-
-/// Counts one request in flight on an endpoint and in its pool until it is dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<EndpointLive>);
 
 // === impl EndpointLive ===
 
@@ -119,7 +129,13 @@ impl EndpointLive {
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.identity.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the variant it was published in last. Before and after a promotion it is one endpoint with counters for each role.
+    #[must_use]
+    pub fn is_in_role(&self) -> bool {
+        self.identity.role.load(Ordering::Relaxed) == self.variant as u8
     }
 
     /// Whether requests may go there: its last probes passed. One relaxed load.
@@ -149,7 +165,7 @@ impl EndpointLive {
     /// Whether it left the snapshot.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.removed_at.load(Ordering::Acquire) != 0
+        self.identity.removed_at.load(Ordering::Acquire) != 0
     }
 }
 
@@ -173,10 +189,9 @@ impl ServiceLive {
         self.candidate_open.store(false, Ordering::Release);
     }
 
-    /// The same endpoints with an open switch, for `rollout`.
-    #[must_use]
-    pub fn reopened(&self, rollout: u64) -> Self {
-        Self { rollout, candidate_open: Arc::new(AtomicBool::new(true)), ..self.clone() }
+    /// Every endpoint that is connected and probed.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointLive>> {
+        self.stable.iter().chain(&self.candidate).chain(&self.warm)
     }
 
     /// The same, counted by `watch`.
@@ -260,38 +275,44 @@ impl Registry {
     /// Resolves the live state of every service in `snapshot`, in its order. `previous` are the services before: while rollout and
     /// candidate version stay the same, the switch of the candidate stays the same too, whatever happens to the endpoints.
     pub fn resolve(&self, snapshot: &Snapshot, previous: &HashMap<Name, Arc<ServiceLive>>) -> Vec<Arc<ServiceLive>> {
+        let services = snapshot.services.iter();
+        services.map(|active| self.resolve_one(active, previous.get(&active.service.name))).collect()
+    }
+
+    /// Resolves the live state of one service, as [`Self::resolve`] does.
+    pub fn resolve_one(&self, active: &ActiveService, before: Option<&Arc<ServiceLive>>) -> Arc<ServiceLive> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot
-            .services
-            .iter()
-            .map(|active| {
-                let mut pools: [Vec<Arc<EndpointLive>>; 2] = [Vec::new(), Vec::new()];
-                for (variant, _, endpoint) in active.endpoints() {
-                    let pool = active.pool(variant);
-                    let Some(pool) = pool else { continue };
-                    let key = EndpointKey {
-                        service: active.service.name.clone(),
-                        version: pool.version.clone(),
-                        address: endpoint.address.clone(),
-                    };
-                    pools[variant as usize].push(inner.endpoint(key, variant, (self.workers, self.began), &self.bells));
-                }
-                let before = previous.get(&active.service.name);
-                let kept = Variant::ALL.map(|v| kept::keep_last_ready(active, v, &mut pools[v as usize], before));
-                let number = inner.number(&active.service.name);
-                live_of(active, number, pools, kept, before)
-            })
-            .collect()
+        let (name, of_all) = (&active.service.name, (self.workers, self.began));
+        let mut endpoints = |pool: Option<&Arc<Pool>>, variant| {
+            let pool = pool.into_iter().flat_map(|pool| pool.endpoints.iter().map(move |endpoint| (pool, endpoint)));
+            let key = |(pool, endpoint): (&Arc<Pool>, &Endpoint)| EndpointKey {
+                service: name.clone(),
+                version: pool.version.clone(),
+                address: endpoint.address.clone(),
+            };
+            pool.map(key).map(|key| inner.endpoint(key, variant, of_all, &self.bells)).collect::<Vec<_>>()
+        };
+        let warm = endpoints(active.warm.as_ref(), Variant::Stable);
+        let mut pools = Variant::ALL.map(|variant| endpoints(active.pool(variant), variant));
+        let kept = Variant::ALL.map(|variant| {
+            let pool = &mut pools[variant as usize];
+            let left = kept::that_left(active, variant, pool, before);
+            let count = left.len();
+            pool.extend(left.into_iter().map(|key| inner.endpoint(key, variant, of_all, &self.bells)));
+            count
+        });
+        let number = inner.number(name);
+        live_of(active, number, pools, warm, kept, before)
     }
 
     /// Marks endpoints that are in no service of `current` as removed at `now`, and forgets those nobody uses any more.
     pub fn sweep(&self, current: &[Arc<ServiceLive>], now: Instant) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let kept: std::collections::HashSet<u64> =
-            current.iter().flat_map(|s| s.stable.iter().chain(&s.candidate)).map(|e| e.slot).collect();
+            current.iter().flat_map(|service| service.endpoints()).map(|endpoint| endpoint.slot).collect();
         let at = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1) + 1;
         for endpoint in inner.endpoints.values().filter(|e| !kept.contains(&e.slot) && !e.is_removed()) {
-            endpoint.removed_at.store(at, Ordering::Release);
+            endpoint.identity.removed_at.store(at, Ordering::Release);
         }
         inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
         // Connections hold their pool, so what comes back while some are left finds them counted.
@@ -302,7 +323,7 @@ impl Registry {
     /// When `endpoint` left the snapshot, or was drained.
     #[must_use]
     pub fn leaving_at(&self, endpoint: &EndpointLive) -> Option<Instant> {
-        let removed = match endpoint.removed_at.load(Ordering::Acquire) {
+        let removed = match endpoint.identity.removed_at.load(Ordering::Acquire) {
             0 => None,
             at => Some(self.began + Duration::from_millis(at - 1)),
         };
@@ -322,6 +343,7 @@ fn live_of(
     active: &ActiveService,
     number: usize,
     pools: [Vec<Arc<EndpointLive>>; 2],
+    warm: Vec<Arc<EndpointLive>>,
     kept: [usize; 2],
     previous: Option<&Arc<ServiceLive>>,
 ) -> Arc<ServiceLive> {
@@ -339,7 +361,7 @@ fn live_of(
             }
             let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
             let same_pools = same(&previous.stable, &stable) && same(&previous.candidate, &candidate);
-            if same_layouts && same_pools && previous.kept == kept {
+            if same_layouts && same_pools && same(&previous.warm, &warm) && previous.kept == kept {
                 return Arc::clone(previous);
             }
             (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
@@ -358,6 +380,7 @@ fn live_of(
         watch,
         stable,
         candidate,
+        warm,
         kept,
         candidate_version,
     })
@@ -419,19 +442,22 @@ impl Inner {
         (workers, began): (usize, Instant),
         bells: &Bells,
     ) -> Arc<EndpointLive> {
-        let slot = self.next_slot + 1;
-        let pool = self.pools.entry((key.service.clone(), variant)).or_insert_with(|| Arc::new(PoolLive::new(bells)));
-        let other = self.endpoints.get(&(key.clone(), variant.other())).filter(|other| !other.is_removed());
-        let alone = other.is_none();
+        let pool = (key.service.clone(), key.version.clone());
+        let pool = self.pools.entry(pool).or_insert_with(|| Arc::new(PoolLive::new(bells)));
+        let other = self.endpoints.get(&(key.clone(), variant.other()));
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
         let conduct = other.map_or_else(|| Arc::new(Conduct::new(workers, began)), |other| Arc::clone(&other.conduct));
+        let identity = other.map(|other| Arc::clone(&other.identity));
         let entry = self.endpoints.entry((key.clone(), variant));
         let endpoint = entry.or_insert_with(|| {
-            self.next_slot = slot;
+            let identity = identity.unwrap_or_else(|| {
+                self.next_slot += 1;
+                Arc::new(Identity::new(self.next_slot))
+            });
             Arc::new(EndpointLive {
                 address_text: key.address.authority().into_boxed_str(),
                 key,
-                slot,
+                slot: identity.slot,
                 variant,
                 counters: Arc::new(EndpointCounters::new(workers)),
                 health,
@@ -440,12 +466,12 @@ impl Inner {
                 ejections: Default::default(),
                 spared: Default::default(),
                 pool: Arc::clone(pool),
-                in_flight: AtomicU32::new(0),
-                removed_at: AtomicU64::new(0),
+                identity,
             })
         });
+        endpoint.identity.role.store(variant as u8, Ordering::Relaxed);
         // Back before its last user let go: the same endpoint, in service again. Meanwhile nobody has asked it how it is.
-        if endpoint.removed_at.swap(0, Ordering::AcqRel) != 0 && alone {
+        if endpoint.identity.removed_at.swap(0, Ordering::AcqRel) != 0 {
             endpoint.health.set_readiness(Readiness::Unknown);
             endpoint.conduct.forget_drain();
         }
@@ -453,30 +479,11 @@ impl Inner {
     }
 }
 
-// === impl InFlight ===
+// === impl Identity ===
 
-impl InFlight {
-    /// Counts one more request on `endpoint`, unless its pool has as many as it may have.
-    #[must_use]
-    pub fn begin(endpoint: Arc<EndpointLive>, limits: &PoolLimits) -> Option<Self> {
-        if !endpoint.pool.begin(limits) {
-            return None;
-        }
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some(Self(endpoint))
-    }
-
-    /// The endpoint.
-    #[must_use]
-    pub fn endpoint(&self) -> &Arc<EndpointLive> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.pool.ended();
+impl Identity {
+    fn new(slot: u64) -> Self {
+        Self { slot, in_flight: AtomicU32::new(0), removed_at: AtomicU64::new(0), role: AtomicU8::new(0) }
     }
 }
 

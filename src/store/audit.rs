@@ -23,7 +23,7 @@ pub struct Draft {
     pub from: String,
     /// What is true after.
     pub to: String,
-    /// The generation published with it; zero when nothing was published.
+    /// The generation in force when it was written: of what takes traffic back the one published with it, else the one before.
     pub generation: u64,
     /// Why, in the words of whoever did it.
     pub reason: Option<String>,

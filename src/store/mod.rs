@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod error;
+pub mod keep;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -26,8 +27,8 @@ pub const FORMAT: u32 = 1;
 pub const AUDIT_MAX: u64 = 100_000;
 /// Most audit entries given out at once.
 pub const AUDIT_PAGE_MAX: usize = 1_000;
-/// Memory for pages of the file, in bytes.
-const CACHE_BYTES: usize = 4 << 20;
+/// Memory for pages of the file, in bytes: a record per service, and the end of the audit.
+const CACHE_BYTES: usize = 1 << 20;
 
 const FILE: &str = "tidegate.redb";
 const NEW: &str = "tidegate.redb.new";
@@ -43,8 +44,10 @@ const FORMAT_KEY: &str = "format";
 pub enum Table {
     /// What runs, by service.
     Services,
-    /// Rollouts and their evidence, by id.
+    /// Rollouts, by id.
     Rollouts,
+    /// The evidence for and against the rollout that runs, by service.
+    Evidence,
     /// Answers already given, by idempotency key.
     Idempotency,
     /// Notifications still to be sent.
@@ -271,6 +274,7 @@ impl Table {
         TableDefinition::new(match self {
             Self::Services => "services",
             Self::Rollouts => "rollouts",
+            Self::Evidence => "evidence",
             Self::Idempotency => "idempotency",
             Self::Outbox => "outbox",
             Self::Process => "process",

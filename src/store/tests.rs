@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use redb::StorageBackend;
@@ -134,16 +134,20 @@ fn a_newer_store_is_refused() {
     assert!(matches!(refused, StoreError::Newer { found: 2, known: 1, .. }), "{refused}");
 }
 
-/// A disk that can be made to fail.
+/// A disk that takes so many more writes, the last one by half, and none after that.
 #[derive(Debug)]
 struct Disk {
     file: File,
-    full: Arc<AtomicBool>,
+    left: Arc<AtomicU64>,
 }
 
+const HEALTHY: u64 = u64::MAX;
+
 impl Disk {
-    fn check(&self) -> io::Result<()> {
-        if self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    /// Whether the next write is the last one; fails when that is over.
+    fn spend(&self) -> io::Result<bool> {
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        before.map(|left| left == 1).map_err(|_| io::ErrorKind::StorageFull.into())
     }
 }
 
@@ -155,41 +159,71 @@ impl StorageBackend for Disk {
         self.file.read_exact_at(out, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check()?;
+        self.spend()?;
         self.file.set_len(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.check()?;
+        self.spend()?;
         self.file.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
+        if self.spend()? {
+            self.file.write_all_at(&data[..data.len() / 2], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write_all_at(data, offset)
     }
 }
 
-fn on_disk(dir: &Dir, full: &Arc<AtomicBool>) -> Store {
-    let full = Arc::clone(full);
+fn on_disk(dir: &Dir, left: &Arc<AtomicU64>) -> Store {
+    let left = Arc::clone(left);
     let open = move |path: &Path| {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let disk = Disk { file: opened.map_err(|e| DatabaseError::Storage(e.into()))?, full: Arc::clone(&full) };
+        let disk = Disk { file: opened.map_err(|e| DatabaseError::Storage(e.into()))?, left: Arc::clone(&left) };
         redb::Builder::new().create_with_backend(disk)
     };
     Store::open_with(&dir.0, Box::new(open)).unwrap()
 }
 
+/// Killed at each write of a commit, and in the midst of it: what is found is the old or the new, with its audit, and nothing acknowledged is
+/// lost.
+#[test]
+fn a_crash_at_any_write_of_a_commit_leaves_the_old_or_the_new() {
+    let mut found = [0; 2];
+    for left in 1..1_000 {
+        let (dir, disk) = (Dir::new(), Arc::new(AtomicU64::new(HEALTHY)));
+        let store = on_disk(&dir, &disk);
+        store.commit(&put("web", "v1", &["start"])).unwrap();
+        disk.store(left, Ordering::Relaxed);
+        let acknowledged = store.commit(&put("web", "v2", &["promote"])).is_ok();
+        disk.store(0, Ordering::Relaxed);
+        drop(store);
+        let store = Store::open(&dir.0).unwrap();
+        let record = store.get(Table::Services, "web").unwrap();
+        let new = record == Some(text(1, "v2"));
+        assert!(new || record == Some(text(1, "v1")) && !acknowledged, "after {left} writes: {record:?}");
+        assert_eq!(store.audit(0, 9).unwrap().len(), 1 + usize::from(new), "after {left} writes");
+        assert!(store.verify_audit().unwrap().is_ok());
+        found[usize::from(new)] += 1;
+        if acknowledged {
+            break;
+        }
+    }
+    assert!(found[0] > 1 && found[1] > 0, "{found:?}");
+}
+
 #[test]
 fn a_full_disk_refuses_the_change_and_takes_it_once_there_is_room() {
     let dir = Dir::new();
-    let full = Arc::new(AtomicBool::new(false));
-    let store = on_disk(&dir, &full);
+    let left = Arc::new(AtomicU64::new(HEALTHY));
+    let store = on_disk(&dir, &left);
     store.commit(&put("web", "v1", &["start"])).unwrap();
-    full.store(true, Ordering::Relaxed);
+    left.store(0, Ordering::Relaxed);
     for _ in 0..3 {
         let refused = store.commit(&put("web", "v2", &["promote"])).unwrap_err();
         assert!(refused.is_full() || matches!(refused, StoreError::Io { .. }), "{refused:?}");
     }
-    full.store(false, Ordering::Relaxed);
+    left.store(HEALTHY, Ordering::Relaxed);
     assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v1")));
     assert_eq!(store.commit(&put("web", "v2", &["promote"])).unwrap(), 2);
     drop(store);

@@ -90,11 +90,17 @@ async fn events_are_told_as_they_happen_and_taken_up_again() {
     proxy.admin.weight("web", "5%").await;
     let set = event(&mut live, &mut text).await;
     assert_eq!((&set["what"], &set["to"]), (&"weight".into(), &"5%".into()));
+    for verb in ["pause", "resume"] {
+        assert_eq!(proxy.admin.post(&format!("/v1/services/web/{verb}"), "{}").await.status, 200);
+        assert_eq!(event(&mut live, &mut text).await["what"], verb);
+    }
     proxy.admin.abort("web").await;
     assert_eq!(event(&mut live, &mut text).await["what"], "abort");
     drop(live);
     let (mut again, mut text) = (open(&format!("Last-Event-ID: {}\r\n", set["seq"])).await, String::new());
-    assert_eq!(event(&mut again, &mut text).await["what"], "abort");
+    for what in ["pause", "resume", "abort"] {
+        assert_eq!(event(&mut again, &mut text).await["what"], what);
+    }
     proxy.shutdown();
     loop {
         let told = event(&mut again, &mut text).await;
@@ -148,6 +154,16 @@ async fn the_command_line_shows_its_token_and_says_what_is_wrong_with_it() {
     let given = tidegate(&[&weight[..], &["--token-file", &files[1]]].concat(), Some(viewer)).await;
     assert!(given.status.success(), "{}", String::from_utf8_lossy(&given.stderr));
     assert_eq!(proxy.admin.with(viewer).json("/v1/services/web").await["weight"], "5%");
+    // So do the verbs of rollouts.
+    for verb in ["pause", "resume", "rollback"] {
+        let asked = [verb, "web", "--admin", &admin];
+        let refused = tidegate(&asked, Some(viewer)).await;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("needs the role operator"), "{verb}: {said}");
+        let done = tidegate(&asked, Some(operator)).await;
+        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert!(tidegate(&["rollout", "list", "web", "--admin", &admin], Some(viewer)).await.status.success());
     let completions = tidegate(&["completions", "bash"], None).await;
     assert!(completions.status.success() && String::from_utf8_lossy(&completions.stdout).contains("_tidegate"));
 }

@@ -82,7 +82,14 @@ async fn a_role_decides_and_the_token_is_named_in_events() {
     let (viewer, operator, admin) =
         (site.proxy.admin.with(VIEWER), site.proxy.admin.with(OPERATOR), site.proxy.admin.with(ADMIN));
     assert_eq!(viewer.get("/metrics").await.status, 200);
-    for path in [WEIGHT, "/v1/services/web/abort", "/v1/config:reload", "/v1/config:validate"] {
+    for path in [
+        WEIGHT,
+        "/v1/services/web/promote",
+        "/v1/services/web/rollouts/1/abort",
+        "/v1/services/web/abort",
+        "/v1/config:reload",
+        "/v1/config:validate",
+    ] {
         let answer = viewer.post(path, FIVE).await;
         assert!(problem(&answer, 403).contains("needs the role operator; token dash has the role viewer"), "{path}");
         let challenge = answer.get("www-authenticate").expect("a challenge");
@@ -102,6 +109,10 @@ async fn a_role_decides_and_the_token_is_named_in_events() {
     );
     assert!(problem(&admin.post(&drain, "{\"force\":true}").await, 422).contains("force needs a reason"));
     assert_eq!(admin.post(&drain, force).await.status, 200);
+    for path in ["/v1/services/web/promote", "/v1/services/web/rollouts/current/promote"] {
+        assert!(problem(&operator.post(path, force).await, 403).contains("force needs the role admin"), "{path}");
+    }
+    assert!(problem(&admin.post("/v1/services/web/promote", "{\"force\":true}").await, 422).contains("a reason"));
     assert_eq!(operator.post("/v1/services/web/abort", "{}").await.status, 200);
 }
 

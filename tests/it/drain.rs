@@ -88,6 +88,9 @@ async fn a_release_at_the_same_place_does_not_undo_a_drain() {
     let told = format!("services.web: {} stays drained, as version v2", addresses[0]);
     let status = proxy.admin.status().await["events"].to_string();
     assert!(answer.text().contains(&told) || status.contains(&told), "{}", answer.text());
+    let promote = "{\"to\":\"full\",\"force\":true,\"reason\":\"a test\"}";
+    let promoted = proxy.admin.post("/v1/services/web/promote", promote).await;
+    assert_eq!(promoted.status, 200, "{}", promoted.text());
     proxy.admin.until_health(&addresses[0], "ready").await;
     proxy.admin.until_health(&addresses[1], "ready").await;
     Load::run(&proxy.address(), &Plan::of(4, 100)).await.assert_clean();

@@ -48,7 +48,10 @@ async fn no_question_gets_an_answer_the_description_does_not_allow() {
     proxy.admin.ready().await;
     let (seed, address) = (fastrand::u32(..).to_string(), format!("http://{}/openapi.json", proxy.admin.address));
     // Names that exist take it to what commands answer.
-    proxy.dir.write("schemathesis.toml", &format!("[parameters]\nservice = \"web\"\nendpoint = {:?}\n", v2.address()));
+    proxy.dir.write(
+        "schemathesis.toml",
+        &format!("[parameters]\nservice = \"web\"\nrollout = \"current\"\nendpoint = {:?}\n", v2.address()),
+    );
     let mut command = Command::new(tool);
     command.args(["run", &address, "--checks", CHECKS, "--max-examples", EXAMPLES, "--seed", &seed]);
     // A stream of events never ends; tests/it/admin_commands.rs reads it.

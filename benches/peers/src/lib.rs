@@ -23,6 +23,8 @@ pub mod idle;
 pub mod load;
 pub mod measure;
 pub mod origin;
+#[path = "../../page.rs"]
+mod page;
 pub mod peer;
 pub mod plot;
 pub mod probe;

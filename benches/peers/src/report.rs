@@ -4,14 +4,13 @@ use std::fmt::Write;
 
 use crate::failure::Failure;
 use crate::load::{Kind, Measure};
+use crate::page;
 use crate::peer::Peer;
 use crate::results::{LoadResult, PeerResult, Results};
 use crate::stats::Median;
 
-/// Before the results on the page.
-const BEGIN: &str = "<!-- peers -->";
-/// Behind them.
-const END: &str = "<!-- /peers -->";
+/// The name of the markers on the page.
+const MARKERS: &str = "peers";
 
 /// Everything, for the terminal.
 #[must_use]
@@ -130,13 +129,7 @@ fn details(results: &Results) -> String {
 /// # Errors
 /// When the markers are not there, each once and in order.
 pub fn replace(page: &str, section: &str) -> Result<String, Failure> {
-    let missing = || Failure(format!("the page needs {BEGIN} and {END}, once each"));
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    if rest.contains(BEGIN) || after.contains(END) {
-        return Err(missing());
-    }
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", section.trim_end()))
+    page::replace(page, MARKERS, section).map_err(Failure)
 }
 
 fn peers(results: &Results) -> Vec<Peer> {
@@ -196,17 +189,4 @@ fn unit(measure: Measure) -> &'static str {
 #[must_use]
 pub fn drawn(results: &Results) -> Vec<&LoadResult> {
     results.loads.iter().filter(|load| load.measure == Measure::CpuPerRequest && load.load != Kind::Idle).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_stands_between_the_markers_is_replaced() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nz\n");
-        assert_eq!(replace(&page, "new\n").unwrap(), format!("a\n{BEGIN}\nnew\n{END}\nz\n"));
-        assert!(replace("a\nz\n", "new").is_err());
-        assert!(replace(&format!("{page}{page}"), "new").is_err());
-    }
 }

@@ -99,6 +99,7 @@ fn service(stable: &[&str], candidate: Option<&[&str]>) -> Service {
         health: Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
+        rollout: Arc::default(),
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
             cookie: AffinityCookie {

@@ -16,7 +16,7 @@ impl Answer {
 #[tokio::test]
 async fn what_the_client_has_is_not_sent_again_until_something_happens() {
     let api = start(Bounds::default()).await;
-    for path in ["/v1/status", "/v1/services", "/v1/services/web"] {
+    for path in ["/v1/status", "/v1/services", "/v1/services/web", "/v1/services/web/rollouts"] {
         let first = api.get(path).await;
         let tag = first.header("etag").expect("a tag").to_owned();
         let again = api.get_with(path, &format!("\nIf-None-Match: {tag}")).await;
@@ -53,6 +53,55 @@ async fn a_weight_in_view_of_something_else_is_stale_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn every_verb_of_rollouts_heeds_what_its_caller_has_seen() {
+    let api = start(Bounds::default()).await;
+    let seen = async || {
+        let answer = api.get("/v1/services/web/rollouts").await;
+        format!("\nIf-Match: {}", answer.header("etag").expect("a tag"))
+    };
+    assert_eq!(api.post(WEIGHT, FIVE).await.status, 200);
+    for verb in ["promote", "pause", "resume", "approve", "retry", "weight"] {
+        let body = if verb == "weight" { FIVE } else { r#"{"reason":"a test"}"# };
+        for place in ["", "rollouts/current/"] {
+            let stale = api.post_with(&format!("/v1/services/web/{place}{verb}"), body, "\nIf-Match: \"1\"").await;
+            stale.is_problem(412, "generation 1 was expected");
+        }
+        let one = format!("/v1/services/web/rollouts/current/{verb}");
+        api.post(&one, body).await.is_problem(428, "expected_step, or If-Match");
+        let other = body.replace('{', r#"{"expected_step":7,"#);
+        api.post_with(&one, &other, &seen().await).await.is_problem(412, "step 0 is in force");
+    }
+    let pause = api.post_with("/v1/services/web/rollouts/current/pause", "", &seen().await).await;
+    assert_eq!((pause.status, &pause.json()["rollout"]["phase"]), (200, &"paused".into()), "{pause:?}");
+    let step = api.post("/v1/services/web/rollouts/current/resume", r#"{"expected_step":0}"#).await;
+    assert_eq!((step.status, &step.json()["rollout"]["phase"]), (200, &"progressing".into()), "{step:?}");
+    // What cannot promise it says so; what takes back does not care.
+    api.post_with("/v1/services/web/rollouts", "", "\nIf-Match: \"1\"").await.is_problem(400, "not supported here");
+    for path in ["rollback", "rollouts/current/rollback", "rollouts/current/abort"] {
+        let back = api.post_with(&format!("/v1/services/web/{path}"), "", "\nIf-Match: \"1\"").await;
+        assert_eq!((back.status, &back.json()["state"]), (200, &"aborted".into()), "{back:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_begins_once_per_key_and_a_rollback_is_carried_out_every_time() {
+    let api = start(Bounds::default()).await;
+    let (rollouts, key) = ("/v1/services/web/rollouts", "\nIdempotency-Key: one");
+    let start = r#"{"candidate":{"version":"v3","endpoints":["127.0.0.1:8003"]},"supersede":true}"#;
+    let first = api.post_with(rollouts, start, key).await;
+    assert_eq!((first.status, first.header("etag").is_some()), (201, true), "{first:?}");
+    assert_eq!(api.post("/v1/services/web/rollback", "").await.json()["state"], "aborted");
+    let again = api.post_with(rollouts, start, key).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")));
+    let quarantined = api.post(rollouts, start).await;
+    quarantined.is_problem(423, "quarantined");
+    for _ in 0..2 {
+        let back = api.post_with("/v1/services/web/rollback", "", "\nIdempotency-Key: back").await;
+        assert_eq!((back.status, back.header("idempotency-replayed")), (200, None));
+    }
+}
+
+#[tokio::test]
 async fn a_command_with_a_key_is_carried_out_once() {
     let api = start(Bounds::default()).await;
     let key = "\nIdempotency-Key: 7d1c";
@@ -86,7 +135,7 @@ async fn a_refusal_is_repeated_as_it_was() {
     let key = "\nIdempotency-Key: refused";
     let path = "/v1/services/api/weight";
     let first = api.post_with(path, FIVE, key).await;
-    first.is_problem(409, "has no candidate");
+    first.is_problem(409, "there is no rollout");
     let again = api.post_with(path, FIVE, key).await;
     assert_eq!((again.status, &again.body), (409, &first.body));
     assert_eq!(again.header("content-type"), Some("application/problem+json"));
@@ -98,7 +147,8 @@ async fn an_abort_is_carried_out_whatever_its_key() {
     let key = "\nIdempotency-Key: again";
     let abort = "/v1/services/web/abort";
     assert_eq!(api.post_with(abort, "", key).await.json()["state"], "aborted");
-    assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"again"}"#).await.json()["state"], "splitting");
+    assert_eq!(api.post("/v1/services/web/retry", r#"{"reason":"again"}"#).await.status, 200);
+    assert_eq!(api.post(WEIGHT, FIVE).await.json()["state"], "splitting");
     let second = api.post_with(abort, "", key).await;
     assert_eq!((second.header("idempotency-replayed"), &second.json()["state"]), (None, &"aborted".into()));
     assert!(!api.bench.is_open("web"));
@@ -138,7 +188,10 @@ async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     settings.admin.require_reason = true;
     let api = start_with(settings, Bounds::default()).await;
     let drain = "/v1/services/web/endpoints/127.0.0.1:8001/drain";
-    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")] {
+    let verbs = ["promote", "pause", "resume", "approve", "retry", "rollouts", "rollouts/current/pause"];
+    let verbs = verbs.map(|verb| format!("/v1/services/web/{verb}"));
+    for path in [WEIGHT, drain, &drain.replace("drain", "undrain")].into_iter().chain(verbs.iter().map(String::as_str))
+    {
         for reason in ["", r#""reason":"  ","#] {
             let weight = if path == WEIGHT { r#""weight":"5%""# } else { "" };
             let body = format!("{{{}}}", format!("{reason}{weight}").trim_end_matches(','));
@@ -147,9 +200,11 @@ async fn commands_say_why_where_the_file_wants_it_but_an_abort_never_has_to() {
     }
     assert_eq!(api.bench.handle.events(9).len(), 1, "nothing got through");
     assert_eq!(api.post(WEIGHT, r#"{"weight":"5%","reason":"try"}"#).await.status, 200);
-    for body in ["", "{}", r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
-        let abort = api.post("/v1/services/web/abort", body).await;
-        assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{body}");
+    for body in ["", "{}", r#"{"expected_step":7}"#, r#"{"reason":" "}"#, r#"{"reason":"slow"}"#] {
+        for verb in ["abort", "rollback", "rollouts/current/abort", "rollouts/current/rollback"] {
+            let abort = api.post(&format!("/v1/services/web/{verb}"), body).await;
+            assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()), "{verb} {body}");
+        }
     }
 }
 

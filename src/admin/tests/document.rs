@@ -37,6 +37,7 @@ async fn every_route_is_described_and_every_description_is_a_route() {
     for operation in described {
         let (method, path) = operation.split_once(' ').expect("two words");
         let path = path.replace("{service}", "web").replace("{endpoint}", "127.0.0.1:8001");
+        let path = path.replace("{rollout}", "current");
         let exists = match method {
             "GET" => api.raw(&format!("HEAD {path} HTTP/1.1\nHost: localhost\nConnection: close"), "").await.status,
             _ => api.post(&path, "[]").await.status,
@@ -95,6 +96,7 @@ async fn answers_are_what_the_document_says() {
     let document = document(&api).await;
     let (service, endpoint) = ("/v1/services/{service}", "/v1/services/{service}/endpoints/{endpoint}");
     let (drain, undrain) = (format!("{endpoint}/drain"), format!("{endpoint}/undrain"));
+    let (rollouts, rollout) = (format!("{service}/rollouts"), format!("{service}/rollouts/{{rollout}}"));
     for (method, route, body) in [
         ("get", "/healthz", ""),
         ("get", "/readyz", ""),
@@ -107,12 +109,28 @@ async fn answers_are_what_the_document_says() {
         ("post", &drain, ""),
         ("get", "/v1/status", ""),
         ("post", &undrain, "{}"),
+        ("get", &rollouts, ""),
+        ("post", &format!("{service}/pause"), ""),
+        ("get", "/v1/status", ""),
+        ("post", &format!("{rollout}/resume"), r#"{"expected_step":0}"#),
+        ("post", &format!("{rollout}/pause"), "{}"),
+        ("post", &format!("{service}/promote"), r#"{"to":"full","force":true,"reason":"a test"}"#),
+        ("get", service, ""),
+        ("post", &format!("{rollout}/rollback"), ""),
+        ("get", &rollouts, ""),
+        ("post", &format!("{service}/retry"), r#"{"reason":"fixed"}"#),
         ("post", &format!("{service}/abort"), ""),
+        ("get", service, ""),
+        ("post", &rollouts, r#"{"candidate":{"version":"v3","endpoints":["127.0.0.1:8003"]}}"#),
+        ("post", &rollouts, r#"{"candidate":{"version":"v4","endpoints":["127.0.0.1:8004"]}}"#),
+        ("get", &rollouts, ""),
+        ("post", &format!("{rollout}/abort"), ""),
         ("post", "/v1/config:validate", ""),
         ("post", "/v1/config:validate", r#"{"config":"x ="}"#),
         ("post", "/v1/config:reload", ""),
     ] {
         let path = route.replace("{service}", "web").replace("{endpoint}", "127.0.0.1:8001");
+        let path = path.replace("{rollout}", "current");
         let answer = if method == "get" { api.get(&path).await } else { api.post(&path, body).await };
         let responses = &document["paths"][route][method]["responses"];
         let problem = &document["components"]["schemas"]["Problem"];

@@ -3,6 +3,7 @@
 mod limits;
 mod model;
 mod render;
+mod rollouts;
 
 use std::time::Duration;
 

@@ -100,6 +100,42 @@ pub(super) struct Service {
     pub(super) stable: Pool,
     /// The release on trial.
     pub(super) candidate: Option<Pool>,
+    /// The latest rollout.
+    pub(super) progress: Option<Progress>,
+    /// Where the file and what runs differ.
+    pub(super) differences: Vec<String>,
+    /// The release before, kept to go back to.
+    pub(super) warm: Option<Warm>,
+}
+
+/// A rollout.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Progress {
+    /// What is tried.
+    pub(super) version: String,
+    /// Where it is.
+    pub(super) phase: String,
+    /// Why it is paused or was aborted.
+    pub(super) reason: Option<String>,
+    /// Its step, from zero.
+    pub(super) step: u64,
+    /// How many there are.
+    pub(super) steps: u64,
+    /// No step is in force.
+    pub(super) by_hand: bool,
+    /// What is left of the hold, in milliseconds.
+    pub(super) hold_left_ms: Option<u64>,
+}
+
+/// The release of before the last promotion.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Warm {
+    /// Its version.
+    pub(super) version: String,
+    /// How much longer it is kept, in milliseconds.
+    pub(super) left_ms: u64,
 }
 
 /// A pool.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::limits::limits;
 use super::model::{Config, Draining, Endpoint, Event, NameState, Pool, Service, Status};
+use super::rollouts::rollouts;
 use crate::cli::failure::one_error;
 use crate::cli::text::{Align, Cell, Paint, Tone, ago, clean, count, span, table};
 use crate::core::weight::{GRAINS, Weight};
@@ -20,6 +21,7 @@ pub(super) fn render(status: &Status, address: &str, now_ms: u64, paint: Paint) 
     let blocks = [
         headline(status, address, paint),
         services(&status.services, now_ms, paint),
+        rollouts(&status.services, paint),
         limits(&status.services, paint),
         names(&status.names, now_ms, paint),
         draining(&status.draining, now_ms, paint),
@@ -235,10 +237,9 @@ fn event_row(event: &Event, now_ms: u64) -> Vec<Cell> {
         (None, None) => String::new(),
     };
     let tone = match event.what.as_str() {
-        "abort" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive" | "endpoint_ejected" | "panic" => {
-            Tone::Bad
-        }
-        "weight" | "endpoint_drained" => Tone::Notable,
+        "abort" | "rollback" | "store_failed" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive"
+        | "endpoint_ejected" | "panic" => Tone::Bad,
+        "weight" | "pause" | "trial" | "endpoint_drained" => Tone::Notable,
         _ => Tone::Plain,
     };
     vec![

@@ -67,7 +67,7 @@ fn declared(element: Value<'_, '_>, section: &'static Section) -> Option<Declare
     Some(Declared { place: place?, weight: weight? })
 }
 
-fn place(context: &Context<'_>, text: &str) -> Result<Place, String> {
+pub(in crate::config) fn place(context: &Context<'_>, text: &str) -> Result<Place, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(context, path).map(Place::Fixed);
     }

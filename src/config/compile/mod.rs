@@ -5,6 +5,7 @@
 
 mod admin;
 mod endpoints;
+mod gate;
 mod health;
 mod listeners;
 mod outlier;
@@ -13,11 +14,14 @@ mod policy;
 mod predicates;
 mod process;
 mod retry;
+mod rollout;
 mod routes;
 mod services;
 mod syntax;
 
 use std::collections::HashSet;
+
+pub(super) use endpoints::place;
 
 use super::file::Table;
 use super::settings::{ListenAddress, Settings};

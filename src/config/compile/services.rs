@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::file::{Table, Value};
 use super::super::{keys, words};
 use super::routes::KEYS_MAX;
-use super::{endpoints, health, outlier, pem, policy, retry, syntax};
+use super::{endpoints, gate, health, outlier, pem, policy, retry, rollout, syntax};
 use crate::core::balance::Balance;
 use crate::core::circuit::PoolLimits;
 use crate::core::endpoint::{Address, Place, Pool};
@@ -60,6 +60,8 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
     let outlier = outlier::outlier(table.table("outlier", &keys::OUTLIER).as_ref());
     let affinity = policy::affinity(key.key(), table.table("affinity", &keys::AFFINITY).as_ref());
     let force = table.table("force", &keys::FORCE).map(|t| policy::force(&t, &affinity.cookie.name));
+    let mut rollout = rollout::rollout(table.table("rollout", &keys::ROLLOUT).as_ref());
+    gate::gate(table.table("gate", &keys::GATE).as_ref(), &upstream, health.deep.is_some(), &mut rollout.terms);
     Some(Service {
         name: name.ok()?,
         stable: Arc::new(pools.0?),
@@ -69,6 +71,7 @@ fn service(key: Value<'_, '_>, table: &Table<'_>) -> Option<Service> {
         outlier,
         force,
         affinity,
+        rollout: Arc::new(rollout),
     })
 }
 

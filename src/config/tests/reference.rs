@@ -79,6 +79,7 @@ fn the_reference_is_valid_and_says_what_the_defaults_are() {
     assert_eq!(reference.routes, minimal.routes);
     assert_eq!(reference.services[0].upstream, minimal.services[0].upstream);
     assert_eq!(reference.services[0].health, minimal.services[0].health);
+    assert_eq!(reference.services[0].rollout, minimal.services[0].rollout);
     assert_eq!(reference.services[0].affinity, minimal.services[0].affinity);
 }
 

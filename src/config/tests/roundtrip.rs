@@ -379,20 +379,34 @@ fn affinity() -> impl Strategy<Value = Affinity> {
 
 #[path = "health.rs"]
 mod probing;
+#[path = "rollout.rs"]
+mod rolling;
 
 #[path = "outlier.rs"]
 mod outliers;
 
 fn service(name: Name) -> impl Strategy<Value = Arc<Service>> {
     let pools = (pool("registry/web:v1+a".into()), option::of(pool("v2".into())));
-    (pools, upstream(), (probing::health(), outliers::rules()), option::of(force()), affinity()).prop_map(
-        move |((stable, candidate), upstream, (mut health, outlier), force, affinity)| {
+    let upstream = upstream().prop_flat_map(|upstream| (rolling::wanted(&upstream), Just(upstream))).boxed();
+    let rules = (probing::health(), outliers::rules()).boxed();
+    (pools.boxed(), upstream, rules, option::of(force()).boxed(), affinity().boxed()).prop_map(
+        move |((stable, candidate), (rollout, upstream), (mut health, outlier), force, affinity)| {
             let unix = |pool: &Pool| pool.declared.iter().any(|d| matches!(d.place, Place::Fixed(Address::Unix(_))));
             if std::iter::once(&stable).chain(&candidate).any(|pool| unix(pool)) {
                 health.port = None;
             }
             let health: Arc<Health> = Arc::new(health);
-            Arc::new(Service { name: name.clone(), stable, candidate, upstream, health, outlier, force, affinity })
+            Arc::new(Service {
+                name: name.clone(),
+                stable,
+                candidate,
+                upstream,
+                health,
+                outlier,
+                force,
+                affinity,
+                rollout,
+            })
         },
     )
 }

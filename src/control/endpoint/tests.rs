@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::control::fake;
-use crate::core::endpoint::Pool;
+use crate::core::endpoint::{Declared, Place, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::Version;
+use crate::core::roles::{self, Ask};
 use crate::core::service::Service;
 use crate::state::fixture::{all_ready, service};
 
@@ -58,11 +59,24 @@ async fn a_drain_outlives_reloads() {
     assert!(live(&bench).stable[0].conduct.is_drained() && live(&bench).stable.len() == 3);
 }
 
-/// `web` with so many endpoints of stable at the same places, released as `version`.
-fn released(version: &str, count: u16) -> Arc<Service> {
-    let service = Service::clone(&service("web", count, None));
-    let stable = Pool { version: Version::new(version).expect("a version"), ..Pool::clone(&service.stable) };
-    Arc::new(Service { stable: Arc::new(stable), ..service })
+/// `web` with a candidate that has so many endpoints at the places of stable.
+fn with_candidate(version: &str, count: u16) -> Arc<Service> {
+    let service = service("web", 2, None);
+    let candidate = Pool { version: Version::new(version).expect("a version"), ..Pool::clone(&service.stable) };
+    let candidate = Pool::fixed(candidate.version, None, candidate.endpoints[..usize::from(count)].to_vec());
+    Arc::new(Service { candidate: Some(Arc::new(candidate)), ..Service::clone(&service) })
+}
+
+/// Releases `version` at the places of stable; what was told of the file comes back.
+async fn release(bench: &fake::Bench, version: &str, count: u16) -> Vec<String> {
+    bench.write(fake::settings(vec![with_candidate(version, count)]));
+    let told = bench.handle.reload("test").await.expect("applied").changes;
+    all_ready(&bench.current.load().live);
+    let promote = roles::Verb::Promote { full: true, force: true };
+    let ask = Ask { reason: Some("a test".to_owned()), ..Ask::of(promote, "test") };
+    let stable = bench.handle.obey("web", ask).await.expect("promoted").stable;
+    assert_eq!(stable.as_str(), version);
+    told
 }
 
 #[tokio::test]
@@ -70,11 +84,7 @@ async fn a_drain_outlives_a_release_at_the_same_place_unless_nobody_was_left() {
     let bench = fake::start(fake::settings(vec![service("web", 2, None)])).await;
     all_ready(&bench.current.load().live);
     let drained = ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
-    let reload = async |service: Arc<Service>| {
-        bench.write(fake::settings(vec![service]));
-        bench.handle.reload("test").await.expect("applied").changes
-    };
-    let told = reload(released("v2", 2)).await;
+    let told = release(&bench, "v2", 2).await;
     assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v2"], "{told:?}");
     let pool = live(&bench);
     assert_eq!(pool.stable[0].key.version.as_str(), "v2");
@@ -82,16 +92,19 @@ async fn a_drain_outlives_a_release_at_the_same_place_unless_nobody_was_left() {
         (pool.stable[0].conduct.drained_since_ms(), pool.stable[1].conduct.is_drained()),
         (drained.since_ms, false)
     );
-    // What is taken back is not done again by the next reload.
-    all_ready(&bench.current.load().live);
+    // What is taken back is taken back of the version that is kept to go back to, too, and not done again by the next reload.
     ask(&bench, Verb::Undrain, STABLE[0], false, None).await.expect("undrained");
-    reload(released("v2", 3)).await;
-    assert!(!live(&bench).stable[0].conduct.is_drained());
+    assert!(!live(&bench).stable[0].conduct.is_drained() && !live(&bench).warm[0].conduct.is_drained());
+    release(&bench, "v3", 2).await;
+    assert!(live(&bench).stable.iter().all(|endpoint| !endpoint.conduct.is_drained()));
     ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
-    let told = reload(released("v3", 1)).await;
-    let expected = "services.web: 127.0.0.1:8000 is drained no more, version v3 would have nobody else";
-    assert_eq!(told[1..], [expected], "{told:?}");
-    assert!(!live(&bench).stable[0].conduct.is_drained());
+    let told = release(&bench, "v4", 1).await;
+    assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v4"], "{told:?}");
+    assert!(!live(&bench).stable[0].conduct.is_drained(), "nobody else is stable");
+    let events = bench.handle.events(10);
+    let event = events.iter().rfind(|event| event.what == What::EndpointUndrained).expect("it is said");
+    let expected = "127.0.0.1:8000 is drained no more, version v4 would have nobody else";
+    assert_eq!(event.detail.as_deref(), Some(expected));
 }
 
 #[tokio::test]
@@ -99,14 +112,27 @@ async fn a_candidate_at_a_drained_place_is_drained_too() {
     let bench = fake::start(fake::settings(vec![service("web", 2, None)])).await;
     all_ready(&bench.current.load().live);
     ask(&bench, Verb::Drain, STABLE[0], false, None).await.expect("drained");
-    let candidate = Arc::clone(&released("v2", 1).stable);
-    let with = Service { candidate: Some(candidate), ..Service::clone(&service("web", 2, None)) };
-    bench.write(fake::settings(vec![Arc::new(with)]));
+    bench.write(fake::settings(vec![with_candidate("v2", 1)]));
     let told = bench.handle.reload("test").await.expect("applied").changes;
     assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v2"], "{told:?}");
     assert!(live(&bench).candidate[0].conduct.is_drained());
     let events = bench.handle.events(1);
     assert!(events[0].detail.as_deref().is_some_and(|detail| detail.contains("stays drained")), "{events:?}");
+    // One that a command begins, too.
+    let with = roles::StartWith {
+        version: Version::new("v3").expect("a version"),
+        digest: None,
+        endpoints: live(&bench)
+            .stable
+            .iter()
+            .map(|e| Declared { place: Place::Fixed(e.key.address.clone()), weight: 1 })
+            .collect(),
+        terms: None,
+        supersede: true,
+    };
+    bench.handle.obey("web", Ask::of(roles::Verb::Start(with), "test")).await.expect("begun");
+    let drained: Vec<_> = live(&bench).candidate.iter().map(|e| e.conduct.is_drained()).collect();
+    assert_eq!(drained, [true, false]);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ fn service(stable: u16, candidate: u16, weight: Weight) -> ActiveService {
         health: std::sync::Arc::default(),
         outlier: crate::core::outlier::OutlierRules::default(),
         force: None,
+        rollout: Arc::default(),
         affinity: Affinity {
             key: vec![KeySource::OwnCookie],
             cookie: AffinityCookie { name: "id".into(), max_age: second, same_site: SameSite::Lax },

@@ -5,8 +5,12 @@
 
 mod command;
 mod progress;
+pub mod wanted;
+mod words;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::id::Name;
 use super::weight::Weight;
@@ -27,7 +31,8 @@ pub const RESTARTS_MAX: usize = 3;
 pub const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a rollout does if nothing speaks against it. Pinned when it begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Its steps, weights rising; empty for one opened by hand.
     pub steps: Vec<Step>,
@@ -52,7 +57,8 @@ pub struct Plan {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Step {
     /// Share of the candidate.
     pub weight: Weight,
@@ -69,7 +75,8 @@ pub struct Step {
 }
 
 /// Points at which hooks are asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Checks {
     /// Before the first request.
     pub pre_rollout: bool,
@@ -80,7 +87,8 @@ pub struct Checks {
 }
 
 /// What follows when something that was to happen did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Otherwise {
     /// Wait for a person.
     Pause,
@@ -89,7 +97,8 @@ pub enum Otherwise {
 }
 
 /// What to do about a step nobody tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum OnLowTraffic {
     /// Go on if nothing was bad and something succeeded; pause otherwise.
     AdvanceIfClean,
@@ -100,7 +109,8 @@ pub enum OnLowTraffic {
 }
 
 /// Where a rollout is. A pause is beside it, not instead of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Stage {
     /// At 0 %: waits for ready endpoints, hooks and synthetic transactions.
     Verifying,
@@ -120,7 +130,8 @@ pub enum Stage {
 }
 
 /// How a rollout ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum End {
     /// The candidate is stable.
     Succeeded,
@@ -133,7 +144,8 @@ pub enum End {
 }
 
 /// Why the traffic was taken back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum AbortReason {
     /// The gate says so; its largest term.
     Harmful {
@@ -151,7 +163,8 @@ pub enum AbortReason {
 }
 
 /// Why a rollout waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum PauseReason {
     /// Somebody said so.
     Manual,
@@ -178,7 +191,8 @@ pub enum PauseReason {
 }
 
 /// A pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Why.
     pub reason: PauseReason,
@@ -187,7 +201,8 @@ pub struct Pause {
 }
 
 /// A point at which checks are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Point {
     /// Before the first request: `pre_rollout` hooks.
     Rollout,
@@ -198,7 +213,8 @@ pub enum Point {
 }
 
 /// Candidate requests since the rollout began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Begun.
     pub requests: u64,
@@ -288,7 +304,8 @@ pub enum Effect {
 }
 
 /// The state of one rollout. Everything in it survives a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rollout {
     /// Where it is.
     pub stage: Stage,
@@ -425,65 +442,6 @@ impl Rollout {
         self.held = Duration::ZERO;
         self.base = self.seen;
         vec![Effect::Weight(weight)]
-    }
-}
-
-// === impl End ===
-
-impl End {
-    /// The word of the API.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Aborted(_) => "aborted",
-            Self::RolledBack => "rolled_back",
-            Self::Superseded => "superseded",
-        }
-    }
-}
-
-// === impl AbortReason ===
-
-impl AbortReason {
-    /// The word of the API.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Harmful { .. } => "harmful",
-            Self::Manual => "manual",
-            Self::Deadline => "deadline",
-            Self::Check => "hook",
-            Self::FailedRequests => "failed_requests",
-        }
-    }
-}
-
-// === impl PauseReason ===
-
-impl PauseReason {
-    /// The word of the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-            Self::Approval => "approval",
-            Self::NoHistory => "no_history",
-            Self::LowTraffic => "low_traffic",
-            Self::StableDegraded => "stable_degraded",
-            Self::GateError => "gate_error",
-            Self::Endpoint => "endpoint",
-            Self::Deadline => "deadline",
-            Self::Hook => "hook",
-            Self::Restarts => "restarts",
-            Self::SampleRatio => "sample_ratio",
-        }
-    }
-
-    /// Whether it ends by itself when its cause has been gone for one hold.
-    #[must_use]
-    pub const fn clears(self) -> bool {
-        matches!(self, Self::StableDegraded | Self::GateError)
     }
 }
 

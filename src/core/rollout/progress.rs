@@ -146,6 +146,10 @@ impl Rollout {
 
     /// In a step: goes on once it was held for long enough and enough requests have tried it.
     fn hold_on(&mut self, plan: &Plan, facts: &Facts, passed: Duration) -> Vec<Effect> {
+        // Nobody has tried what has no endpoint to go to, least of all right after a restart.
+        if !facts.ready {
+            return Vec::new();
+        }
         self.held += passed;
         let held_by_hand = self.by_hand || plan.steps.is_empty();
         if self.awaited.is_some() || (held_by_hand && self.stage != Stage::Baking) {

@@ -104,6 +104,21 @@ fn a_good_candidate_walks_through_its_steps_and_is_promoted() {
     run.is("succeeded", 100);
 }
 
+/// Nothing passes because of requests that went to stable in its place, or while probes are awaited after a restart.
+#[test]
+fn no_hold_passes_while_the_candidate_has_nowhere_to_go() {
+    for index in 0..3 {
+        let mut run = Run::at(index);
+        run.plan.steps.iter_mut().for_each(|step| step.min_requests = 0);
+        run.facts.ready = false;
+        let weight = run.rollout.weight;
+        assert_eq!((run.quiet(200), run.rollout.weight), (vec![], weight));
+        run.facts.ready = true;
+        assert_eq!(run.quiet(1), [], "the hold begins now");
+        assert!(!run.quiet(200).is_empty());
+    }
+}
+
 #[test]
 fn harm_takes_the_traffic_back_in_every_stage_and_pause() {
     let stages: [fn() -> Run; 6] = [

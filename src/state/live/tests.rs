@@ -1,6 +1,7 @@
 //! The switch of a candidate outlives reloads within its rollout and never opens again.
 
 use super::*;
+use crate::core::circuit::PoolLimits;
 use crate::core::snapshot::Running;
 use crate::state::fixture::{service, snapshot};
 
@@ -47,7 +48,8 @@ fn another_candidate_or_rollout_gets_a_switch_of_its_own() {
         let new_live = registry.resolve(&new, &before(&old, &old_live));
         assert!(new_live[0].is_candidate_open() && !old_live[0].is_candidate_open(), "{version} {rollout}");
     }
-    let reopened = old_live[0].reopened(9);
+    let again = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(9))]);
+    let reopened = registry.resolve_one(&again.services[0], Some(&old_live[0]));
     assert!(reopened.is_candidate_open() && !old_live[0].is_candidate_open() && reopened.rollout == 9);
 }
 
@@ -82,6 +84,65 @@ fn changed(
     let live = registry.resolve(new, &before(old, before_live));
     registry.sweep(&live, crate::clock::now());
     live
+}
+
+/// What was the candidate is the same endpoint as stable, and what was stable stays as it is, to go back to.
+#[test]
+fn a_promotion_and_its_rollback_swap_roles_and_nothing_else() {
+    let registry = registry();
+    let old = snapshot(vec![(service("web", 1, Some(("v2", 1))), Running::idle(7))]);
+    let old_live = registry.resolve(&old, &HashMap::new());
+    crate::state::fixture::all_ready(&old_live);
+    let (v1, v2) = (&old_live[0].stable[0], &old_live[0].candidate[0]);
+    let limits = PoolLimits::default();
+    let begun = [v1, v2].map(|endpoint| InFlight::begin(Arc::clone(endpoint), &limits).expect("room"));
+    let mut promoted = crate::core::service::Service::clone(&old.services[0].service);
+    let before = std::mem::replace(&mut promoted.stable, promoted.candidate.take().expect("one"));
+    let promoted = ActiveService::new(Arc::new(promoted), Running::idle(7)).with_warm(Some(before));
+    let new = Snapshot::build(2, &[], vec![promoted]).expect("no routes");
+    let live = changed(&registry, &old_live, &old, &new);
+    let stable = &live[0].stable[0];
+    assert_eq!((stable.slot, stable.in_flight(), stable.variant), (v2.slot, 1, Variant::Stable));
+    assert!(stable.is_ready() && stable.is_in_role() && !v2.is_in_role() && !v2.is_removed());
+    assert!(Arc::ptr_eq(&stable.pool, &v2.pool) && Arc::ptr_eq(&stable.conduct, &v2.conduct));
+    assert!(Arc::ptr_eq(&live[0].warm[0], v1) && !v1.is_removed() && v1.is_ready());
+    let back = changed(&registry, &live, &new, &old);
+    assert!(Arc::ptr_eq(&back[0].stable[0], v1) && Arc::ptr_eq(&back[0].candidate[0], v2));
+    drop(begun);
+    assert_eq!((v1.in_flight(), v2.in_flight(), stable.in_flight()), (0, 0, 0));
+    let gone = snapshot(vec![(service("web", 1, None), Running::idle(7))]);
+    let live = changed(&registry, &back, &old, &gone);
+    assert!(v2.is_removed() && !live[0].stable[0].is_removed());
+}
+
+/// All endpoints of the candidate were replaced, and it is promoted before the new ones are ready: the old ones serve on, as stable.
+#[test]
+fn endpoints_that_stay_go_along_with_a_promotion() {
+    let registry = registry();
+    let web = service("web", 1, None);
+    let v2 = |port: u16| {
+        let endpoint = Endpoint::new(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        Arc::new(Pool::fixed(Version::new("v2").expect("a version"), None, vec![endpoint]))
+    };
+    let tried = |port| {
+        let service = crate::core::service::Service { candidate: Some(v2(port)), ..Clone::clone(&*web) };
+        snapshot(vec![(Arc::new(service), Running::idle(7))])
+    };
+    let ports = |pool: &[Arc<EndpointLive>]| pool.iter().filter_map(|e| e.key.address.port()).collect::<Vec<_>>();
+    let (old, moved) = (tried(9_000), tried(9_100));
+    let live = registry.resolve(&old, &HashMap::new());
+    crate::state::fixture::all_ready(&live);
+    let live = changed(&registry, &live, &old, &moved);
+    assert_eq!((ports(&live[0].candidate), live[0].kept(Variant::Candidate)), (vec![9_100, 9_000], 1));
+    let promoted = crate::core::service::Service { stable: v2(9_100), ..Clone::clone(&*web) };
+    let promoted = ActiveService::new(Arc::new(promoted), Running::idle(7)).with_warm(Some(Arc::clone(&web.stable)));
+    let new = Snapshot::build(2, &[], vec![promoted]).expect("no routes");
+    let live = changed(&registry, &live, &moved, &new);
+    assert_eq!((ports(&live[0].stable), live[0].kept(Variant::Stable)), (vec![9_100, 9_000], 1));
+    assert!(live[0].stable[1].is_ready() && live[0].stable[1].variant == Variant::Stable);
+    live[0].stable[0].health.set_readiness(Readiness::Ready);
+    let live = changed(&registry, &live, &new, &new);
+    assert_eq!((ports(&live[0].stable), live[0].kept(Variant::Stable)), (vec![9_100], 0));
 }
 
 /// Health survives a promotion: what was the candidate is the same endpoint as stable.

@@ -9,6 +9,7 @@
 )]
 
 mod behaviour;
+pub(crate) mod poisson;
 mod rules;
 mod shapes;
 mod tables;

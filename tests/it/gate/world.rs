@@ -7,17 +7,13 @@ use tidegate::core::gate::{
 };
 use tidegate::core::weight::Weight;
 
+pub(crate) use super::poisson::Poisson;
+
 /// Where every simulation begins: not at tick zero, where mistakes in arithmetic hide.
 pub(crate) const BEGIN: Tick = 12_345;
 
 /// Ticks in a second.
 const SECOND: f64 = 20.0;
-
-/// Counts with a fixed mean, drawn by inversion from a table.
-#[derive(Clone)]
-pub(crate) struct Poisson {
-    upper: Vec<f64>,
-}
 
 /// What requests do from some moment on. Rates are per request.
 #[derive(Clone, Copy)]
@@ -61,26 +57,6 @@ pub(crate) struct World {
     pub(crate) gate: Gate,
     pub(crate) rng: fastrand::Rng,
     pub(crate) now: Tick,
-}
-
-// === impl Poisson ===
-
-impl Poisson {
-    pub(crate) fn new(mean: f64) -> Self {
-        let (mut term, mut sum, mut upper, mut k) = ((-mean).exp(), 0.0, Vec::new(), 0.0);
-        while sum + term < 1.0 - 1e-15 && k < mean + 40.0 + 12.0 * mean.sqrt() {
-            sum += term;
-            upper.push(sum);
-            k += 1.0;
-            term *= mean / k;
-        }
-        Self { upper }
-    }
-
-    pub(crate) fn draw(&self, rng: &mut fastrand::Rng) -> u32 {
-        let u = rng.f64();
-        u32::try_from(self.upper.partition_point(|bound| *bound < u)).expect("small")
-    }
 }
 
 // === impl World ===

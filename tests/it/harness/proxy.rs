@@ -339,23 +339,41 @@ impl Process {
         let admin = Admin::at(&format!("unix:{}", dir.path().join("admin.sock").display()));
         let base = Config::new(&dir).admin(&admin.address);
         let text = build(base.clone()).text();
-        let config = dir.write(CONFIG, &text);
-        let log = || {
-            File::create_new(dir.path().join("log"))
-                .or_else(|_| File::options().append(true).open(dir.path().join("log")))
-        };
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .arg("run")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(log().expect("a log file"))
-            .stderr(log().expect("a log file"))
-            .spawn()
-            .expect("the binary");
+        dir.write(CONFIG, &text);
+        let child = Self::spawn(&dir);
         let mut process = Self { site: Site { dir, admin, base, listeners: Vec::new() }, child };
         process.ready().await;
-        process.site.listeners = process.site.admin.listeners().await;
         process
+    }
+
+    fn spawn(dir: &TempDir) -> Child {
+        let log = || File::options().create(true).append(true).open(dir.path().join("log")).expect("a log file");
+        Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .arg("run")
+            .arg(dir.path().join(CONFIG))
+            .stdin(Stdio::null())
+            .stdout(log())
+            .stderr(log())
+            .spawn()
+            .expect("the binary")
+    }
+
+    /// Kills it, the hard way.
+    pub(crate) async fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.exit().await;
+    }
+
+    /// Starts it again after its end, in the same directory.
+    pub(crate) async fn start_again(&mut self) {
+        self.child = Self::spawn(&self.site.dir);
+        self.ready().await;
+    }
+
+    /// Kills it and starts it again.
+    pub(crate) async fn crash(&mut self) {
+        self.kill().await;
+        self.start_again().await;
     }
 
     async fn ready(&mut self) {
@@ -367,6 +385,7 @@ impl Process {
             async move { admin.try_request("GET", "/readyz", "", "").await.ok().filter(|answer| answer.status == 200) }
         })
         .await;
+        self.site.listeners = self.site.admin.listeners().await;
     }
 
     /// Everything it has logged.

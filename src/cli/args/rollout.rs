@@ -1,0 +1,138 @@
+//! What can be asked of rollouts.
+
+use clap::{Args, Subcommand};
+
+use super::{AdminAddress, reason};
+use crate::core::id::{Name, Version};
+
+/// Most steps of a plan.
+const STEPS_MAX: u64 = 100;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RolloutVerb {
+    /// Begin the rollout of a version, or let the one that waits go on
+    Start(StartRollout),
+    /// Show the rollout that runs, and those that are over
+    List(ListRollouts),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct StartRollout {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(in crate::cli) service: Name,
+    /// The version [default: the candidate the file names]
+    #[arg(value_parser = version)]
+    pub(in crate::cli) version: Option<String>,
+    /// Where it runs, such as 10.0.1.1:8080; may be given several times [default: as the file says]
+    #[arg(long = "endpoint", value_name = "ADDRESS", requires = "version")]
+    pub(in crate::cli) endpoints: Vec<String>,
+    /// What it consists of, such as sha256:...
+    #[arg(long, requires = "version")]
+    pub(in crate::cli) digest: Option<String>,
+    /// In place of the rollout of another version that runs
+    #[arg(long)]
+    pub(in crate::cli) supersede: bool,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    pub(in crate::cli) reason: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ListRollouts {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(in crate::cli) service: Name,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminAddress,
+}
+
+/// A verb on the rollout that runs, or ran last.
+#[derive(Debug)]
+pub(in crate::cli) enum StepVerb {
+    Promote(Promote),
+    Pause(Place),
+    Resume(Place),
+    Approve(Place),
+    Retry(Retry),
+    Rollback(Place),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Place {
+    /// The service
+    #[arg(value_parser = Name::new)]
+    pub(in crate::cli) service: Name,
+    /// Why, for the record
+    #[arg(long, value_parser = reason)]
+    pub(in crate::cli) reason: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) admin: AdminAddress,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Promote {
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    /// To 100 %, and not only to the next step
+    #[arg(long)]
+    pub(in crate::cli) full: bool,
+    /// Make it stable at once, without the bake time; needs a reason
+    #[arg(long, requires = "reason")]
+    pub(in crate::cli) force: bool,
+    /// Only if this step is in force, counted from 1
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
+    pub(in crate::cli) step: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Retry {
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    /// The version [default: the one tried last]
+    #[arg(long, value_parser = version)]
+    pub(in crate::cli) version: Option<String>,
+}
+
+fn version(text: &str) -> Result<String, String> {
+    Version::new(text).map(|version| version.to_string()).map_err(|bad| bad.to_string())
+}
+
+// === impl RolloutVerb ===
+
+impl RolloutVerb {
+    /// The admin API.
+    pub(in crate::cli) fn admin(&self) -> &AdminAddress {
+        match self {
+            Self::Start(start) => &start.admin,
+            Self::List(list) => &list.admin,
+        }
+    }
+}
+
+// === impl StepVerb ===
+
+impl StepVerb {
+    /// Which service is meant.
+    pub(in crate::cli) fn place(&self) -> &Place {
+        match self {
+            Self::Promote(promote) => &promote.place,
+            Self::Retry(retry) => &retry.place,
+            Self::Pause(place) | Self::Resume(place) | Self::Approve(place) | Self::Rollback(place) => place,
+        }
+    }
+
+    /// The word of the command line, of the API and of control.
+    pub(in crate::cli) const fn word(&self) -> &'static str {
+        match self {
+            Self::Promote(_) => "promote",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Approve(_) => "approve",
+            Self::Retry(_) => "retry",
+            Self::Rollback(_) => "rollback",
+        }
+    }
+}

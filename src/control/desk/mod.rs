@@ -1,0 +1,387 @@
+//! What runs and what is about to: every decision over all services as a value; nothing is carried out here.
+//!
+//! On the way up a decision is proposed, written down, and true once [`Desk::written`] says so. On the way back it is true at once, and
+//! overtakes whatever is being written about its service: that is never published, and the record of the way back, queued behind, is what
+//! the store ends with.
+
+mod file;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::id::{Name, Version};
+use crate::core::roles::{Ask, Context, Effect, GateWork, Note, Outcome, Refused, Roles, Verb};
+use crate::core::rollout::{End, Event, Stage};
+use crate::core::service::Service;
+use crate::core::weight::Weight;
+
+pub use file::{Filed, Stored};
+
+/// All services, and the one proposal that is being written.
+#[derive(Debug)]
+pub struct Desk {
+    /// In order of name, as in the snapshot.
+    held: Vec<Held>,
+    next_rollout: u64,
+    writing: Option<Proposal>,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As the file has it.
+    pub wanted: Arc<Service>,
+    /// What runs.
+    pub roles: Roles,
+}
+
+/// What follows from an event.
+#[derive(Debug)]
+pub enum Decision {
+    /// Everything is already as asked, or only time passed.
+    Nothing,
+    /// It is true; what is left is to carry it out.
+    Done(Deeds),
+    /// It becomes true once it is written.
+    Up(Proposal),
+}
+
+/// Decisions that become true together, or, if not `whole`, each as long as nothing overtook it.
+#[derive(Debug, Default)]
+pub struct Proposal {
+    decided: Vec<Decided>,
+    whole: bool,
+}
+
+/// A decision about one service.
+#[derive(Debug)]
+struct Decided {
+    wanted: Arc<Service>,
+    before: Option<Sight>,
+    outcome: Outcome,
+    /// The service is gone from the file.
+    goes: bool,
+    overtaken: bool,
+}
+
+/// What is told of a state that was left.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    weight: Weight,
+    /// A rollout runs.
+    active: bool,
+}
+
+/// What has to be done, in this order: switches, publication, records, the rest.
+#[derive(Debug, Default)]
+pub struct Deeds {
+    /// Throw the switch of the candidate of these, for good.
+    pub close: Vec<Name>,
+    /// Publish what runs of these.
+    pub publish: Vec<Name>,
+    /// Has to land in the store, sooner or later.
+    pub owed: Vec<Entry>,
+    /// What the gate does for these.
+    pub gate: Vec<(Name, GateWork)>,
+    /// What to tell people.
+    pub said: Vec<Said>,
+    /// Pools that are kept no longer.
+    pub released: Vec<(Name, Version)>,
+}
+
+/// What is to be durable about a service.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The service.
+    pub service: Name,
+    /// Its record; `None`: it is forgotten.
+    pub roles: Option<Box<Roles>>,
+    /// What the audit says about it.
+    pub notes: Vec<Note>,
+}
+
+/// A transition, for the journal.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The service.
+    pub service: Name,
+    /// Who, what, why.
+    pub note: Note,
+    /// The weight before and after.
+    pub weights: (Weight, Weight),
+}
+
+/// What became of a proposal.
+#[derive(Debug)]
+pub enum Written {
+    /// Carry this out. `overtaken`: at least one of its decisions was dropped.
+    True {
+        /// What has to be done.
+        deeds: Deeds,
+        /// Services whose decision was dropped, because something overtook it.
+        overtaken: Vec<Name>,
+    },
+    /// All of it was dropped: it is to be decided anew.
+    Overtaken {
+        /// What is true of the services it was about: the store has something else.
+        as_is: Vec<Entry>,
+    },
+    /// The store did not take it: nothing has changed.
+    Refused {
+        /// What is true of the services it was about: a disk that fails may have written something else all the same.
+        as_is: Vec<Entry>,
+    },
+}
+
+// === impl Desk ===
+
+impl Desk {
+    /// The services, in order of name.
+    #[must_use]
+    pub fn services(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// The service called `name`, by its index.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.held.binary_search_by(|held| held.wanted.name.as_str().cmp(name)).ok()
+    }
+
+    /// The number of the next rollout.
+    #[must_use]
+    pub fn next_rollout(&self) -> u64 {
+        self.next_rollout
+    }
+
+    /// Whether a proposal is being written.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Decides a command for the service at `index`. `now` is the time since 1970.
+    ///
+    /// # Errors
+    /// What the state does not allow.
+    pub fn ask(&mut self, index: usize, ask: &Ask, now: Duration) -> Result<Decision, Refused> {
+        let held = &self.held[index];
+        let context = Context { now, wanted: &held.wanted, next_rollout: self.next_rollout };
+        let outcome = held.roles.obey(ask, &context)?;
+        self.next_rollout += u64::from(outcome.began.is_some());
+        if outcome.effects.is_empty() {
+            return Ok(self.nothing_to_do(index, &ask.verb));
+        }
+        Ok(self.decision(index, outcome))
+    }
+
+    /// Takes in that time passed, or what a check said, for the service at `index`.
+    pub fn on(&mut self, index: usize, event: Event, passed: Duration, now: Duration) -> Decision {
+        let held = &mut self.held[index];
+        if held.is_at_rest() {
+            return Decision::Nothing;
+        }
+        let mut roles = held.roles.clone();
+        let effects = roles.on(event, passed, now);
+        if effects.is_empty() {
+            held.roles = roles;
+            return Decision::Nothing;
+        }
+        if !is_back(&effects) && self.is_written_about(index) {
+            // Its next step is being written. Whatever else is true will still be true then.
+            return Decision::Nothing;
+        }
+        self.decision(index, Outcome { roles, effects, began: None, changes: Vec::new() })
+    }
+
+    /// What to write for `proposal`, which is the one being written from now on.
+    pub fn write(&mut self, proposal: Proposal) -> Vec<Entry> {
+        debug_assert!(self.writing.is_none(), "one at a time");
+        let entries = proposal.decided.iter().filter_map(Decided::entry).collect();
+        self.writing = Some(proposal);
+        entries
+    }
+
+    /// The store has taken what was being written, or has not.
+    pub fn written(&mut self, landed: bool) -> Written {
+        let Some(proposal) = self.writing.take() else { return Written::Refused { as_is: Vec::new() } };
+        if !landed {
+            return Written::Refused { as_is: self.as_is(&proposal) };
+        }
+        if proposal.whole {
+            return self.filed(proposal);
+        }
+        let (mut deeds, mut overtaken) = (Deeds::default(), Vec::new());
+        for decided in proposal.decided {
+            let name = decided.wanted.name.clone();
+            match self.find(name.as_str()).filter(|_| !decided.overtaken) {
+                Some(index) => self.install(index, decided, &mut deeds),
+                None => overtaken.push(name),
+            }
+        }
+        Written::True { deeds, overtaken }
+    }
+
+    /// The record of the service at `index` as it is, for a restart to go on from: time that passed, requests that were seen.
+    #[must_use]
+    pub fn checkpoint(&self, index: usize) -> Option<Entry> {
+        let held = self.held.get(index).filter(|held| !held.is_at_rest())?;
+        // What is being written is newer.
+        (!self.is_written_about(index)).then(|| held.entry(Vec::new()))
+    }
+
+    /// What the store is to have in place of `proposal`.
+    fn as_is(&self, proposal: &Proposal) -> Vec<Entry> {
+        let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
+        let entry = |decided: &Decided| {
+            let service = &decided.wanted.name;
+            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new() };
+            self.find(service.as_str()).map_or_else(gone, |index| self.held[index].entry(Vec::new()))
+        };
+        names.map(entry).collect()
+    }
+
+    /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store.
+    fn nothing_to_do(&mut self, index: usize, verb: &Verb) -> Decision {
+        let back = matches!(verb, Verb::Abort | Verb::Rollback);
+        if !back || !self.overtake(index) {
+            return Decision::Nothing;
+        }
+        let owed = vec![self.held[index].entry(Vec::new())];
+        Decision::Done(Deeds { owed, ..Deeds::default() })
+    }
+
+    fn decision(&mut self, index: usize, outcome: Outcome) -> Decision {
+        let held = &self.held[index];
+        let before = Some(Sight::of(&held.roles));
+        let back = is_back(&outcome.effects);
+        let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: false, overtaken: false };
+        if !back {
+            return Decision::Up(Proposal { decided: vec![decided], whole: false });
+        }
+        self.overtake(index);
+        let mut deeds = Deeds { owed: decided.entry().into_iter().collect(), ..Deeds::default() };
+        self.install(index, decided, &mut deeds);
+        Decision::Done(deeds)
+    }
+
+    /// Lets what is being written about the service at `index` never come true; whether there is something.
+    fn overtake(&mut self, index: usize) -> bool {
+        let name = &self.held[index].wanted.name;
+        let decided = self.writing.iter_mut().flat_map(|proposal| &mut proposal.decided);
+        let mut about = decided.filter(|decided| decided.wanted.name == *name && !decided.overtaken);
+        about.next().map(|decided| decided.overtaken = true).is_some()
+    }
+
+    fn is_written_about(&self, index: usize) -> bool {
+        let name = &self.held[index].wanted.name;
+        let mut decided = self.writing.iter().flat_map(|proposal| &proposal.decided);
+        decided.any(|decided| decided.wanted.name == *name && !decided.overtaken)
+    }
+
+    /// Makes a decision true.
+    fn install(&mut self, index: usize, decided: Decided, deeds: &mut Deeds) {
+        deeds.take_in(&decided);
+        self.held[index] = Held { wanted: decided.wanted, roles: decided.outcome.roles };
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Nothing about it changes with time.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.roles.active().is_none() && self.roles.warm.is_none()
+    }
+
+    fn entry(&self, notes: Vec<Note>) -> Entry {
+        Entry { service: self.wanted.name.clone(), roles: Some(Box::new(self.roles.clone())), notes }
+    }
+}
+
+// === impl Proposal ===
+
+impl Proposal {
+    /// Takes over the decisions of `other`, which are about other services.
+    pub fn join(&mut self, other: Self) {
+        self.decided.extend(other.decided);
+    }
+
+    /// Whether a rollout begins with it.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        self.decided.iter().any(|decided| decided.outcome.began.is_some())
+    }
+
+    /// Whether nothing is proposed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.decided.is_empty()
+    }
+}
+
+// === impl Decided ===
+
+impl Decided {
+    /// What has to be written for it, if anything.
+    fn entry(&self) -> Option<Entry> {
+        let notes: Vec<Note> = self.notes().cloned().collect();
+        let roles = (!self.goes).then(|| Box::new(self.outcome.roles.clone()));
+        (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes })
+    }
+
+    /// The weight before and after. Whoever is promoted has everything, although it is no candidate any more.
+    fn weights(&self) -> (Weight, Weight) {
+        let roles = &self.outcome.roles;
+        let Some(before) = self.before else { return (Weight::ZERO, roles.weight()) };
+        let promoted = before.active && roles.current.as_ref().is_some_and(|c| c.rollout.stage == PROMOTED);
+        (before.weight, if promoted { Weight::FULL } else { roles.weight() })
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.outcome.effects.iter().filter_map(|effect| match effect {
+            Effect::Record(note) => Some(note),
+            _ => None,
+        })
+    }
+}
+
+// === impl Deeds ===
+
+impl Deeds {
+    /// Adds what has to be done for `decided`, its records left out.
+    fn take_in(&mut self, decided: &Decided) {
+        let name = &decided.wanted.name;
+        let mut publish = false;
+        for effect in &decided.outcome.effects {
+            match effect {
+                Effect::Close => self.close.push(name.clone()),
+                Effect::Publish => publish = true,
+                Effect::Release(version) => {
+                    self.released.push((name.clone(), version.clone()));
+                    publish = true;
+                }
+                Effect::Gate(work) => self.gate.push((name.clone(), *work)),
+                Effect::Record(note) => {
+                    self.said.push(Said { service: name.clone(), note: note.clone(), weights: decided.weights() });
+                }
+                // Nothing asks for checks: the file cannot name any yet.
+                Effect::Check { .. } => {}
+            }
+        }
+        if publish {
+            self.publish.push(name.clone());
+        }
+    }
+}
+
+const PROMOTED: Stage = Stage::Over(End::Succeeded);
+
+/// Whether this takes traffic back: it is published before it is recorded.
+fn is_back(effects: &[Effect]) -> bool {
+    matches!(effects.first(), Some(Effect::Close | Effect::Publish))
+}
+
+#[cfg(test)]
+mod tests;
