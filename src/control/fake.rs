@@ -28,7 +28,7 @@ use crate::store::{Change, Record, StoreError, Table};
 
 use super::answer::{Problem, Refused};
 use super::gate::{Gates, NotWatched, Proof, Seen};
-use super::gates::{Evidence, Stored};
+use super::gates::{Evidence, LiveGates, Stored};
 use super::handle::ControlHandle;
 use super::opening::{Opening, Setup};
 use super::plane::{DataPlane, Pending, Prepared};
@@ -117,6 +117,20 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
 /// As [`open`], going on from `store`.
 pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
     let gates = FakeGates::default();
+    open_gated(first, store, gates.clone(), Box::new(gates)).await
+}
+
+/// As [`open_with`], with gates that look at what is counted.
+pub(crate) async fn open_live(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
+    open_gated(first, store, FakeGates::default(), Box::new(LiveGates::new(clock::now(), 1))).await
+}
+
+async fn open_gated(
+    first: Settings,
+    store: Arc<FakeStore>,
+    fake: FakeGates,
+    gates: Box<dyn Gates>,
+) -> Result<(Bench, Control), Refused> {
     let plane = FakePlane::new();
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
@@ -138,13 +152,13 @@ pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<
         }),
         registry: Arc::clone(&registry),
         store: Arc::new(Arc::clone(&store)),
-        gates: Box::new(gates.clone()),
+        gates,
         path: "tidegate.toml".to_owned(),
         began: clock::now(),
     })?;
     let current = opening.current().clone();
     let (control, handle) = opening.open(Arc::new(Arc::clone(&plane))).await?;
-    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates }, control))
+    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates: fake }, control))
 }
 
 /// Settings with one listener, a route per service, and `services`.
@@ -245,6 +259,13 @@ impl FakeStore {
     /// Makes the record called `key` unreadable.
     pub(crate) fn spoil(&self, key: &str) {
         if let Some(record) = lock(&self.records).get_mut(&("services", key.to_owned())) {
+            record.bytes.truncate(3);
+        }
+    }
+
+    /// Makes what is kept of the gate of `service` unreadable.
+    pub(crate) fn spoil_evidence(&self, service: &str) {
+        if let Some(record) = lock(&self.records).get_mut(&("evidence", service.to_owned())) {
             record.bytes.truncate(3);
         }
     }

@@ -118,7 +118,7 @@ impl Control {
             tokio::select! {
                 biased;
                 Some(abort) = self.aborts.recv() => self.abort(abort),
-                _ = ticks.tick(), if held => self.tick(),
+                _ = ticks.tick(), if held => self.tick(clock::now()),
                 outcome = answered(&mut self.writing), if writing => self.wrote(outcome, &mut work),
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
@@ -140,8 +140,7 @@ impl Control {
         written || self.filing.is_some()
     }
 
-    fn tick(&mut self) {
-        let now = clock::now();
+    pub(super) fn tick(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.ticked).min(PASSED_MAX);
         self.ticked = now;
         let mut seen: Vec<(usize, Seen)> = self.gates.tick(&self.current, now);
@@ -229,7 +228,7 @@ impl Control {
     }
 
     /// Writes down how far time and evidence have come, of some services at each tick.
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let turns = usize::try_from(CHECKPOINT.as_millis() / TICK.as_millis()).unwrap_or(1);
         let indices = (self.turn..self.desk.services().len()).step_by(turns);
         let entries = indices.filter_map(|index| self.desk.checkpoint(index)).collect();
@@ -301,7 +300,7 @@ impl Control {
     }
 
     /// Goes on after what was being written has landed, or has not.
-    fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
+    pub(super) fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
         let Some(Writing { then, .. }) = self.writing.take() else { return };
         let failed = outcome.err();
         let written = self.desk.written(failed.is_none());
@@ -448,7 +447,7 @@ async fn advance(work: &mut Option<Work>) -> super::reload::Stage {
 }
 
 /// Awaits the store.
-async fn answered(writing: &mut Option<Writing>) -> Outcome {
+pub(super) async fn answered(writing: &mut Option<Writing>) -> Outcome {
     match writing {
         Some(writing) => {
             let ended =
