@@ -181,17 +181,7 @@ impl Opening {
             commands,
             reloads,
         };
-        control.begin(deeds);
-        for (service, why) in lost {
-            control.note(Note {
-                actor: "start".to_owned(),
-                what: What::EvidenceLost,
-                service: Some(service.to_string()),
-                change: None,
-                detail: Some(format!("what was seen before the restart is lost, the gate begins anew: {why}")),
-                generation: control.current.snapshot.generation,
-            });
-        }
+        control.begin(deeds, lost);
         let (aborts, verbs) = (abort_sender, verb_sender);
         (control, ControlHandle { shared, aborts, verbs, commands: command_sender, reloads: reload_sender })
     }

@@ -353,8 +353,8 @@ impl Control {
         }
     }
 
-    /// Carries out what follows from the start, once it is watched.
-    pub(super) fn begin(&mut self, deeds: Deeds) {
+    /// Carries out what follows from the start, once it is watched. The evidence of `lost` is, for the reason given.
+    pub(super) fn begin(&mut self, deeds: Deeds, lost: Vec<(Name, String)>) {
         let Deeds { owed, said, .. } = deeds;
         self.owe(owed);
         let running = |service: &Name| {
@@ -363,6 +363,16 @@ impl Control {
         };
         for said in said.into_iter().filter(|said| said.note.verb == "restart" && running(&said.service)) {
             self.tell(said);
+        }
+        for (service, why) in lost {
+            self.note(Note {
+                actor: "start".to_owned(),
+                what: What::EvidenceLost,
+                service: Some(service.to_string()),
+                change: None,
+                detail: Some(format!("what was seen before the restart is lost, the gate begins anew: {why}")),
+                generation: self.current.snapshot.generation,
+            });
         }
     }
 

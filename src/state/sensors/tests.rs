@@ -261,3 +261,15 @@ proptest! {
         prop_assert_eq!(account.timed as usize, count(&|r| r.target == 0 && r.answered));
     }
 }
+
+#[test]
+fn a_tick_is_the_one_of_whatever_watch_is_asked_for() {
+    let (began, ticks) = (clock::now(), Ticks::default());
+    let watches = [0, 70].map(|ms| Watch::idle(&config(Unit::Session), 1, began + Duration::from_millis(ms)));
+    for us in [0, 1, 49_999, 50_000, 99_999, 70_000, 119_999, 120_000, 3_600_000_000, 5] {
+        let now = began + Duration::from_micros(us);
+        for watch in watches.iter().chain(&watches) {
+            assert_eq!(ticks.at(watch, now), watch.tick(now), "after {us} us");
+        }
+    }
+}

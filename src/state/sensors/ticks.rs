@@ -41,24 +41,3 @@ impl Ticks {
         tick
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock;
-    use crate::core::gate::{GateConfig, Unit};
-
-    #[test]
-    fn it_is_the_tick_of_whatever_watch_is_asked_for() {
-        let metrics = GateConfig::default_metrics();
-        let config = GateConfig { alpha: 0.001, unit: Unit::Session, warmup: 0, reach: 1_220, metrics };
-        let (began, ticks) = (clock::now(), Ticks::default());
-        let watches = [0, 70].map(|ms| Watch::idle(&config, 1, began + Duration::from_millis(ms)));
-        for us in [0, 1, 49_999, 50_000, 99_999, 70_000, 119_999, 120_000, 3_600_000_000, 5] {
-            let now = began + Duration::from_micros(us);
-            for watch in watches.iter().chain(&watches) {
-                assert_eq!(ticks.at(watch, now), watch.tick(now), "after {us} us");
-            }
-        }
-    }
-}
