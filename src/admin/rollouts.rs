@@ -168,16 +168,12 @@ pub(super) async fn list(
     seen: Seen,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
-    // The event first: what happens while the rest is read makes the tag old, not wrong.
-    let event = *state.control.newest_event().borrow();
-    let (generation, status) = state.control.service(&service)?;
-    let tag = Tag::after(generation, event);
-    if seen.has(tag) {
-        return Ok(tag.not_modified());
-    }
-    let history = state.control.history(&service)?;
-    let (revision, current) = (status.revision, status.progress);
-    Ok(Tagged(tag, Rollouts { service, generation, revision, current, history }).into_response())
+    seen.answer(Tag::of_service(&state.control, &service)?, || {
+        let (generation, status) = state.control.service(&service)?;
+        let history = state.control.history(&service)?;
+        let (revision, current) = (status.revision, status.progress);
+        Ok(Rollouts { service, generation, revision, current, history })
+    })
 }
 
 /// Begin a rollout

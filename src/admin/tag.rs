@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
+use crate::control::handle::ControlHandle;
 
 /// Most tags of one condition that are looked at.
 const TAGS_MAX: usize = 32;
@@ -54,9 +55,20 @@ impl Tag {
         Self { generation, event: None }
     }
 
-    /// What is true of `generation` after `event`.
-    pub(super) const fn after(generation: u64, event: u64) -> Self {
-        Self { generation, event: Some(event) }
+    /// What is true now. To be taken before what is answered is read: what happens in between makes the tag old, not wrong.
+    pub(super) fn now(control: &ControlHandle) -> Self {
+        // The event first, for the same reason.
+        let event = *control.newest_event().borrow();
+        Self { generation: control.generation(), event: Some(event) }
+    }
+
+    /// What is true now, `service` included.
+    ///
+    /// # Errors
+    /// There is no such service.
+    pub(super) fn of_service(control: &ControlHandle, service: &str) -> Result<Self, Problem> {
+        let event = *control.newest_event().borrow();
+        Ok(Self { generation: control.generation_with(service)?, event: Some(event) })
     }
 
     fn text(self) -> String {
@@ -74,7 +86,7 @@ impl Tag {
     }
 
     /// 304: what the client has is still so.
-    pub(super) fn not_modified(self) -> Response {
+    fn not_modified(self) -> Response {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         self.put(&mut response);
         response
@@ -92,8 +104,20 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 // === impl Seen ===
 
 impl Seen {
+    /// The answer with `tag`: that the client has it, else what `read` makes.
+    ///
+    /// # Errors
+    /// As `read` says.
+    pub(super) fn answer<T: Serialize>(
+        &self,
+        tag: Tag,
+        read: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<Response, Problem> {
+        if self.has(tag) { Ok(tag.not_modified()) } else { Ok(Tagged(tag, read()?).into_response()) }
+    }
+
     /// Whether the client has what `tag` stands for (weak comparison, RFC 9110 section 8.8.3.2).
-    pub(super) fn has(&self, tag: Tag) -> bool {
+    fn has(&self, tag: Tag) -> bool {
         let text = tag.text();
         self.0.iter().any(|seen| seen == "*" || seen.strip_prefix("W/").unwrap_or(seen) == text)
     }
@@ -204,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_has_is_compared_weakly() {
-        let tag = Tag::after(12, 345);
+        let tag = Tag { generation: 12, event: Some(345) };
         for (values, has) in [
             (&[][..], false),
             (&["\"12.345\""][..], true),

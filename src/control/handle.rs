@@ -9,8 +9,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::roles::{Ask, Verb};
+use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
-use crate::state::current::Current;
+use crate::state::current::{Current, Routing};
 use crate::state::live::Registry;
 use crate::state::names::Names;
 
@@ -209,6 +210,21 @@ impl ControlHandle {
         ask(&self.commands, |reply| Command::Preview { settings: Box::new(settings), reply }).await
     }
 
+    /// The generation in force.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.current.load().snapshot.generation
+    }
+
+    /// The generation in force, if `service` is part of it.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn generation_with(&self, service: &str) -> Result<u64, Refused> {
+        let routing = self.shared.current.load();
+        find(&routing, service).map(|_| routing.snapshot.generation)
+    }
+
     /// Everything that is true now. Waits for nothing, the writer included.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -244,9 +260,7 @@ impl ControlHandle {
     /// Unknown service.
     pub fn service(&self, service: &str) -> Result<(u64, ServiceStatus), Refused> {
         let routing = self.shared.current.load();
-        let Some((index, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (index, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
     }
@@ -257,9 +271,7 @@ impl ControlHandle {
     /// Unknown service.
     pub fn history(&self, service: &str) -> Result<Vec<EndedStatus>, Refused> {
         let routing = self.shared.current.load();
-        let Some((_, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (_, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok(view.map(|view| view.history.clone()).unwrap_or_default())
     }
@@ -339,6 +351,12 @@ impl ControlHandle {
     pub fn current(&self) -> &Current {
         &self.shared.current
     }
+}
+
+/// The service called `service`, with its index.
+fn find<'a>(routing: &'a Routing, service: &str) -> Result<(usize, &'a ActiveService), Refused> {
+    let unknown = || Refused::UnknownService { service: service.to_owned(), known: status::names(routing) };
+    routing.snapshot.service(service).ok_or_else(unknown)
 }
 
 /// Sends what `event` makes of a reply and awaits it.

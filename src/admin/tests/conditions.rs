@@ -29,6 +29,10 @@ async fn what_the_client_has_is_not_sent_again_until_something_happens() {
         assert_ne!(after.header("etag"), Some(tag.as_str()));
         assert_eq!(api.post(&drain.replace("drain", "undrain"), "").await.status, 200);
     }
+    // Of what is not there nothing is still so.
+    for path in ["/v1/services/none", "/v1/services/none/rollouts"] {
+        api.get_with(path, "\nIf-None-Match: *").await.is_problem(404, "there is no service");
+    }
 }
 
 #[tokio::test]
