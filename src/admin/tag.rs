@@ -166,7 +166,6 @@ impl<S: Sync> FromRequestParts<S> for Expected {
 fn generation(tag: &str) -> Option<u64> {
     let inner = tag.strip_prefix('"')?.strip_suffix('"')?;
     let (generation, event) = inner.split_once('.').map_or((inner, None), |(g, e)| (g, Some(e)));
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     event.is_none_or(|event| number(event).is_some()).then(|| number(generation)).flatten()
 }
 
@@ -179,6 +178,11 @@ impl<S: Sync> FromRequestParts<S> for Unconditional {
         }
         Ok(Self)
     }
+}
+
+/// Digits and nothing else: what `parse` takes beyond them is no number of ours.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// The entity tags of a condition; `None` without one.
