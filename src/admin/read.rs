@@ -19,6 +19,9 @@ use super::tag::{Seen, Tag};
 /// Media type of the Prometheus text format.
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
+/// What the path names, such as a service, or why it could not be read.
+pub(super) type Named<T> = Result<Path<T>, PathRejection>;
+
 /// One word.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Word {
@@ -87,7 +90,7 @@ pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Res
         (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn service(
     State(state): State<AdminState>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     seen: Seen,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
@@ -102,8 +105,8 @@ pub(super) async fn method_not_allowed(request: Request) -> Problem {
     Problem::method_not_allowed(format!("{} is not a method of {}", request.method(), request.uri().path()))
 }
 
-/// The service named in the path.
-pub(super) fn segment(name: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    Ok(name)
+/// What the path named.
+pub(super) fn segment<T>(named: Named<T>) -> Result<T, Problem> {
+    let Path(named) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Ok(named)
 }

@@ -3,8 +3,7 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ use crate::core::roles::{self, Ask, StartWith, Verb};
 use super::AdminState;
 use super::auth::Caller;
 use super::problem::Problem;
-use super::read::segment;
+use super::read::{Named, segment};
 use super::tag::{Expected, Seen, Tag, Tagged, Unconditional};
 use super::write::{WeightBody, parsed, parsed_or_empty, shortened};
 
@@ -153,9 +152,6 @@ pub(super) struct Said {
     pub(super) reason: Option<String>,
 }
 
-/// The service and the rollout named in the path.
-type Named = Result<Path<(String, String)>, PathRejection>;
-
 /// The rollouts of a service
 #[utoipa::path(get, path = "/v1/services/{service}/rollouts", tag = "read",
     params(("service" = String, Path, description = "Its name"),
@@ -164,7 +160,7 @@ type Named = Result<Path<(String, String)>, PathRejection>;
         (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn list(
     State(state): State<AdminState>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     seen: Seen,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
@@ -188,7 +184,7 @@ pub(super) async fn list(
 pub(super) async fn start(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     _: Unconditional,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -233,7 +229,7 @@ macro_rules! routes_of {
         pub(super) async fn $latest(
             State(state): State<AdminState>,
             Extension(caller): Extension<Caller>,
-            name: Result<Path<String>, PathRejection>,
+            name: Named<String>,
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
@@ -253,7 +249,7 @@ macro_rules! routes_of {
         pub(super) async fn $one(
             State(state): State<AdminState>,
             Extension(caller): Extension<Caller>,
-            named: Named,
+            named: Named<(String, String)>,
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
@@ -291,7 +287,7 @@ routes_of!("Try a version again that was taken back", RetryBody, RetryBody::read
 pub(super) async fn weight_one(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    named: Named,
+    named: Named<(String, String)>,
     expected: Expected,
     body: Bytes,
 ) -> Result<Tagged<Applied>, Problem> {
@@ -299,56 +295,55 @@ pub(super) async fn weight_one(
     obey(&state, &caller, meant, expected, body.said()?).await
 }
 
-/// Take all traffic off the candidate of this rollout, at once
-///
-/// As the abort of the service: nothing can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/abort", tag = "command",
-    params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn abort_one(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    named: Named,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, meant, Verb::Abort, reason).await
+/// The two routes of a verb that takes back: nothing can stand in its way.
+macro_rules! ways_back {
+    ($about:tt, $more:tt, $verb:expr, $latest:ident at $path:tt, $one:ident at $path_of_one:tt) => {
+        #[doc = $about]
+        #[doc = ""]
+        #[doc = $more]
+        #[utoipa::path(post, path = $path, tag = "command",
+            params(("service" = String, Path, description = "Its name")),
+            request_body = Option<BackBody>,
+            responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
+        pub(super) async fn $latest(
+            State(state): State<AdminState>,
+            Extension(caller): Extension<Caller>,
+            name: Named<String>,
+            body: Bytes,
+        ) -> Result<Tagged<Aborted>, Problem> {
+            let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
+            take_back(state, &caller, Meant::latest(service), $verb, reason).await
+        }
+
+        #[doc = $about]
+        #[doc = ""]
+        #[doc = concat!("Of this rollout. ", $more)]
+        #[utoipa::path(post, path = $path_of_one, tag = "command",
+            params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
+            request_body = Option<BackBody>,
+            responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
+        pub(super) async fn $one(
+            State(state): State<AdminState>,
+            Extension(caller): Extension<Caller>,
+            named: Named<(String, String)>,
+            body: Bytes,
+        ) -> Result<Tagged<Aborted>, Problem> {
+            let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
+            take_back(state, &caller, meant, $verb, reason).await
+        }
+    };
 }
 
-/// Make the release of before the last promotion stable again, at once
-///
-/// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "command",
-    params(("service" = String, Path, description = "Its name")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn rollback(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, Meant::latest(service), Verb::Rollback, reason).await
-}
-
-/// Make the release of before this rollout stable again, at once
-///
-/// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/rollback", tag = "command",
-    params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn rollback_one(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    named: Named,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, meant, Verb::Rollback, reason).await
-}
+ways_back!("Take all traffic off the candidate, at once",
+    "No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.",
+    Verb::Abort,
+    abort at "/v1/services/{service}/abort",
+    abort_one at "/v1/services/{service}/rollouts/{rollout}/abort");
+ways_back!("Make the release of before the last promotion stable again, at once",
+    "As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.",
+    Verb::Rollback,
+    rollback at "/v1/services/{service}/rollback",
+    rollback_one at "/v1/services/{service}/rollouts/{rollout}/rollback");
 
 /// Has done what was said, if what was expected is in force.
 pub(super) async fn obey(
@@ -421,8 +416,8 @@ impl Meant {
 
     /// # Errors
     /// It is neither a number nor the word for the latest.
-    fn named(named: Named) -> Result<Self, Problem> {
-        let Path((service, id)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    fn named(named: Named<(String, String)>) -> Result<Self, Problem> {
+        let (service, id) = segment(named)?;
         let rollout = match id.parse() {
             Ok(id) => Some(id),
             Err(_) if id == CURRENT => None,
