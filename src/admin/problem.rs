@@ -142,22 +142,26 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("internal"), "A defect in this program", detail)
     }
 
-    /// What the state of a service does not allow.
+    /// What the state of a service does not allow (RFC 9110, RFC 4918, RFC 6585).
     fn state(why: &roles::Refused, detail: String) -> Self {
-        let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::CONFLICT);
-        let (kind, title) = match why {
-            roles::Refused::NoRollout => (kind!("no-candidate"), "The service has no candidate"),
-            roles::Refused::NoSuchRollout(_) => (kind!("unknown-rollout"), "There is no such rollout"),
-            roles::Refused::Quarantined(_) => (kind!("quarantined"), "The candidate was aborted"),
-            roles::Refused::Runs(_) => (kind!("rollout-runs"), "Another rollout runs"),
+        let conflict = StatusCode::CONFLICT;
+        let (status, kind, title) = match why {
+            roles::Refused::NoRollout => (conflict, kind!("no-candidate"), "The service has no candidate"),
+            roles::Refused::NoSuchRollout(_) => {
+                (StatusCode::NOT_FOUND, kind!("unknown-rollout"), "There is no such rollout")
+            }
+            roles::Refused::Quarantined(_) => (StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted"),
+            roles::Refused::Runs(_) => (conflict, kind!("rollout-runs"), "Another rollout runs"),
             roles::Refused::Stale { .. } => return Self::stale(detail),
-            roles::Refused::Unconditional => (kind!("precondition-required"), "A precondition is needed"),
+            roles::Refused::Unconditional => {
+                (StatusCode::PRECONDITION_REQUIRED, kind!("precondition-required"), "A precondition is needed")
+            }
             roles::Refused::State(_)
             | roles::Refused::IsStable(_)
             | roles::Refused::NothingToRollBack
-            | roles::Refused::NothingToRetry => (kind!("wrong-state"), "The state does not allow it"),
+            | roles::Refused::NothingToRetry => (conflict, kind!("wrong-state"), "The state does not allow it"),
             roles::Refused::NoEndpoints(_) | roles::Refused::OtherDigest { .. } | roles::Refused::NeedsReason(_) => {
-                return Self { status, ..Self::invalid(detail) };
+                return Self::invalid(detail);
             }
         };
         Self::new(status, kind, title, detail)

@@ -133,7 +133,7 @@ impl World {
                 let answer = self.run.ask(&ask);
                 if asked == Verb::Abort {
                     // 1
-                    prop_assert_eq!(&answer, &Ok(200));
+                    prop_assert_eq!(&answer, &Ok(STANDS));
                     prop_assert_eq!(self.run.roles.weight(), Weight::ZERO);
                     prop_assert!(self.run.roles.active().is_none());
                 }
