@@ -41,6 +41,10 @@ pub(super) struct Problem {
     challenge: Option<Challenge>,
 }
 
+/// Goes with an answer to whoever may not ask that: it is for the log. Holds why, and no secret.
+#[derive(Clone, Debug)]
+pub(super) struct Denial(pub(super) String);
+
 /// What it takes to be let in.
 #[derive(Clone, Copy, Debug)]
 enum Challenge {
@@ -257,7 +261,11 @@ impl From<Refused> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, challenge) = (self.status, self.challenge);
+        let denial = challenge.map(|_| Denial(self.detail.clone()));
         let mut response = (status, axum::Json(self)).into_response();
+        if let Some(denial) = denial {
+            response.extensions_mut().insert(denial);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge.text()).ok()) {

@@ -144,6 +144,20 @@ async fn a_unix_socket_needs_no_token_and_refusals_are_logged_once_in_a_while() 
 }
 
 #[tokio::test]
+async fn whoever_lacks_the_role_for_force_is_in_the_log() {
+    let dir = TempDir::new();
+    let lines = tokens(&dir);
+    let process = Process::start(|c| c.admin_lines(&lines).web(&["127.0.0.1:1"], &[])).await;
+    let force = "{\"force\":true,\"reason\":\"hurry\"}";
+    let answer = process.admin.with(OPERATOR).post("/v1/services/web/promote", force).await;
+    assert!(problem(&answer, 403).contains("force needs the role admin"));
+    until("a line about it", || process.log().contains("admin: refused")).await;
+    let log = process.log();
+    assert!(log.contains("force needs the role admin; token ci has the role operator"), "{log}");
+    assert!(!log.contains(OPERATOR), "{log}");
+}
+
+#[tokio::test]
 async fn a_token_that_anyone_may_read_is_warned_of_from_the_start() {
     let dir = TempDir::new();
     let lines = tokens(&dir);
