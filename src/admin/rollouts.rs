@@ -203,7 +203,7 @@ pub(super) async fn start(
     });
     let applied = state.control.obey(&service, Ask { reason, ..Ask::of(verb, caller.actor()) }).await?;
     let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Tagged(Tag::of(applied.generation), applied)).into_response())
+    Ok((status, Tagged(Tag::at(applied.generation, applied.revision), applied)).into_response())
 }
 
 /// The candidate the file names.
@@ -222,7 +222,7 @@ macro_rules! routes_of {
         #[doc = $about]
         #[utoipa::path(post, path = $path, tag = "command",
             params(("service" = String, Path, description = "Its name"),
-                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
                 ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
             request_body = Option<$body>,
             responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
@@ -242,7 +242,7 @@ macro_rules! routes_of {
         /// On this rollout; `expected_step` or `If-Match` has to be there (428).
         #[utoipa::path(post, path = $path_of_one, tag = "command",
             params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current"),
-                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
                 ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
             request_body = Option<$body>,
             responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
@@ -280,7 +280,7 @@ routes_of!("Try a version again that was taken back", RetryBody, RetryBody::read
 /// On this rollout; `expected_step` or `If-Match` has to be there (428).
 #[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/weight", tag = "command",
     params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current"),
-        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
     request_body = WeightBody,
     responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
@@ -357,11 +357,11 @@ pub(super) async fn obey(
     if matches!(verb, Verb::Promote { force: true, .. }) {
         caller.may(Role::Admin, "force")?;
     }
-    let (generation, reason) = (expected.generation()?, state.reason(reason)?);
-    let expected = roles::Expected { required: meant.is_named && generation.is_none(), step: expected_step };
+    let (mark, reason) = (expected.mark()?, state.reason(reason)?);
+    let expected = roles::Expected { required: meant.is_named && mark.is_none(), step: expected_step };
     let ask = Ask { verb, rollout: meant.rollout, expected, actor: caller.actor().to_owned(), reason };
-    let applied = state.control.obey_if(generation, &meant.service, ask).await?;
-    Ok(Tagged(Tag::of(applied.generation), applied))
+    let applied = state.control.obey_if(mark, &meant.service, ask).await?;
+    Ok(Tagged(Tag::at(applied.generation, applied.revision), applied))
 }
 
 /// Aborts or rolls back.
@@ -377,7 +377,7 @@ pub(super) async fn take_back(
     // A task of its own: a client that gives up does not take its abort back.
     let aborting = tokio::spawn(async move { state.control.take_back(&service, ask).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
-    Ok(Tagged(Tag::of(aborted.generation), aborted))
+    Ok(Tagged(Tag::at(aborted.generation, aborted.revision), aborted))
 }
 
 fn version(text: &str) -> Result<Version, Problem> {

@@ -77,7 +77,7 @@ pub(super) struct ReloadBody {}
 /// Opens a rollout by hand where none runs.
 #[utoipa::path(post, path = "/v1/services/{service}/weight", tag = "command",
     params(("service" = String, Path, description = "Its name"),
-        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
     request_body = WeightBody,
     responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
@@ -141,7 +141,7 @@ async fn endpoint(
     let (service, endpoint) = segment(named)?;
     let (place, reason) = ((service.as_str(), endpoint.as_str()), state.reason(reason)?);
     let drained = state.control.endpoint(verb, place, force, caller.actor(), reason).await?;
-    Ok(Tagged(Tag::of(drained.generation), drained))
+    Ok(Tagged(Tag::at(drained.generation, drained.revision), drained))
 }
 
 /// Check a file

@@ -15,7 +15,7 @@ use crate::state::current::{Current, Routing};
 use crate::state::live::Registry;
 use crate::state::names::Names;
 
-use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
+use super::answer::{Aborted, Applied, Drained, Mark, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
@@ -99,11 +99,11 @@ impl ControlHandle {
         self.obey_if(None, service, what).await
     }
 
-    /// As [`Self::obey`], but only if the generation in force is the `expected` one when it is decided. Abort and rollback do not heed it.
+    /// As [`Self::obey`], but only if what is in force when it is decided is what is `expected`. Abort and rollback do not heed it.
     ///
     /// # Errors
-    /// As there, or another generation is in force.
-    pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
+    /// As there, or something else is in force.
+    pub async fn obey_if(&self, expected: Option<Mark>, service: &str, what: Ask) -> Result<Applied, Refused> {
         if matches!(what.verb, Verb::Abort | Verb::Rollback) {
             let aborted = self.take_back(service, what).await?;
             let (generation, status) = self.service(service)?;
@@ -216,13 +216,15 @@ impl ControlHandle {
         self.shared.current.load().snapshot.generation
     }
 
-    /// The generation in force, if `service` is part of it.
+    /// What is in force of `service`: every change to it that was answered is another one, or an event, or both.
     ///
     /// # Errors
     /// Unknown service.
-    pub fn generation_with(&self, service: &str) -> Result<u64, Refused> {
+    pub fn mark(&self, service: &str) -> Result<Mark, Refused> {
         let routing = self.shared.current.load();
-        find(&routing, service).map(|_| routing.snapshot.generation)
+        let (_, active) = find(&routing, service)?;
+        let revision = self.shared.views.of(&active.service.name).map_or(0, |view| view.revision);
+        Ok(Mark { generation: routing.snapshot.generation, revision: Some(revision) })
     }
 
     /// Everything that is true now. Waits for nothing, the writer included.

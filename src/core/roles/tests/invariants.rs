@@ -163,6 +163,10 @@ impl World {
                 prop_assert_eq!(self.run.roles.weight(), Weight::ZERO);
             }
         }
+        if matches!(act, Act::Verb(..) | Act::Start(..)) {
+            let same = self.run.roles == before;
+            prop_assert!(same || self.run.roles.revision > before.revision, "another state, the same entity tag");
+        }
         if !matches!(act, Act::StoreLost) {
             self.after_any(&before, act)?;
         }
