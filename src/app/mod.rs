@@ -176,6 +176,8 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     let (level, format) = load::log_level(&settings.log);
     let log = Log::init(level, format).map_err(|error| StartError::System(format!("cannot log: {error}")))?;
     let log = Arc::new(log);
+    // The file was loaded before there was a log to say it in.
+    follow::warn_of_readable_tokens(&settings);
     check_descriptors(&settings);
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);

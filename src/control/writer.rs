@@ -20,7 +20,7 @@ use crate::core::weight::Weight;
 use crate::state::current::{Publisher, Routing};
 use crate::state::live::Registry;
 
-use super::answer::{Aborted, Applied, Refused, Validated};
+use super::answer::{Aborted, Applied, Mark, Refused, Validated};
 use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written};
 use super::discovery::Answers;
 use super::gate::{Gates, Seen};
@@ -96,8 +96,8 @@ pub(super) enum Then {
 /// A command.
 pub(super) struct Asked {
     pub(super) service: String,
-    /// The generation that has to be in force.
-    pub(super) expected: Option<u64>,
+    /// What has to be in force.
+    pub(super) expected: Option<Mark>,
     pub(super) ask: Ask,
     pub(super) reply: Reply<Applied>,
 }
@@ -271,7 +271,7 @@ impl Control {
 
     fn decide(&mut self, asked: Asked) {
         let Asked { service, expected, ask, reply } = asked;
-        let index = match self.expect(expected).and_then(|()| self.find(&service)) {
+        let index = match self.find(&service).and_then(|index| self.expect(expected, index).map(|()| index)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
         };
@@ -290,13 +290,18 @@ impl Control {
         }
     }
 
-    /// Refuses what was asked for in view of another generation than the one in force.
-    fn expect(&self, expected: Option<u64>) -> Result<(), Refused> {
-        let generation = self.current.snapshot.generation;
-        match expected.filter(|expected| *expected != generation) {
-            Some(expected) => Err(Refused::Stale { expected, generation }),
+    /// Refuses what was asked of the service at `index` in view of something else than what is in force.
+    fn expect(&self, expected: Option<Mark>, index: usize) -> Result<(), Refused> {
+        let revision = Some(self.revision(index));
+        let found = Mark { generation: self.current.snapshot.generation, revision };
+        match expected.filter(|expected| !expected.fits(&found)) {
+            Some(expected) => Err(Refused::Stale { expected, found }),
             None => Ok(()),
         }
+    }
+
+    pub(super) fn revision(&self, index: usize) -> u64 {
+        self.desk.services()[index].roles.revision
     }
 
     /// Goes on after what was being written has landed, or has not.
@@ -427,8 +432,8 @@ impl Control {
     }
 
     fn aborted(&self, index: usize) -> Aborted {
-        let Applied { service, generation, weight, state, stable, candidate, .. } = self.applied(index);
-        Aborted { service, generation, weight, state, stable, candidate, settled: false, persisted: false }
+        let Applied { service, generation, weight, state, stable, candidate, revision, .. } = self.applied(index);
+        Aborted { service, generation, weight, state, stable, candidate, revision, settled: false, persisted: false }
     }
 }
 
