@@ -1,7 +1,7 @@
 //! How rollouts stand, as people and programs ask for it: shown by control, read by anyone without waiting.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -128,27 +128,53 @@ pub(super) struct View {
 
 /// How all services stand.
 #[derive(Debug, Default)]
-pub(super) struct Views(ArcSwap<BTreeMap<Name, Arc<View>>>);
+pub(super) struct Views {
+    all: ArcSwap<BTreeMap<Name, Arc<View>>>,
+    /// By service; as many as were ever condemned.
+    detections: Mutex<BTreeMap<Name, Detections>>,
+}
+
+/// Candidates the gate has taken back, since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detections {
+    /// How many.
+    pub count: u64,
+    /// The times from the first sign of harm to the verdict, together.
+    pub took: Duration,
+}
 
 // === impl Views ===
 
 impl Views {
     /// Of the service called `name`.
     pub(super) fn of(&self, name: &Name) -> Option<Arc<View>> {
-        self.0.load().get(name).cloned()
+        self.all.load().get(name).cloned()
     }
 
     /// Shows these anew.
     pub(super) fn show<'a>(&self, held: impl Iterator<Item = &'a Held>, now: Instant) {
-        let mut views = BTreeMap::clone(&self.0.load());
+        let mut views = BTreeMap::clone(&self.all.load());
         views.extend(held.map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now)))));
-        self.0.store(Arc::new(views));
+        self.all.store(Arc::new(views));
     }
 
     /// Shows these, and no others.
     pub(super) fn replace(&self, held: &[Held], now: Instant) {
         let views = held.iter().map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now))));
-        self.0.store(Arc::new(views.collect()));
+        self.all.store(Arc::new(views.collect()));
+    }
+
+    /// The gate has taken back a candidate of `service`, so long after the first sign of harm.
+    pub(super) fn detected(&self, service: &Name, after: Duration) {
+        let mut all = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(service.clone()).or_default();
+        *known = Detections { count: known.count + 1, took: known.took.saturating_add(after) };
+    }
+
+    /// What was detected of `service`.
+    pub(super) fn detections(&self, service: &Name) -> Detections {
+        let all = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(service).copied().unwrap_or_default()
     }
 }
 

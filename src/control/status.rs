@@ -18,6 +18,7 @@ use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::{EndpointLive, Registry, ServiceLive};
 use crate::state::names::{NameState, Names};
+use crate::state::sensors::{Glance, Watch};
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
@@ -112,6 +113,9 @@ pub struct ServiceStatus {
     /// The latest rollout, running or over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<RolloutStatus>,
+    /// What the gate thinks of the rollout it watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateStatus>,
     /// Where the file and what runs differ, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
@@ -125,6 +129,17 @@ pub struct ServiceStatus {
     /// The release before, kept to go back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm: Option<WarmStatus>,
+}
+
+/// What a gate thinks. The evidence is told anew once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub struct GateStatus {
+    /// Evidence that the candidate does harm, in nats.
+    pub log_evidence: f64,
+    /// From where on it is taken back, in nats.
+    pub bound: f64,
+    /// `unknown`, `inconclusive`, `clean` or `harmful`.
+    pub opinion: &'static str,
 }
 
 /// What a service is doing.
@@ -302,6 +317,7 @@ impl ServiceStatus {
             retry: active.running.retry,
             revision: view.map_or(0, |view| view.revision),
             progress: view.and_then(|view| view.rollout(now)),
+            gate: live.watch.as_deref().and_then(Watch::glance).map(GateStatus::of),
             differences: view.map(|view| view.differences.clone()).unwrap_or_default(),
             quarantined: view.map(|view| view.quarantined.clone()).unwrap_or_default(),
             stable: PoolStatus {
@@ -324,6 +340,14 @@ impl ServiceStatus {
                 endpoints: weighed(&live.warm, Some(warm)),
             }),
         }
+    }
+}
+
+// === impl GateStatus ===
+
+impl GateStatus {
+    fn of(glance: Glance) -> Self {
+        Self { log_evidence: glance.log_e, bound: glance.bound, opinion: glance.opinion.as_str() }
     }
 }
 
