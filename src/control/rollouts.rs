@@ -12,6 +12,7 @@ use crate::core::id::{Name, Version};
 use crate::core::roles::{Current, Ended, Origin, Roles};
 use crate::core::rollout::Stage;
 use crate::core::weight::Weight;
+use crate::state::sensors::Glance;
 
 use super::answer::as_text;
 use super::desk::Held;
@@ -111,6 +112,17 @@ pub struct WarmStatus {
     pub endpoints: Vec<EndpointStatus>,
 }
 
+/// What a gate thinks. The evidence is told anew once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub struct GateStatus {
+    /// Evidence that the candidate does harm, in nats.
+    pub log_evidence: f64,
+    /// From where on it is taken back, in nats.
+    pub bound: f64,
+    /// `unknown`, `inconclusive`, `clean` or `harmful`.
+    pub opinion: &'static str,
+}
+
 /// How a service stands, at one moment; time goes on by itself.
 #[derive(Clone, Debug)]
 pub(super) struct View {
@@ -141,6 +153,14 @@ pub struct Detections {
     pub count: u64,
     /// The times from the first sign of harm to the verdict, together.
     pub took: Duration,
+}
+
+// === impl GateStatus ===
+
+impl GateStatus {
+    pub(super) fn of(glance: Glance) -> Self {
+        Self { log_evidence: glance.log_e, bound: glance.bound, opinion: glance.opinion.as_str() }
+    }
 }
 
 // === impl Views ===

@@ -18,11 +18,11 @@ use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::{EndpointLive, Registry, ServiceLive};
 use crate::state::names::{NameState, Names};
-use crate::state::sensors::{Glance, Watch};
+use crate::state::sensors::Watch;
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
-use super::rollouts::{QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
+use super::rollouts::{GateStatus, QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
 
 /// Newest events shown in a status.
 pub const EVENTS_SHOWN_MAX: usize = 32;
@@ -129,17 +129,6 @@ pub struct ServiceStatus {
     /// The release before, kept to go back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warm: Option<WarmStatus>,
-}
-
-/// What a gate thinks. The evidence is told anew once a second.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
-pub struct GateStatus {
-    /// Evidence that the candidate does harm, in nats.
-    pub log_evidence: f64,
-    /// From where on it is taken back, in nats.
-    pub bound: f64,
-    /// `unknown`, `inconclusive`, `clean` or `harmful`.
-    pub opinion: &'static str,
 }
 
 /// What a service is doing.
@@ -340,14 +329,6 @@ impl ServiceStatus {
                 endpoints: weighed(&live.warm, Some(warm)),
             }),
         }
-    }
-}
-
-// === impl GateStatus ===
-
-impl GateStatus {
-    fn of(glance: Glance) -> Self {
-        Self { log_evidence: glance.log_e, bound: glance.bound, opinion: glance.opinion.as_str() }
     }
 }
 
