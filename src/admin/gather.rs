@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::control::rollouts::RolloutStatus;
+use crate::control::tally::{Counted, LASTED_BOUNDS_US};
 use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::health::Probe;
-use crate::core::id::Variant;
+use crate::core::id::{Name, Variant};
 use crate::core::outlier::{Bound, Cause};
 use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
@@ -33,6 +35,10 @@ pub struct Facts {
     pub workers: usize,
     /// Loads of the configuration.
     pub reloads: Reloads,
+    /// Rollouts that ended.
+    pub ended: Vec<Counted>,
+    /// The latest rollouts, by service in order of name.
+    pub rollouts: Vec<(Name, Option<RolloutStatus>)>,
     /// How the names of endpoints stand.
     pub names: NameCounts,
     /// What the writer of the access log lost.
@@ -106,6 +112,7 @@ pub fn gather(
         endpoint(&mut families, live);
     }
     services(&mut families, routing);
+    rollouts(&mut families, facts);
     workers(&mut families, process, facts);
     config(&mut families, facts.reloads);
     names(&mut families, facts.names);
@@ -204,6 +211,43 @@ fn services(families: &mut Families, routing: &Routing) {
         }
     }
     families.gauge(catalog::GENERATION, [], routing.snapshot.generation);
+}
+
+/// What a rollout can be in.
+const PHASES: [&str; 10] = [
+    "idle",
+    "verifying",
+    "progressing",
+    "baking",
+    "trial",
+    "paused",
+    "succeeded",
+    "aborted",
+    "rolled_back",
+    "superseded",
+];
+
+fn rollouts(families: &mut Families, facts: &Facts) {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    for (service, rollout) in &facts.rollouts {
+        let (service, now) = (service.as_str(), rollout.as_ref().map_or(PHASES[0], |rollout| rollout.phase));
+        for phase in PHASES {
+            families.gauge(catalog::ROLLOUT_PHASE, [service, phase], u64::from(phase == now));
+        }
+        let step = rollout.as_ref().and_then(RolloutStatus::step_in_force);
+        families.gauge(catalog::ROLLOUT_STEP, [service], step.map_or(0, |step| number(step) + 1));
+        families.gauge(catalog::ROLLOUT_STEPS, [service], rollout.as_ref().map_or(0, |rollout| number(rollout.steps)));
+        families.gauge(catalog::ROLLOUT_ID, [service], rollout.as_ref().map_or(0, |rollout| rollout.id));
+    }
+    for counted in &facts.ended {
+        let labels = [counted.service.as_str(), counted.outcome, counted.reason];
+        families.counter(catalog::ROLLOUTS_ENDED, labels, counted.count);
+        if counted.buckets.iter().any(|count| *count > 0) {
+            let Counted { buckets, sum_us, .. } = counted;
+            let observed = Distribution { bounds_us: &LASTED_BOUNDS_US, counts: buckets, sum_us: *sum_us };
+            families.histogram(catalog::ROLLOUT_DURATION, labels, observed);
+        }
+    }
 }
 
 fn workers(families: &mut Families, process: &ProcessCounters, facts: &Facts) {

@@ -14,6 +14,7 @@ mod openapi;
 pub mod probes;
 mod problem;
 mod read;
+pub mod records;
 mod rollouts;
 pub mod scrape;
 mod seats;
@@ -40,6 +41,7 @@ use events::Subscribers;
 use explain::Explainer;
 use guard::Guard;
 use idempotency::Answers;
+use records::Records;
 use scrape::Scrape;
 
 /// What the API answers from.
@@ -53,6 +55,8 @@ pub struct AdminState {
     pub metrics: Scrape,
     /// Answers `/v1/explain`.
     pub explain: Explainer,
+    /// Answers from the store.
+    pub records: Records,
     /// Remembers what was answered to commands with an `Idempotency-Key`.
     pub answers: Arc<dyn Answers>,
     /// Places for those who read events.
@@ -122,6 +126,8 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(read::services))
         .routes(routes!(read::service))
         .routes(routes!(rollouts::list))
+        .routes(routes!(records::rollout))
+        .routes(routes!(records::audit))
         .routes(routes!(explain::explain))
         .routes(routes!(events::events))
         .merge(once_per_key)

@@ -124,6 +124,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, kind!("not-found"), "There is no such resource", detail)
     }
 
+    pub(super) fn unknown_rollout(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind!("unknown-rollout"), "There is no such rollout", detail)
+    }
+
+    /// The store cannot be read.
+    pub(super) fn store_unread(detail: impl Into<String>) -> Self {
+        let title = "The store cannot be read";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("store-failed"), title, detail)
+    }
+
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
         let title = "The method is not allowed here";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, kind!("method-not-allowed"), title, detail)

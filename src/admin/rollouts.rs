@@ -154,7 +154,7 @@ pub(super) struct Said {
 }
 
 /// The service and the rollout named in the path.
-type Named = Result<Path<(String, String)>, PathRejection>;
+pub(super) type Named = Result<Path<(String, String)>, PathRejection>;
 
 /// The rollouts of a service
 #[utoipa::path(get, path = "/v1/services/{service}/rollouts", tag = "read",
@@ -389,6 +389,16 @@ pub(super) async fn take_back(
     Ok(Tagged(Tag::of(aborted.generation), aborted))
 }
 
+/// The service and the number of the rollout in a path; none: the latest.
+pub(super) fn rollout_named(named: Named) -> Result<(String, Option<u64>), Problem> {
+    let Path((service, id)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    match id.parse() {
+        Ok(number) => Ok((service, Some(number))),
+        Err(_) if id == CURRENT => Ok((service, None)),
+        Err(_) => Err(Problem::not_found(format!("{id:?}: a rollout is a number, or \"{CURRENT}\""))),
+    }
+}
+
 fn version(text: &str) -> Result<Version, Problem> {
     Version::new(text).map_err(|bad| Problem::invalid(format!("version: {text:?}: {bad}")))
 }
@@ -426,12 +436,7 @@ impl Meant {
     /// # Errors
     /// It is neither a number nor the word for the latest.
     fn named(named: Named) -> Result<Self, Problem> {
-        let Path((service, id)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-        let rollout = match id.parse() {
-            Ok(id) => Some(id),
-            Err(_) if id == CURRENT => None,
-            Err(_) => return Err(Problem::not_found(format!("{id:?}: a rollout is a number, or \"{CURRENT}\""))),
-        };
+        let (service, rollout) = rollout_named(named)?;
         Ok(Self { service, rollout, is_named: true })
     }
 }

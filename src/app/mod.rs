@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::events::Subscribers;
 use crate::admin::gather::{self, gather};
+use crate::admin::records::Records;
 use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{Runtime, Settings};
@@ -35,6 +36,7 @@ use crate::state::counters::ProcessCounters;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::state::live::Registry;
 use crate::store::Store;
+use crate::store::keep::Keep;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
@@ -100,6 +102,7 @@ struct Running {
 struct Ground {
     settings: Settings,
     opening: Opening,
+    store: Arc<Store>,
     registry: Arc<Registry>,
     process: Arc<ProcessCounters>,
     access: Arc<AccessWriter>,
@@ -151,6 +154,7 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control: control.clone(),
         lifecycle: lifecycle.clone(),
+        records: Records::new(ground.store),
         answers: Arc::new(admin::idempotency::Table::default()),
         subscribers: Subscribers::default(),
         bounds: Bounds::default(),
@@ -180,21 +184,21 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);
     // Before anything else is begun: another process may hold it, or it may not be readable.
-    let store = Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?;
+    let store = Arc::new(Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?);
     let registry = Arc::new(Registry::new(settings.runtime.workers, clock::now()));
     let setup = Setup {
         settings: settings.clone(),
         load,
         listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
         registry: Arc::clone(&registry),
-        store: Arc::new(store),
+        store: Arc::clone(&store) as Arc<dyn Keep>,
         gates: Box::new(Unwatched),
         path: options.config.display().to_string(),
         began: clock::now(),
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));
-    Ok(Ground { settings, opening, registry, process, access, log, follow })
+    Ok(Ground { settings, opening, store, registry, process, access, log, follow })
 }
 
 /// Keys session cookies of services without a secret of their own, for the life of the process.
@@ -304,6 +308,8 @@ impl Metrics {
                     last_successful: last.ok,
                     last_at: Duration::from_millis(last.at_ms),
                 },
+                ended: control.tally(),
+                rollouts: control.latest_rollouts(),
                 names: control.names().counts(),
                 access_log: self.access.stats(),
                 log_dropped: self.log.dropped(),

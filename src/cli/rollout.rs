@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::args::{self, RolloutVerb, StepVerb};
 use super::client::{self, Admin};
 use super::failure::Failure;
+use super::history;
 use super::terminal::{Terminal, say};
 use super::text::{Align, Cell, Paint, Tone, clean, span, table};
 
@@ -53,6 +54,7 @@ pub(super) async fn rollout(admin: &Admin, verb: &RolloutVerb, terminal: Termina
             let body = admin.post(&format!("/v1/services/{}/rollouts", start.service), &start_body(start)).await?;
             say(&show(&body, terminal)?)
         }
+        RolloutVerb::Show(show) => history::show(admin, show, terminal).await,
         RolloutVerb::List(list) => {
             let body = admin.get(&format!("/v1/services/{}/rollouts", list.service)).await?;
             let text =

@@ -109,6 +109,8 @@ impl Control {
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
+        self.shared.tally.count(&deeds.over);
+        self.shared.tally.keep(self.desk.services().iter().map(|held| &held.wanted.name));
         for (service, work) in deeds.gate {
             self.watch(&service, work);
         }

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::core::id::Name;
 use crate::core::roles::{Ask, Verb};
 use crate::core::weight::Weight;
 use crate::state::current::Current;
@@ -19,10 +20,12 @@ use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
+use super::past::RolloutDetail;
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
-use super::rollouts::{EndedStatus, Views};
+use super::rollouts::{EndedStatus, RolloutStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
+use super::tally::{Counted, Tally};
 use super::writer::Asked;
 
 /// Verbs waiting for the one before them to be written; senders wait for room.
@@ -53,6 +56,7 @@ pub(super) struct Shared {
     pub(super) current: Current,
     pub(super) journal: Journal,
     pub(super) views: Views,
+    pub(super) tally: Tally,
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) load: Loader,
     pub(super) path: String,
@@ -262,6 +266,38 @@ impl ControlHandle {
         };
         let view = self.shared.views.of(&active.service.name);
         Ok(view.map(|view| view.history.clone()).unwrap_or_default())
+    }
+
+    /// The rollout of `service` called `id`, or the latest one, with the generation. What is kept of it in the store is not in it yet.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn rollout(&self, service: &str, id: Option<u64>) -> Result<Option<(Name, RolloutDetail)>, Refused> {
+        let routing = self.shared.current.load();
+        let Some((_, active)) = routing.snapshot.service(service) else {
+            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
+        };
+        let (name, generation) = (&active.service.name, routing.snapshot.generation);
+        let Some(view) = self.shared.views.of(name) else { return Ok(None) };
+        let latest = RolloutDetail::latest(name, generation, &view, clock::now());
+        let is_meant = |latest: &RolloutDetail| id.is_none_or(|id| id == latest.id);
+        let earlier = || {
+            let ended = view.history.iter().find(|ended| Some(ended.id) == id)?;
+            Some(RolloutDetail::over(name, generation, ended))
+        };
+        Ok(latest.filter(is_meant).or_else(earlier).map(|detail| (name.clone(), detail)))
+    }
+
+    /// The latest rollout of every service, in order of service.
+    #[must_use]
+    pub fn latest_rollouts(&self) -> Vec<(Name, Option<RolloutStatus>)> {
+        self.shared.views.latest(clock::now())
+    }
+
+    /// Rollouts that ended since the process began, in order of service.
+    #[must_use]
+    pub fn tally(&self) -> Vec<Counted> {
+        self.shared.tally.counted()
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.

@@ -16,11 +16,13 @@ pub mod health;
 pub mod journal;
 pub mod ledger;
 pub mod opening;
+pub mod past;
 pub mod plane;
 mod publishing;
 pub mod reload;
 pub mod rollouts;
 pub mod status;
+pub mod tally;
 mod tick;
 pub mod writer;
 

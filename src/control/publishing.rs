@@ -10,6 +10,7 @@ use crate::config::settings::Settings;
 use crate::core::endpoint::Question;
 use crate::core::id::Name;
 use crate::core::roles;
+use crate::core::rollout::{AbortReason, End};
 use crate::core::snapshot::ActiveService;
 use crate::state::current::Routing;
 use crate::state::live::ServiceLive;
@@ -21,12 +22,14 @@ use super::endpoint::carry_drains;
 use super::health;
 use super::journal::{Note, What};
 use super::ledger::{Line, Record};
+use super::past::Past;
 use super::writer::{Control, Then, Writing};
 
 impl Control {
     /// Does what is true already. `evidence` is what the gate saw, if it was the gate that decided.
     pub(super) fn carry_out(&mut self, deeds: Deeds, evidence: Option<&Value>) {
-        let Deeds { close, publish, owed, gate, said, released: _ } = deeds;
+        let Deeds { close, publish, owed, gate, said, over, released: _ } = deeds;
+        self.shared.tally.count(&over);
         // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
         self.close(&close);
         self.publish_services(&publish);
@@ -54,7 +57,7 @@ impl Control {
     pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Draft>) {
         let entries = self.desk.write(proposal);
         let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry, None)).collect();
-        lines.extend(also.map(|draft| Line { service: None, drafts: vec![draft] }));
+        lines.extend(also.map(|draft| Line { drafts: vec![draft], ..Line::default() }));
         let answer = self.ledger.write(lines, self.desk.next_rollout());
         self.writing = Some(Writing { answer, then });
     }
@@ -69,13 +72,20 @@ impl Control {
 
     /// What the store is told of `entry`.
     pub(super) fn line(&self, entry: Entry, evidence: Option<&Value>) -> Line {
-        let Entry { service, roles, notes } = entry;
+        let Entry { service, roles, notes, over } = entry;
+        let past = over.into_iter().filter_map(|over| {
+            let harmful = matches!(over.ended.end, End::Aborted(AbortReason::Harmful { .. }));
+            let evidence = evidence.filter(|_| harmful).cloned();
+            Some(Past::of(over.ended.id, over.course.as_deref()?, evidence))
+        });
+        let past = past.collect();
         let drafts = notes.into_iter().map(|note| {
             let evidence = evidence.filter(|_| note.actor.starts_with("gate"));
             self.draft(Some(&service), note, evidence.cloned())
         });
         let drafts = drafts.collect();
-        Line { service: Some((service, roles.map_or(Record::Gone, Record::Is))), drafts }
+        let service = Some((service, roles.map_or(Record::Gone, Record::Is)));
+        Line { service, past, drafts, also: Vec::new() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note, evidence: Option<Value>) -> Draft {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Current, Ended, Origin, Roles};
+use crate::core::roles::{Course, Current, Ended, Origin, Roles};
 use crate::core::rollout::Stage;
 use crate::core::weight::Weight;
 
@@ -96,6 +96,11 @@ pub struct EndedStatus {
     pub started_at_ms: u64,
     /// When it ended.
     pub ended_at_ms: u64,
+    /// Who ended it: a token, `file`, `plan`, `gate/METRIC`...
+    pub by: String,
+    /// Why, in the words of whoever did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The stable of before the last promotion: connected and probed, without new requests.
@@ -116,6 +121,10 @@ pub struct WarmStatus {
 pub(super) struct View {
     pub(super) revision: u64,
     rollout: Option<RolloutStatus>,
+    /// The highest weight it had.
+    pub(super) highest: Weight,
+    /// Its plan, and what became of it.
+    pub(super) course: Course,
     /// The rollout holds, and time runs.
     runs: bool,
     pub(super) differences: Vec<String>,
@@ -136,6 +145,11 @@ impl Views {
     /// Of the service called `name`.
     pub(super) fn of(&self, name: &Name) -> Option<Arc<View>> {
         self.0.load().get(name).cloned()
+    }
+
+    /// The latest rollouts, in order of service.
+    pub(super) fn latest(&self, now: Instant) -> Vec<(Name, Option<RolloutStatus>)> {
+        self.0.load().iter().map(|(name, view)| (name.clone(), view.rollout(now))).collect()
     }
 
     /// Shows these anew.
@@ -165,6 +179,8 @@ impl View {
         Self {
             revision: roles.revision,
             rollout: roles.current.as_ref().map(RolloutStatus::of),
+            highest: roles.current.as_ref().map_or(Weight::ZERO, |current| current.highest),
+            course: roles.current.as_ref().map(Current::course).unwrap_or_default(),
             runs: roles.active().is_some_and(|current| current.rollout.pause.is_none()),
             differences: roles.differences(wanted),
             quarantined: quarantined.collect(),
@@ -193,6 +209,13 @@ impl RolloutStatus {
     /// The latest rollout of `roles`.
     pub(super) fn latest(roles: &Roles) -> Option<Self> {
         roles.current.as_ref().map(Self::of)
+    }
+
+    /// Index of the step it is in; none while it verifies, at a weight set by hand, and once it is over.
+    #[must_use]
+    pub fn step_in_force(&self) -> Option<usize> {
+        let stepping = self.ended_at_ms.is_none() && !self.by_hand && self.weight > Weight::ZERO;
+        (stepping && self.step < self.steps).then_some(self.step)
     }
 
     fn of(current: &Current) -> Self {
@@ -240,6 +263,8 @@ impl EndedStatus {
             highest: ended.highest,
             started_at_ms: ms(ended.began),
             ended_at_ms: ms(ended.ended),
+            by: ended.by.clone(),
+            why: ended.why.clone(),
         }
     }
 }
@@ -251,6 +276,6 @@ const fn word(origin: Origin) -> &'static str {
     }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

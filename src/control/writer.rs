@@ -350,7 +350,8 @@ impl Control {
 
     /// Carries out what follows from the start.
     pub(super) fn begin(&mut self, deeds: Deeds) {
-        let Deeds { owed, gate, said, .. } = deeds;
+        let Deeds { owed, gate, said, over, .. } = deeds;
+        self.shared.tally.count(&over);
         self.owe(owed);
         for (service, work) in gate {
             self.watch(&service, work);

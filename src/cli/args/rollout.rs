@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{AdminAddress, reason};
+use super::{AdminAddress, ShowRollout, reason};
 use crate::core::id::{Name, Version};
 
 /// Most steps of a plan.
@@ -14,6 +14,8 @@ pub(in crate::cli) enum RolloutVerb {
     Start(StartRollout),
     /// Show the rollout that runs, and those that are over
     List(ListRollouts),
+    /// Show one rollout: its steps, what became of it, who did what
+    Show(ShowRollout),
 }
 
 #[derive(Args, Debug)]
@@ -108,6 +110,7 @@ impl RolloutVerb {
         match self {
             Self::Start(start) => &start.admin,
             Self::List(list) => &list.admin,
+            Self::Show(show) => &show.admin,
         }
     }
 }

@@ -5,16 +5,21 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::records;
+use crate::control::past::Past;
 use crate::core::id::Name;
 use crate::core::roles::Roles;
-use crate::store::Change;
 use crate::store::audit::Draft;
+use crate::store::{self, Change, Table};
 
 /// What is to be durable about one service, or about none.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// The service, and its record.
     pub service: Option<(Name, Record)>,
+    /// Rollouts that have ended with it.
+    pub past: Vec<Past>,
+    /// What else lands with it.
+    pub also: Vec<(Table, String, store::Record)>,
     /// What the audit says about it.
     pub drafts: Vec<Draft>,
 }
@@ -188,8 +193,10 @@ impl Line {
     }
 
     fn followed_by(mut self, newer: Self) -> Self {
+        self.past.extend(newer.past);
+        self.also.extend(newer.also);
         self.drafts.extend(newer.drafts);
-        Self { service: newer.service.or(self.service), drafts: self.drafts }
+        Self { service: newer.service.or(self.service), ..self }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::queue::{Line, Record as Kept};
 use crate::control::desk::Stored;
+use crate::control::past;
 use crate::core::id::Name;
 use crate::core::roles::{Roles, STORED_VERSION};
 use crate::store::keep::Keep;
@@ -62,10 +63,20 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
             Some((name, Kept::Is(roles))) => {
                 let record = Record { version: STORED_VERSION, bytes: serde_json::to_vec(roles)? };
                 change.put.push((Table::Services, name.to_string(), record));
+                for past in &line.past {
+                    change.put.push((Table::Rollouts, past::key(name, past.id), past.record()?));
+                }
+                // What the history has let go.
+                let oldest = roles.history.front().filter(|_| !line.past.is_empty());
+                change.cut.extend(oldest.map(|ended| (Table::Rollouts, past::keys_before(name, Some(ended.id)))));
             }
-            Some((name, Kept::Gone)) => change.remove.push((Table::Services, name.to_string())),
+            Some((name, Kept::Gone)) => {
+                change.remove.push((Table::Services, name.to_string()));
+                change.cut.push((Table::Rollouts, past::keys_before(name, None)));
+            }
             None => {}
         }
+        change.put.extend(line.also.iter().cloned());
         change.audit.extend(line.drafts.iter().cloned());
     }
     let number = Record { version: NUMBER_VERSION, bytes: next_rollout.to_string().into_bytes() };

@@ -1,5 +1,6 @@
 //! Control against a fake data plane.
 
+mod past;
 mod rollouts;
 
 use std::sync::Arc;
