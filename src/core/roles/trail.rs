@@ -10,7 +10,11 @@ use crate::core::rollout::{Stage, Step};
 use crate::core::weight::Weight;
 
 /// Legs of a rollout that are remembered; of more, the oldest but the first go, and are counted.
-pub const LEGS_MAX: usize = 256;
+pub const LEGS_MAX: usize = 128;
+/// Weights set by hand by the same one within this time of each other are one leg; the audit has them all.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Of longer reasons this many bytes are kept here; the audit has all of it.
+const WHY_BYTES_MAX: usize = 256;
 
 /// The legs of a rollout, the oldest first. Each lasts until the next one, the last until the rollout ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,11 +101,11 @@ impl Current {
             weight: rollout.weight,
             actor: note.actor.clone(),
             verb: note.verb.to_owned(),
-            why: note.reason.clone(),
+            why: note.reason.as_deref().map(shortened),
         };
         // After a restart the hold begins again.
         if note.verb == "restart" || self.trail.legs.last().is_none_or(|last| !last.stands_as(&leg)) {
-            Arc::make_mut(&mut self.trail).push(leg);
+            Arc::make_mut(&mut self.trail).take_in(leg);
         }
     }
 }
@@ -109,6 +113,13 @@ impl Current {
 // === impl Trail ===
 
 impl Trail {
+    fn take_in(&mut self, leg: Leg) {
+        match self.legs.last_mut().filter(|last| last.goes_on_as(&leg)) {
+            Some(last) => *last = Leg { began: last.began, ..leg },
+            None => self.push(leg),
+        }
+    }
+
     fn push(&mut self, leg: Leg) {
         if self.legs.len() >= LEGS_MAX {
             self.legs.remove(1);
@@ -121,10 +132,24 @@ impl Trail {
 // === impl Leg ===
 
 impl Leg {
+    /// Whether `next` is another weight of the same sitting.
+    fn goes_on_as(&self, next: &Self) -> bool {
+        let by_hand = |leg: &Self| leg.verb == "weight" && leg.step.is_none();
+        by_hand(self) && by_hand(next) && self.actor == next.actor && next.began.saturating_sub(self.began) < AT_ONCE
+    }
+
     fn stands_as(&self, other: &Self) -> bool {
         let seen = |leg: &Self| (leg.step, leg.weight);
         (&self.phase, &self.reason, seen(self)) == (&other.phase, &other.reason, seen(other))
     }
+}
+
+fn shortened(why: &str) -> String {
+    let mut len = why.len().min(WHY_BYTES_MAX);
+    while !why.is_char_boundary(len) {
+        len -= 1;
+    }
+    why[..len].to_owned()
 }
 
 #[cfg(test)]
@@ -142,6 +167,25 @@ mod tests {
             verb: "pause".to_owned(),
             why: None,
         }
+    }
+
+    #[test]
+    fn weights_in_one_sitting_are_one_leg() {
+        let weight = |at: u64, grains, actor: &str| Leg {
+            began: Duration::from_millis(at),
+            weight: Weight::from_grains(grains).expect("a weight"),
+            verb: "weight".to_owned(),
+            actor: actor.to_owned(),
+            ..leg(0)
+        };
+        let mut trail = Trail::default();
+        for leg in [weight(0, 1, "a"), weight(999, 2, "a"), weight(1_000, 3, "a"), weight(1_001, 4, "b"), leg(2)] {
+            trail.take_in(leg);
+        }
+        let seen: Vec<_> = trail.legs.iter().map(|leg| (leg.began.as_millis(), leg.weight.grains())).collect();
+        assert_eq!(seen, [(0, 2), (1_000, 3), (1_001, 4), (2_000, 0)]);
+        assert_eq!(shortened(&"\u{e9}".repeat(WHY_BYTES_MAX)).len(), WHY_BYTES_MAX);
+        assert_eq!(shortened(&format!("x{}", "\u{e9}".repeat(WHY_BYTES_MAX))).len(), WHY_BYTES_MAX - 1);
     }
 
     #[test]
