@@ -13,6 +13,7 @@ use super::guard::one;
 use super::problem::Problem;
 use super::serve::{Connection, Peer, Reach};
 use crate::config::settings::{Admin, Role, Token, TokenDigest};
+use crate::control::handle::Landing;
 
 /// Answered to anyone: they say nothing but that the process lives.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -28,6 +29,8 @@ pub(super) struct Caller {
     token: Option<TokenDigest>,
     /// What keys of commands belong to, beside their own names.
     scope: String,
+    /// What has to land in the store with the effect of the command.
+    landing: Option<Landing>,
 }
 
 /// Why nobody may ask so.
@@ -84,11 +87,11 @@ impl Caller {
 
     fn with_token(token: &Token) -> Self {
         let actor = format!("token {}", token.name);
-        Self { scope: actor.clone(), actor, role: token.role, token: Some(token.digest) }
+        Self { scope: actor.clone(), actor, role: token.role, token: Some(token.digest), landing: None }
     }
 
     fn without_token(peer: Peer) -> Self {
-        Self { actor: peer.actor(), role: Role::Admin, token: None, scope: String::new() }
+        Self { actor: peer.actor(), role: Role::Admin, token: None, scope: String::new(), landing: None }
     }
 
     /// How it is called in events.
@@ -99,6 +102,16 @@ impl Caller {
     /// What keys of its commands belong to: its token, or whoever has none.
     pub(super) fn scope(&self) -> &str {
         &self.scope
+    }
+
+    /// Has `landing` land with the effect of the command.
+    pub(super) fn lands_with(&mut self, landing: Option<Landing>) {
+        self.landing = landing;
+    }
+
+    /// What has to land in the store with the effect of the command.
+    pub(super) fn landing(&self) -> Option<Landing> {
+        self.landing.clone()
     }
 
     /// Whether it has shown a token: then it is no page in a browser, whatever it calls us.

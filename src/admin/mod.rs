@@ -10,6 +10,7 @@ pub mod explain;
 pub mod gather;
 mod guard;
 pub mod idempotency;
+pub mod kept;
 mod openapi;
 pub mod probes;
 mod problem;

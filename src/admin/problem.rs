@@ -61,6 +61,11 @@ macro_rules! kind {
 // === impl Problem ===
 
 impl Problem {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, kind!("bad-request"), "The request is malformed", detail)
     }

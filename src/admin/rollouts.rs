@@ -209,7 +209,8 @@ pub(super) async fn start(
         terms: None,
         supersede,
     });
-    let applied = state.control.obey(&service, Ask { reason, ..Ask::of(verb, caller.actor()) }).await?;
+    let ask = Ask { reason, ..Ask::of(verb, caller.actor()) };
+    let applied = state.control.obey_landing(None, &service, ask, caller.landing()).await?;
     let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Tagged(Tag::of(applied.generation), applied)).into_response())
 }
@@ -369,7 +370,7 @@ pub(super) async fn obey(
     let (generation, reason) = (expected.generation()?, state.reason(reason)?);
     let expected = roles::Expected { required: meant.is_named && generation.is_none(), step: expected_step };
     let ask = Ask { verb, rollout: meant.rollout, expected, actor: caller.actor().to_owned(), reason };
-    let applied = state.control.obey_if(generation, &meant.service, ask).await?;
+    let applied = state.control.obey_landing(generation, &meant.service, ask, caller.landing()).await?;
     Ok(Tagged(Tag::of(applied.generation), applied))
 }
 

@@ -59,7 +59,8 @@ impl Tag {
         Self { generation, event: Some(event) }
     }
 
-    fn text(self) -> String {
+    /// As `ETag` has it.
+    pub(super) fn text(self) -> String {
         match self.event {
             Some(event) => format!("\"{}.{event}\"", self.generation),
             None => format!("\"{}\"", self.generation),

@@ -18,6 +18,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::events::Subscribers;
 use crate::admin::gather::{self, gather};
+use crate::admin::idempotency::Answers;
+use crate::admin::kept::Kept;
 use crate::admin::records::Records;
 use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
@@ -41,7 +43,7 @@ use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
 use crate::watch::FileWatch;
-use crate::{admin, clock, health};
+use crate::{clock, health};
 
 use follow::Follow;
 
@@ -154,8 +156,8 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control: control.clone(),
         lifecycle: lifecycle.clone(),
+        answers: answers(&ground.store, &control)?,
         records: Records::new(ground.store),
-        answers: Arc::new(admin::idempotency::Table::default()),
         subscribers: Subscribers::default(),
         bounds: Bounds::default(),
     };
@@ -283,6 +285,14 @@ fn check_descriptors(settings: &Settings) {
 
 fn listeners(control: &ControlHandle) -> Vec<(String, String)> {
     control.status().listeners.into_iter().map(|listener| (listener.name, listener.bound)).collect()
+}
+
+/// What was answered to commands with a key, before this process too.
+fn answers(store: &Arc<Store>, control: &ControlHandle) -> Result<Arc<dyn Answers>, StartError> {
+    let (store, control) = (Arc::clone(store) as Arc<dyn Keep>, control.clone());
+    let present = Arc::new(move |service: &str| control.applied(service));
+    let kept = Kept::load(store, clock::unix_time(), present).map_err(|error| StartError::System(error.to_string()))?;
+    Ok(Arc::new(kept))
 }
 
 /// Where `/metrics` comes from.

@@ -17,6 +17,7 @@ use super::discovery::shown;
 use super::endpoint::carry_drains;
 use super::handle::Reload;
 use super::journal::InForce;
+use super::ledger::Line;
 use super::reload::{self, Filing, Indexed, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::writer::{Control, Then};
 
@@ -71,7 +72,11 @@ impl Control {
                     reason: None,
                 };
                 let draft = self.draft(None, note, None);
-                self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(draft));
+                self.write(
+                    proposal,
+                    Then::File(Box::new(Filing { changes, ..filing })),
+                    Some(Line { drafts: vec![draft], ..Line::default() }),
+                );
             }
         }
     }

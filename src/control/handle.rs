@@ -14,12 +14,14 @@ use crate::core::weight::Weight;
 use crate::state::current::Current;
 use crate::state::live::Registry;
 use crate::state::names::Names;
+use crate::store::{Record, Table};
 
 use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
+use super::ledger::Line;
 use super::past::RolloutDetail;
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
@@ -68,6 +70,17 @@ pub(super) struct Shared {
     pub(super) published: watch::Sender<u64>,
 }
 
+/// A record that lands with the effect of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// Where.
+    pub table: Table,
+    /// Under which key.
+    pub key: String,
+    /// What.
+    pub record: Record,
+}
+
 /// One answer, later.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
@@ -90,6 +103,20 @@ pub(super) struct Reload {
     pub(super) reply: Reply<Reloaded>,
 }
 
+// === impl Landing ===
+
+impl Landing {
+    /// Has it land.
+    pub(super) fn line(self) -> Line {
+        Line { also: vec![(self.table, self.key, Some(self.record))], ..Line::default() }
+    }
+
+    /// Has it gone: what it was to land with did not happen.
+    pub(super) fn undone(&self) -> Line {
+        Line { also: vec![(self.table, self.key.clone(), None)], ..Line::default() }
+    }
+}
+
 // === impl ControlHandle ===
 
 impl ControlHandle {
@@ -107,6 +134,20 @@ impl ControlHandle {
     /// # Errors
     /// As there, or another generation is in force.
     pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
+        self.obey_landing(expected, service, what, None).await
+    }
+
+    /// As [`Self::obey_if`]; `landing` is in the store if and only if the effect of the command is. A command without any writes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn obey_landing(
+        &self,
+        expected: Option<u64>,
+        service: &str,
+        what: Ask,
+        landing: Option<Landing>,
+    ) -> Result<Applied, Refused> {
         if matches!(what.verb, Verb::Abort | Verb::Rollback) {
             let aborted = self.take_back(service, what).await?;
             let (generation, status) = self.service(service)?;
@@ -116,7 +157,7 @@ impl ControlHandle {
             return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout, begins });
         }
         let service = service.to_owned();
-        ask(&self.verbs, |reply| Asked { service, expected, ask: what, reply }).await
+        ask(&self.verbs, |reply| Asked { service, expected, ask: what, landing, reply }).await
     }
 
     /// Holds the candidate of `service` at `weight`; opens a rollout by hand when none runs. `reason` is for the record.
@@ -240,6 +281,27 @@ impl ControlHandle {
     pub fn services(&self) -> (u64, Vec<ServiceStatus>) {
         let routing = self.shared.current.load();
         (routing.snapshot.generation, status::services(&routing, &self.shared.views))
+    }
+
+    /// What is true of `service`, as a command that changes nothing is answered.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn applied(&self, service: &str) -> Result<Applied, Refused> {
+        let (generation, status) = self.service(service)?;
+        let known = Name::new(&status.name).ok();
+        let Some(service) = known else { return Err(Refused::Stopping) };
+        Ok(Applied {
+            service,
+            generation,
+            weight: status.weight,
+            state: status.state,
+            stable: status.stable.version,
+            candidate: status.candidate.map(|pool| pool.version),
+            revision: status.revision,
+            rollout: status.progress,
+            begins: false,
+        })
     }
 
     /// What is true of `service`, with the generation.

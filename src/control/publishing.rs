@@ -54,10 +54,10 @@ impl Control {
     }
 
     /// Has `proposal` written; it is true once that is done. Call it only while nothing is being written.
-    pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Draft>) {
+    pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Line>) {
         let entries = self.desk.write(proposal);
         let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry, None)).collect();
-        lines.extend(also.map(|draft| Line { drafts: vec![draft], ..Line::default() }));
+        lines.extend(also);
         let answer = self.ledger.write(lines, self.desk.next_rollout());
         self.writing = Some(Writing { answer, then });
     }

@@ -24,7 +24,7 @@ use super::answer::{Aborted, Applied, Refused, Validated};
 use super::desk::{Decision, Deeds, Desk, Proposal, Written};
 use super::discovery::Answers;
 use super::gate::{Gates, Seen};
-use super::handle::{Abort, Command, Reload, Reply, Shared};
+use super::handle::{Abort, Command, Landing, Reload, Reply, Shared};
 use super::health;
 use super::journal::{Note, What};
 use super::ledger::{Failed, Ledger, Outcome};
@@ -85,6 +85,7 @@ pub(super) enum Then {
         service: Name,
         /// A rollout.
         begins: bool,
+        landing: Option<Landing>,
         reply: Reply<Applied>,
     },
     /// Nobody: steps that time has brought.
@@ -98,6 +99,7 @@ pub(super) struct Asked {
     /// The generation that has to be in force.
     pub(super) expected: Option<u64>,
     pub(super) ask: Ask,
+    pub(super) landing: Option<Landing>,
     pub(super) reply: Reply<Applied>,
 }
 
@@ -265,7 +267,7 @@ impl Control {
     }
 
     fn decide(&mut self, asked: Asked) {
-        let Asked { service, expected, ask, reply } = asked;
+        let Asked { service, expected, ask, landing, reply } = asked;
         let index = match self.expect(expected).and_then(|()| self.find(&service)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
@@ -275,12 +277,16 @@ impl Control {
             Err(why) => drop(reply.send(Err(Refused::State { service, why }))),
             Ok(Decision::Nothing) => drop(reply.send(Ok(self.applied(index)))),
             Ok(Decision::Done(deeds)) => {
+                if let Some(landing) = landing {
+                    self.ledger.owe(landing.line());
+                }
                 self.carry_out(deeds, None);
                 drop(reply.send(Ok(self.applied(index))));
             }
             Ok(Decision::Up(proposal)) => {
                 let begins = proposal.begins();
-                self.write(proposal, Then::Command { service, begins, reply }, None);
+                let also = landing.clone().map(Landing::line);
+                self.write(proposal, Then::Command { service, begins, landing, reply }, also);
             }
         }
     }
@@ -303,6 +309,9 @@ impl Control {
             // A full disk has nothing of it. Of one that fails nobody knows.
             if let (Written::Refused { as_is }, false) = (written, full) {
                 self.owe(as_is);
+                if let Then::Command { landing: Some(landing), .. } = &then {
+                    self.ledger.owe(landing.undone());
+                }
             }
             return self.not_written(then, Refused::Store { full, why });
         }
@@ -313,7 +322,7 @@ impl Control {
                     self.carry_out(deeds, None);
                 }
             }
-            Then::Command { service, begins, reply } => {
+            Then::Command { service, begins, reply, .. } => {
                 let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
                 drop(reply.send(obeyed));
             }

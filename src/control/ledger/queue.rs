@@ -11,6 +11,9 @@ use crate::core::roles::Roles;
 use crate::store::audit::Draft;
 use crate::store::{self, Change, Table};
 
+/// Most other records that are owed at the same time.
+const ALSO_MAX: usize = 1_024;
+
 /// What is to be durable about one service, or about none.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
@@ -19,7 +22,8 @@ pub struct Line {
     /// Rollouts that have ended with it.
     pub past: Vec<Past>,
     /// What else lands with it.
-    pub also: Vec<(Table, String, store::Record)>,
+    /// `None`: it goes. At most [`ALSO_MAX`]; of more, the oldest are left out.
+    pub also: Vec<(Table, String, Option<store::Record>)>,
     /// What the audit says about it.
     pub drafts: Vec<Draft>,
 }
@@ -195,6 +199,7 @@ impl Line {
     fn followed_by(mut self, newer: Self) -> Self {
         self.past.extend(newer.past);
         self.also.extend(newer.also);
+        self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
         self.drafts.extend(newer.drafts);
         Self { service: newer.service.or(self.service), ..self }
     }

@@ -76,7 +76,12 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
             }
             None => {}
         }
-        change.put.extend(line.also.iter().cloned());
+        for (table, key, record) in &line.also {
+            match record {
+                Some(record) => change.put.push((*table, key.clone(), record.clone())),
+                None => change.remove.push((*table, key.clone())),
+            }
+        }
         change.audit.extend(line.drafts.iter().cloned());
     }
     let number = Record { version: NUMBER_VERSION, bytes: next_rollout.to_string().into_bytes() };
