@@ -12,6 +12,7 @@ mod guard;
 pub mod idempotency;
 pub mod kept;
 mod openapi;
+mod plan;
 pub mod probes;
 mod problem;
 mod read;

@@ -164,7 +164,7 @@ impl Problem {
             roles::Refused::NoRollout => (kind!("no-candidate"), "The service has no candidate"),
             roles::Refused::NoSuchRollout(_) => (kind!("unknown-rollout"), "There is no such rollout"),
             roles::Refused::Quarantined(_) => (kind!("quarantined"), "The candidate was aborted"),
-            roles::Refused::Runs(_) => (kind!("rollout-runs"), "Another rollout runs"),
+            roles::Refused::Runs(_) | roles::Refused::OtherPlan(_) => (kind!("rollout-runs"), "Another rollout runs"),
             roles::Refused::Stale { .. } => return Self::stale(detail),
             roles::Refused::Unconditional => (kind!("precondition-required"), "A precondition is needed"),
             roles::Refused::State(_)

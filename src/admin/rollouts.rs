@@ -20,6 +20,7 @@ use crate::core::roles::{self, Ask, StartWith, Verb};
 
 use super::AdminState;
 use super::auth::Caller;
+use super::plan::{PlanBody, terms};
 use super::problem::Problem;
 use super::read::segment;
 use super::tag::{Expected, Seen, Tag, Tagged, Unconditional};
@@ -36,6 +37,9 @@ const CURRENT: &str = "current";
 pub(super) struct StartBody {
     /// Absent: the candidate of the file.
     candidate: Option<CandidateBody>,
+    /// Steps and limits for this rollout, the keys of `[services.X.rollout]`; what is left out is as the file says.
+    #[schema(value_type = Option<PlanBody>)]
+    plan: Option<serde_json::Value>,
     /// End the rollout of another version that runs.
     #[serde(default)]
     supersede: bool,
@@ -197,7 +201,7 @@ pub(super) async fn start(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
-    let StartBody { candidate, supersede, reason } = parsed_or_empty(&body)?;
+    let StartBody { candidate, plan, supersede, reason } = parsed_or_empty(&body)?;
     let reason = state.reason(reason)?;
     // An unknown service is the first to be told of.
     state.control.service(&service)?;
@@ -206,7 +210,7 @@ pub(super) async fn start(
         version: version(&candidate.version)?,
         digest: candidate.digest.map(digest).transpose()?,
         endpoints: endpoints(&candidate.endpoints)?,
-        terms: None,
+        terms: plan.map(|plan| terms(&state, &service, &plan)).transpose()?,
         supersede,
     });
     let ask = Ask { reason, ..Ask::of(verb, caller.actor()) };

@@ -15,7 +15,7 @@ use crate::core::id::Name;
 use crate::core::weight::Weight;
 
 pub(super) use records::{Audit, History, ShowRollout};
-pub(super) use rollout::{Place, Promote, Retry, RolloutVerb, StartRollout, StepVerb};
+pub(super) use rollout::{Place, PlanStep, Promote, Retry, RolloutVerb, StartRollout, StepVerb};
 
 /// Where the admin API is unless told otherwise.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
@@ -336,6 +336,7 @@ mod tests {
             "abort web --reason slow",
             "rollout start web",
             "rollout start web v2 --endpoint 10.0.0.1:80 --endpoint [::1]:80 --digest sha256:a --supersede --reason go",
+            "rollout start web --steps 1%:2m,10%:5m,100%",
             "rollout list web --json",
             "rollout show web",
             "rollout show web 7 --json",
@@ -391,6 +392,8 @@ mod tests {
             ("promote web --step 0", "--step", "1..=100"),
             ("rollout start web --endpoint 10.0.0.1:80", "VERSION", "Usage: tidegate rollout start"),
             ("rollout start web -v", "-v", "Usage: tidegate rollout start"),
+            ("rollout start web --steps 1%:2m,130%", "--steps", "a weight is between 0% and 100%"),
+            ("rollout start web --steps 5%:", "--steps", "5%:30s"),
             ("rollout show web x", "[ID]", "invalid digit"),
             ("history --limit 0", "--limit", "1.."),
             ("audit --verify --service web", "--verify", "--service"),

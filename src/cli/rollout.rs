@@ -83,6 +83,13 @@ fn start_body(start: &args::StartRollout) -> Value {
         }
         body.insert("candidate".to_owned(), candidate);
     }
+    if !start.steps.is_empty() {
+        let step = |step: &args::PlanStep| match &step.hold {
+            Some(hold) => json!({ "weight": step.weight.to_string(), "hold": hold }),
+            None => json!({ "weight": step.weight.to_string() }),
+        };
+        body.insert("plan".to_owned(), json!({ "steps": start.steps.iter().map(step).collect::<Vec<_>>() }));
+    }
     if start.supersede {
         body.insert("supersede".to_owned(), true.into());
     }

@@ -66,3 +66,29 @@ async fn the_audit_is_lines_whose_digests_chain() {
     api.get("/v1/audit?limit=0").await.is_problem(422, "limit: \"0\": a number from 1 to 1000");
     api.get("/v1/audit?since=1").await.is_problem(422, "allowed are: after, limit");
 }
+
+#[tokio::test]
+async fn a_rollout_can_have_a_plan_of_its_own() {
+    let api = start(Bounds::default()).await;
+    let rollouts = "/v1/services/web/rollouts";
+    let body = |plan: &str| {
+        format!(r#"{{"candidate":{{"version":"v3","endpoints":["127.0.0.1:8003"]}},"supersede":true,"plan":{plan}}}"#)
+    };
+    for (plan, words) in [
+        (r#"{"steps":[{"weight":"1%"},{"weight":"130%"}]}"#, "plan.steps[1].weight: \"130%\": a weight is between"),
+        (r#"{"step":[]}"#, "plan.step: unknown key"),
+        (r#"{"start":"manual"}"#, "plan.start: unknown key"),
+        ("7", "plan: 7"),
+    ] {
+        let refused = api.post(rollouts, &body(plan)).await;
+        refused.is_problem(422, words);
+        assert!(refused.json()["errors"][0]["key"].as_str().is_some_and(|key| key.starts_with("plan")), "{refused:?}");
+    }
+    let plan = r#"{"steps":[{"weight":"1%","hold":"2m"},{"weight":"100%","hold":"5m"}]}"#;
+    let begun = api.post(rollouts, &body(plan)).await;
+    assert_eq!((begun.status, &begun.json()["rollout"]["steps"]), (201, &2.into()), "{begun:?}");
+    let detail = api.get("/v1/services/web/rollouts/current").await.json();
+    assert_eq!((&detail["plan"][0]["weight"], &detail["plan"][0]["hold_ms"]), (&"1%".into(), &120_000.into()));
+    assert_eq!(api.post(rollouts, &body(plan)).await.status, 200);
+    api.post(rollouts, &body(r#"{"steps":[{"weight":"2%"}]}"#)).await.is_problem(409, "under another plan");
+}

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{AdminAddress, ShowRollout, reason};
 use crate::core::id::{Name, Version};
+use crate::core::weight::Weight;
 
 /// Most steps of a plan.
 const STEPS_MAX: u64 = 100;
@@ -32,6 +33,9 @@ pub(in crate::cli) struct StartRollout {
     /// What it consists of, such as sha256:...
     #[arg(long, requires = "version")]
     pub(in crate::cli) digest: Option<String>,
+    /// Steps of this rollout, each a share and how long it is held, such as 1%:2m,10%:5m,100% [default: as the file says]
+    #[arg(long, value_name = "STEPS", value_parser = plan_step, value_delimiter = ',')]
+    pub(in crate::cli) steps: Vec<PlanStep>,
     /// In place of the rollout of another version that runs
     #[arg(long)]
     pub(in crate::cli) supersede: bool,
@@ -96,6 +100,23 @@ pub(in crate::cli) struct Retry {
     /// The version [default: the one tried last]
     #[arg(long, value_parser = version)]
     pub(in crate::cli) version: Option<String>,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct PlanStep {
+    pub(in crate::cli) weight: Weight,
+    /// As it was written: the admin API knows what durations look like.
+    pub(in crate::cli) hold: Option<String>,
+}
+
+fn plan_step(text: &str) -> Result<PlanStep, String> {
+    let (weight, hold) = text.split_once(':').map_or((text, None), |(weight, hold)| (weight, Some(hold)));
+    let weight = Weight::parse(weight).map_err(|bad| bad.to_string())?;
+    if hold.is_some_and(str::is_empty) {
+        return Err("a step is written as 5%:30s, or 5% alone".to_owned());
+    }
+    Ok(PlanStep { weight, hold: hold.map(str::to_owned) })
 }
 
 fn version(text: &str) -> Result<String, String> {

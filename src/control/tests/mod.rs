@@ -1,5 +1,6 @@
 //! Control against a fake data plane.
 
+mod landing;
 mod past;
 mod rollouts;
 

@@ -1,6 +1,7 @@
 //! Rollouts through the real proxy: by the file, by commands, over restarts.
 
 mod commands;
+mod records;
 mod restarts;
 mod table;
 
