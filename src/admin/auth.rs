@@ -13,7 +13,7 @@ use super::guard::one;
 use super::problem::Problem;
 use super::serve::{Connection, Peer, Reach};
 use crate::config::settings::{Admin, Role, Token, TokenDigest};
-use crate::control::handle::Landing;
+use crate::control::landing::Landing;
 
 /// Answered to anyone: they say nothing but that the process lives.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -27,8 +27,6 @@ pub(super) struct Caller {
     role: Role,
     /// The token it is known by.
     token: Option<TokenDigest>,
-    /// What keys of commands belong to, beside their own names.
-    scope: String,
     /// What has to land in the store with the effect of the command.
     landing: Option<Landing>,
 }
@@ -86,12 +84,11 @@ impl Caller {
     }
 
     fn with_token(token: &Token) -> Self {
-        let actor = format!("token {}", token.name);
-        Self { scope: actor.clone(), actor, role: token.role, token: Some(token.digest), landing: None }
+        Self { actor: format!("token {}", token.name), role: token.role, token: Some(token.digest), landing: None }
     }
 
     fn without_token(peer: Peer) -> Self {
-        Self { actor: peer.actor(), role: Role::Admin, token: None, scope: String::new(), landing: None }
+        Self { actor: peer.actor(), role: Role::Admin, token: None, landing: None }
     }
 
     /// How it is called in events.
@@ -99,9 +96,9 @@ impl Caller {
         &self.actor
     }
 
-    /// What keys of its commands belong to: its token, or whoever has none.
+    /// What keys of its commands and its places among readers belong to: its token, or all who have none.
     pub(super) fn scope(&self) -> &str {
-        &self.scope
+        if self.has_token() { &self.actor } else { "" }
     }
 
     /// Has `landing` land with the effect of the command.

@@ -17,7 +17,7 @@ use super::idempotency::{Answer, Answers, Begun, Fingerprint, KEPT_FOR, KEYS_MAX
 use super::problem::{MEDIA_TYPE, Problem};
 use super::tag::Tag;
 use crate::control::answer::{Applied, Refused};
-use crate::control::handle::Landing;
+use crate::control::landing::Landing;
 use crate::store::keep::Keep;
 use crate::store::{Change, Record, StoreError, Table};
 
@@ -122,7 +122,7 @@ impl Kept {
             Ok(applied) => Answer {
                 status: 200,
                 content_type: Some("application/json".to_owned()),
-                etag: Some(Tag::of(applied.generation).text()),
+                etag: Some(Tag::at(applied.generation, applied.revision).text()),
                 body: serde_json::to_vec(&applied).unwrap_or_default().into(),
             },
             Err(refused) => {

@@ -19,7 +19,8 @@ use crate::store::{AUDIT_PAGE_MAX, StoreError};
 
 use super::AdminState;
 use super::problem::Problem;
-use super::rollouts::{Named, rollout_named};
+use super::read::Named;
+use super::rollouts::rollout_named;
 use super::tag::{Seen, Tag, Tagged};
 
 /// Reads of the store at the same time; more are refused.
@@ -43,10 +44,13 @@ pub struct Records {
         ("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
     responses((status = 200, description = "Running or over", body = RolloutDetail, headers(("ETag" = String))),
         (status = 304, description = "Nothing has happened since")))]
-pub(super) async fn rollout(State(state): State<AdminState>, named: Named, seen: Seen) -> Result<Response, Problem> {
+pub(super) async fn rollout(
+    State(state): State<AdminState>,
+    named: Named<(String, String)>,
+    seen: Seen,
+) -> Result<Response, Problem> {
     let (service, id) = rollout_named(named)?;
-    // The event first: what happens while the rest is read makes the tag old, not wrong.
-    let event = *state.control.newest_event().borrow();
+    let tag = Tag::of_service(&state.control, &service)?;
     let Some((name, detail)) = state.control.rollout(&service, id)? else {
         return Err(Problem::unknown_rollout(match id {
             Some(id) => {
@@ -55,7 +59,6 @@ pub(super) async fn rollout(State(state): State<AdminState>, named: Named, seen:
             None => format!("service \"{service}\": there is no rollout yet"),
         }));
     };
-    let tag = Tag::after(detail.generation, event);
     if seen.has(tag) {
         return Ok(tag.not_modified());
     }

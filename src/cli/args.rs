@@ -15,7 +15,7 @@ use crate::core::id::Name;
 use crate::core::weight::Weight;
 
 pub(super) use records::{Audit, History, ShowRollout};
-pub(super) use rollout::{Place, PlanStep, Promote, Retry, RolloutVerb, StartRollout, StepVerb};
+pub(super) use rollout::{PlanStep, RolloutVerb, StartRollout, StepVerb};
 
 /// Where the admin API is unless told otherwise.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
@@ -69,18 +69,8 @@ pub(super) enum Verb {
     /// Begin the rollout of a version, or list them
     #[command(subcommand)]
     Rollout(RolloutVerb),
-    /// Let the step in hand pass, or go to 100 %
-    Promote(Promote),
-    /// Hold the rollout where it is
-    Pause(Place),
-    /// Let a paused rollout go on
-    Resume(Place),
-    /// Let the step that waits for it begin
-    Approve(Place),
-    /// Try a version again that was taken back; needs a reason
-    Retry(Retry),
-    /// Make the release of before the last promotion stable again, at once
-    Rollback(Place),
+    #[command(flatten)]
+    Step(StepVerb),
     /// Show the rollouts that ended, the newest first: how, why, by whom
     History(History),
     /// Show who did what when, or check that nothing of it was changed

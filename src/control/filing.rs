@@ -71,12 +71,9 @@ impl Control {
                     to: filing.ready.digest.clone(),
                     reason: None,
                 };
-                let draft = self.draft(None, note, None);
-                self.write(
-                    proposal,
-                    Then::File(Box::new(Filing { changes, ..filing })),
-                    Some(Line { drafts: vec![draft], ..Line::default() }),
-                );
+                let draft = self.draft(None, note);
+                let also = Line { drafts: vec![draft], ..Line::default() };
+                self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(also));
             }
         }
     }
@@ -109,16 +106,16 @@ impl Control {
             let carried = previous.get(name).map(|before| carry_drains(active, before, live)).unwrap_or_default();
             changes.extend(carried.into_iter().map(|(_, told)| format!("services.{name}: {told}")));
         }
-        let replaced = self.publish(Routing { snapshot, live });
+        let next = Routing { snapshot, live };
+        self.gates.follow(&next);
+        self.watch(deeds.gate);
+        let replaced = self.publish(next);
         self.close_superseded(&previous);
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
         self.shared.tally.count(&deeds.over);
         self.shared.tally.keep(self.desk.services().iter().map(|held| &held.wanted.name));
-        for (service, work) in deeds.gate {
-            self.watch(&service, work);
-        }
         self.shared.views.replace(self.desk.services(), clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();

@@ -8,26 +8,24 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::core::id::Name;
 use crate::core::roles::{Ask, Verb};
+use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
-use crate::state::current::Current;
+use crate::state::current::{Current, Routing};
 use crate::state::live::Registry;
 use crate::state::names::Names;
-use crate::store::{Record, Table};
 
-use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
+use super::answer::{Aborted, Applied, Drained, Mark, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
-use super::ledger::Line;
-use super::past::RolloutDetail;
+use super::landing::Landing;
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
-use super::rollouts::{EndedStatus, RolloutStatus, Views};
+use super::rollouts::{EndedStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
-use super::tally::{Counted, Tally};
+use super::tally::Tally;
 use super::writer::Asked;
 
 /// Verbs waiting for the one before them to be written; senders wait for room.
@@ -70,17 +68,6 @@ pub(super) struct Shared {
     pub(super) published: watch::Sender<u64>,
 }
 
-/// A record that lands with the effect of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Landing {
-    /// Where.
-    pub table: Table,
-    /// Under which key.
-    pub key: String,
-    /// What.
-    pub record: Record,
-}
-
 /// One answer, later.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
@@ -103,20 +90,6 @@ pub(super) struct Reload {
     pub(super) reply: Reply<Reloaded>,
 }
 
-// === impl Landing ===
-
-impl Landing {
-    /// Has it land.
-    pub(super) fn line(self) -> Line {
-        Line { also: vec![(self.table, self.key, Some(self.record))], ..Line::default() }
-    }
-
-    /// Has it gone: what it was to land with did not happen.
-    pub(super) fn undone(&self) -> Line {
-        Line { also: vec![(self.table, self.key.clone(), None)], ..Line::default() }
-    }
-}
-
 // === impl ControlHandle ===
 
 impl ControlHandle {
@@ -129,11 +102,11 @@ impl ControlHandle {
         self.obey_if(None, service, what).await
     }
 
-    /// As [`Self::obey`], but only if the generation in force is the `expected` one when it is decided. Abort and rollback do not heed it.
+    /// As [`Self::obey`], but only if what is in force when it is decided is what is `expected`. Abort and rollback do not heed it.
     ///
     /// # Errors
-    /// As there, or another generation is in force.
-    pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
+    /// As there, or something else is in force.
+    pub async fn obey_if(&self, expected: Option<Mark>, service: &str, what: Ask) -> Result<Applied, Refused> {
         self.obey_landing(expected, service, what, None).await
     }
 
@@ -143,7 +116,7 @@ impl ControlHandle {
     /// As there.
     pub async fn obey_landing(
         &self,
-        expected: Option<u64>,
+        expected: Option<Mark>,
         service: &str,
         what: Ask,
         landing: Option<Landing>,
@@ -254,6 +227,23 @@ impl ControlHandle {
         ask(&self.commands, |reply| Command::Preview { settings: Box::new(settings), reply }).await
     }
 
+    /// The generation in force.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.current.load().snapshot.generation
+    }
+
+    /// What is in force of `service`: every change to it that was answered is another one, or an event, or both.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn mark(&self, service: &str) -> Result<Mark, Refused> {
+        let routing = self.shared.current.load();
+        let (_, active) = find(&routing, service)?;
+        let revision = self.shared.views.of(&active.service.name).map_or(0, |view| view.revision);
+        Ok(Mark { generation: routing.snapshot.generation, revision: Some(revision) })
+    }
+
     /// Everything that is true now. Waits for nothing, the writer included.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -283,36 +273,13 @@ impl ControlHandle {
         (routing.snapshot.generation, status::services(&routing, &self.shared.views))
     }
 
-    /// What is true of `service`, as a command that changes nothing is answered.
-    ///
-    /// # Errors
-    /// Unknown service.
-    pub fn applied(&self, service: &str) -> Result<Applied, Refused> {
-        let (generation, status) = self.service(service)?;
-        let known = Name::new(&status.name).ok();
-        let Some(service) = known else { return Err(Refused::Stopping) };
-        Ok(Applied {
-            service,
-            generation,
-            weight: status.weight,
-            state: status.state,
-            stable: status.stable.version,
-            candidate: status.candidate.map(|pool| pool.version),
-            revision: status.revision,
-            rollout: status.progress,
-            begins: false,
-        })
-    }
-
     /// What is true of `service`, with the generation.
     ///
     /// # Errors
     /// Unknown service.
     pub fn service(&self, service: &str) -> Result<(u64, ServiceStatus), Refused> {
         let routing = self.shared.current.load();
-        let Some((index, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (index, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
     }
@@ -323,43 +290,9 @@ impl ControlHandle {
     /// Unknown service.
     pub fn history(&self, service: &str) -> Result<Vec<EndedStatus>, Refused> {
         let routing = self.shared.current.load();
-        let Some((_, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (_, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok(view.map(|view| view.history.clone()).unwrap_or_default())
-    }
-
-    /// The rollout of `service` called `id`, or the latest one, with the generation. What is kept of it in the store is not in it yet.
-    ///
-    /// # Errors
-    /// Unknown service.
-    pub fn rollout(&self, service: &str, id: Option<u64>) -> Result<Option<(Name, RolloutDetail)>, Refused> {
-        let routing = self.shared.current.load();
-        let Some((_, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
-        let (name, generation) = (&active.service.name, routing.snapshot.generation);
-        let Some(view) = self.shared.views.of(name) else { return Ok(None) };
-        let latest = RolloutDetail::latest(name, generation, &view, clock::now());
-        let is_meant = |latest: &RolloutDetail| id.is_none_or(|id| id == latest.id);
-        let earlier = || {
-            let ended = view.history.iter().find(|ended| Some(ended.id) == id)?;
-            Some(RolloutDetail::over(name, generation, ended))
-        };
-        Ok(latest.filter(is_meant).or_else(earlier).map(|detail| (name.clone(), detail)))
-    }
-
-    /// The latest rollout of every service, in order of service.
-    #[must_use]
-    pub fn latest_rollouts(&self) -> Vec<(Name, Option<RolloutStatus>)> {
-        self.shared.views.latest(clock::now())
-    }
-
-    /// Rollouts that ended since the process began, in order of service.
-    #[must_use]
-    pub fn tally(&self) -> Vec<Counted> {
-        self.shared.tally.counted()
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.
@@ -437,6 +370,12 @@ impl ControlHandle {
     pub fn current(&self) -> &Current {
         &self.shared.current
     }
+}
+
+/// The service called `service`, with its index.
+pub(super) fn find<'a>(routing: &'a Routing, service: &str) -> Result<(usize, &'a ActiveService), Refused> {
+    let unknown = || Refused::UnknownService { service: service.to_owned(), known: status::names(routing) };
+    routing.snapshot.service(service).ok_or_else(unknown)
 }
 
 /// Sends what `event` makes of a reply and awaits it.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::records;
+use crate::control::gates::Stored;
 use crate::control::past::Past;
 use crate::core::id::Name;
 use crate::core::roles::Roles;
@@ -24,6 +25,8 @@ pub struct Line {
     /// What else lands with it.
     /// `None`: it goes. At most [`ALSO_MAX`]; of more, the oldest are left out.
     pub also: Vec<(Table, String, Option<store::Record>)>,
+    /// The evidence for and against its rollout; none if nothing is watched.
+    pub evidence: Option<Box<Stored>>,
     /// What the audit says about it.
     pub drafts: Vec<Draft>,
 }
@@ -201,7 +204,7 @@ impl Line {
         self.also.extend(newer.also);
         self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
         self.drafts.extend(newer.drafts);
-        Self { service: newer.service.or(self.service), ..self }
+        Self { service: newer.service.or(self.service), evidence: newer.evidence, ..self }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::super::fake::{self, Bench, lock, start};
 use super::percent;
-use crate::control::answer::Refused;
-use crate::control::handle::Landing;
+use crate::control::answer::{Mark, Refused};
+use crate::control::landing::Landing;
 use crate::core::roles::{Ask, Verb};
 use crate::store::keep::Keep;
 use crate::store::{Record, Table};
@@ -31,7 +31,11 @@ async fn a_key_lands_with_what_is_written_for_its_command() {
     // What changes nothing, or is refused, writes nothing.
     bench.handle.obey_landing(None, "web", weight("5%"), landing("b")).await.expect("set already");
     bench.handle.obey_landing(None, "api", weight("5%"), landing("c")).await.expect_err("no candidate");
-    bench.handle.obey_landing(Some(99), "web", weight("6%"), landing("d")).await.expect_err("stale");
+    bench
+        .handle
+        .obey_landing(Some(Mark { generation: 99, revision: None }), "web", weight("6%"), landing("d"))
+        .await
+        .expect_err("stale");
     assert_eq!(landed(&bench), ["a"]);
 }
 

@@ -118,18 +118,18 @@ fn a_start_with_a_plan_of_its_own_is_pinned_to_it() {
         let Verb::Start(with) = start(text) else { unreachable!() };
         Verb::Start(StartWith { terms: Some(terms.clone()), ..with })
     };
-    assert_eq!(run.verb(with("v2=90", &terms)), Ok(201));
+    assert_eq!(run.verb(with("v2=90", &terms)), Ok(true));
     let current = run.roles.current.as_ref().expect("a rollout");
     assert_eq!((current.terms.plan.steps.len(), current.own_terms), (1, true));
     // The same again is true already; another one cannot be.
-    assert_eq!((run.verb(with("v2=90", &terms)), run.verb(start("v2=90"))), (Ok(200), Ok(200)));
+    assert_eq!((run.verb(with("v2=90", &terms)), run.verb(start("v2=90"))), (Ok(false), Ok(false)));
     terms.plan.steps.clear();
     assert_eq!(run.verb(with("v2=90", &terms)), Err(Refused::OtherPlan(version("v2"))));
     // One that waits for somebody begins under it.
     let mut run = Run::first(First::EmptyStore, file("v1", "v2"));
     assert_eq!(run.roles.current.as_ref().and_then(|current| current.rollout.reason()), Some("no_history"));
     terms.plan.steps = run.file.rollout.terms.plan.steps[1..].to_vec();
-    assert_eq!(run.verb(with("v2", &terms)), Ok(200));
+    assert_eq!(run.verb(with("v2", &terms)), Ok(false));
     run.tick(1);
     assert_eq!(run.runs(), ("v1", Some("v2"), 25));
 }
