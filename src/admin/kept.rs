@@ -103,12 +103,11 @@ impl Kept {
         for (name, stored) in known.into_iter().rev() {
             let (key, request, began) = (stored.key(), Fingerprint(stored.request), stored.began());
             memory.begin(&key, request, began);
-            match stored.answer {
-                Some(answer) => memory.answer(&key, answer.into()),
-                None => {
-                    memory.close(&key);
-                    lost.insert(name, stored.service);
-                }
+            if let Some(answer) = stored.answer {
+                memory.answer(&key, answer.into());
+            } else {
+                memory.close(&key);
+                lost.insert(name, stored.service);
             }
         }
         let (lost, gone, turn) = (Mutex::new(lost), Mutex::new(gone), Arc::new(Semaphore::new(1)));

@@ -39,7 +39,7 @@ pub(super) async fn perform(asked: &args::Audit, terminal: Terminal) -> Result<(
         let page = source.page(after).await?;
         let Some(last) = page.last() else { break };
         if asked.verify {
-            page.iter().try_for_each(|entry| chain.follow(entry)).map_err(broken)?;
+            page.iter().try_for_each(|entry| chain.follow(entry)).map_err(|at| broken(&at))?;
             after = chain.last.as_ref().map_or(after, |(seq, _)| *seq);
         } else {
             after = read(last)?.seq;
@@ -110,7 +110,7 @@ fn holds(verified: &Verified, after: u64, terminal: Terminal) -> String {
     format!("the audit holds from {first} to {last}{gone}\nSHA-256 of entry {last}: {head}\n")
 }
 
-fn broken(broken: Broken) -> Failure {
+fn broken(broken: &Broken) -> Failure {
     let Broken { seq, why } = broken;
     Failure::new("the audit does not hold").detail(format!("entry {seq} {why}"))
 }

@@ -13,7 +13,7 @@ use crate::telemetry::access::timestamp;
 /// A rollout that is over, as the API lists it.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-struct Ended {
+struct Over {
     id: u64,
     version: String,
     phase: String,
@@ -129,7 +129,7 @@ fn listed(all: &[(String, Value)], paint: Paint) -> Result<String, Failure> {
         ("", Align::Left),
     ];
     let row = |(service, ended): &(String, Value)| {
-        let ended: Ended = client::read(ended.to_string().as_bytes())?;
+        let ended: Over = client::read(ended.to_string().as_bytes())?;
         Ok(vec![
             Cell::new(Tone::Strong, service),
             Cell::plain(ended.id.to_string()),
@@ -168,9 +168,9 @@ fn at(unix_ms: u64) -> String {
     timestamp(std::time::Duration::from_millis(unix_ms))
 }
 
-// === impl Ended ===
+// === impl Over ===
 
-impl Default for Ended {
+impl Default for Over {
     fn default() -> Self {
         Self {
             id: 0,
@@ -190,38 +190,35 @@ impl Default for Ended {
 
 impl Detail {
     fn render(&self, paint: Paint) -> String {
-        let (service, version) = (clean(&self.service), clean(&self.version));
-        let name = format!("{service} rollout {}", self.id);
+        let left_out = match self.legs_left_out {
+            0 => String::new(),
+            count => format!("({count} between the first and the second are not kept)\n"),
+        };
+        let parts = [self.heading(paint), self.steps(paint), self.legs(paint) + &left_out];
+        parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    fn heading(&self, paint: Paint) -> String {
+        let name = format!("{} rollout {}", clean(&self.service), self.id);
         let phase = clean(&words(&self.phase, self.reason.as_deref())).into_owned();
-        let phase = paint.paint(tone(&self.phase), &phase).into_owned();
-        let mut text = format!("{}: {version} {phase}", paint.paint(Tone::Strong, &name));
-        let weights = match self.ended_at_ms {
+        let weight = match self.ended_at_ms {
             Some(_) => format!(", at most {}", clean(&self.highest)),
             None => format!(" at {}", clean(&self.weight)),
         };
-        text.push_str(&weights);
-        if let Some(left) = self.hold_left_ms.filter(|_| self.ended_at_ms.is_none()) {
-            text.push_str(&format!(", {} left", span(left.div_ceil(1_000))));
-        }
-        text.push_str(&format!("\nbegan {} (asked for by {})\n", at(self.started_at_ms), clean(&self.origin)));
-        if let Some(ended) = self.ended_at_ms {
+        let left = self.hold_left_ms.filter(|_| self.ended_at_ms.is_none());
+        let left = left.map(|left| format!(", {} left", span(left.div_ceil(1_000)))).unwrap_or_default();
+        let (name, phase) = (paint.paint(Tone::Strong, &name), paint.paint(tone(&self.phase), &phase));
+        let mut lines = vec![
+            format!("{name}: {} {phase}{weight}{left}", clean(&self.version)),
+            format!("began {} (asked for by {})", at(self.started_at_ms), clean(&self.origin)),
+        ];
+        lines.extend(self.ended_at_ms.map(|ended| {
             let by = self.ended_by.as_ref().map(|by| format!(" by {}", clean(by))).unwrap_or_default();
             let why = self.why.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-            text.push_str(&format!("ended {} after {}{by}{why}\n", at(ended), took(self.started_at_ms, ended)));
-        }
-        if let Some(evidence) = &self.evidence {
-            text.push_str(&format!("evidence {}\n", clean(&evidence.to_string())));
-        }
-        for part in [self.steps(paint), self.legs(paint)] {
-            if !part.is_empty() {
-                text.push('\n');
-                text.push_str(&part);
-            }
-        }
-        if self.legs_left_out > 0 {
-            text.push_str(&format!("({} between the first and the second are not kept)\n", self.legs_left_out));
-        }
-        text
+            format!("ended {} after {}{by}{why}", at(ended), took(self.started_at_ms, ended))
+        }));
+        lines.extend(self.evidence.as_ref().map(|evidence| format!("evidence {}", clean(&evidence.to_string()))));
+        lines.join("\n") + "\n"
     }
 
     fn steps(&self, paint: Paint) -> String {

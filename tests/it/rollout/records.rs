@@ -10,6 +10,7 @@ use crate::harness::wait::{WAIT_MAX, eventually};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 const WEIGHT: &str = "/v1/services/web/weight";
+const PROMOTE: &str = "/v1/services/web/promote";
 
 /// What the command line says.
 async fn tidegate(site: &Site, arguments: &[&str]) -> Output {
@@ -69,24 +70,28 @@ async fn a_killed_process_gives_the_answers_it_gave_and_does_nothing_again() {
 #[tokio::test]
 async fn a_command_that_is_repeated_over_a_kill_is_carried_out_once() {
     let releases = Releases::start().await;
-    let mut process = second_step(&releases).await;
-    for round in 0..4 {
-        let body = format!("{{\"weight\":\"{}%\"}}", 10 + round);
-        let key = format!("round-{round}");
-        let admin = process.admin.clone();
-        let (fields, sent) = (format!("{JSON}Idempotency-Key: {key}\r\n"), body.clone());
-        let asked = tokio::spawn(async move { admin.request("POST", WEIGHT, &fields, &sent).await.status });
+    let mut process = releases.process().await;
+    let steps = (1..=8).map(|n| format!("{{ weight = \"{n}%\", hold = \"5m\" }}")).collect::<Vec<_>>().join(", ");
+    process
+        .reload_ok(&releases.changed(&process, 1, 2).set("services.web.rollout", &format!("steps = [{steps}]")))
+        .await;
+    until(&process, "v2 progressing 1%").await;
+    let promoted = async |site: &Site| site.admin.get("/v1/audit").await.text().matches("\"verb\":\"promote\"").count();
+    for round in 0..6 {
+        let (admin, fields) = (process.admin.clone(), format!("{JSON}Idempotency-Key: round-{round}\r\n"));
+        let sent = fields.clone();
+        let asked = tokio::spawn(async move { admin.request("POST", PROMOTE, &sent, "{}").await.status });
         if round % 2 == 1 {
             // The moment it has landed, whether or not it is answered.
-            eventually(WAIT_MAX, "landed", || async { (weights_set(&process).await > round).then_some(()) }).await;
+            eventually(WAIT_MAX, "landed", || async { (promoted(&process).await > round).then_some(()) }).await;
         }
         process.crash().await;
         // Its answer may have been lost with the process.
         drop(asked.await);
-        let (status, _, answer) = keyed(&process, &key, &body).await;
-        assert_eq!((status, &answer["weight"]), (200, &format!("{}%", 10 + round).into()), "{answer}");
-        assert_eq!(weights_set(&process).await, round + 1, "once each");
-        ok(&process, "resume", "{}").await;
+        let again = process.admin.request("POST", PROMOTE, &fields, "{}").await;
+        assert_eq!(again.status, 200, "{}", again.text());
+        assert_eq!(promoted(&process).await, round + 1, "once each");
+        assert_eq!(web(&process).await["progress"]["step"].as_u64(), u64::try_from(round + 1).ok());
     }
 }
 
