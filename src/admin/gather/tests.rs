@@ -124,6 +124,56 @@ fn routing(registry: &Registry, generation: u64, service: Service, previous: &[A
     Routing { snapshot, live }
 }
 
+fn rollout() -> RolloutStatus {
+    RolloutStatus {
+        id: 7,
+        version: Version::new("v2").expect("version"),
+        phase: "paused",
+        reason: Some("approval".to_owned()),
+        step: 1,
+        steps: 3,
+        weight: Weight::HALF,
+        by_hand: false,
+        origin: "file",
+        hold_left_ms: None,
+        pending: false,
+        started_at_ms: 1,
+        ended_at_ms: None,
+    }
+}
+
+fn aborted() -> Counted {
+    let service = Name::new("web").expect("name");
+    let mut buckets = [0; LASTED_BOUNDS_US.len() + 1];
+    (buckets[0], buckets[2]) = (1, 2);
+    Counted { service, outcome: "aborted", reason: "harmful", count: 3, buckets, sum_us: 95_000_000 }
+}
+
+#[test]
+fn rollouts_have_their_phase_step_and_ends() {
+    let (registry, routing, process, _in_flight) = small_state();
+    let scrape = Scrape::parse(&gather(&routing, &registry, &process, &facts()).expect("renders"));
+    let phases = |service: &str| -> Vec<&str> {
+        let is = |phase: &&str| {
+            scrape.value(&format!("tidegate_rollout_phase{{service=\"{service}\",phase=\"{phase}\"}}")) > 0.5
+        };
+        PHASES.into_iter().filter(is).collect()
+    };
+    assert_eq!((phases("web"), phases("api")), (vec!["paused"], vec!["idle"]));
+    let web = |name: &str| scrape.whole(&format!("tidegate_rollout_{name}{{service=\"web\"}}"));
+    assert_eq!((web("step"), web("steps"), web("id")), ("2".to_owned(), "3".to_owned(), "7".to_owned()));
+    assert_eq!(scrape.whole("tidegate_rollout_step{service=\"api\"}"), "0");
+    let labels = "service=\"web\",outcome=\"aborted\",reason=\"harmful\"";
+    assert_eq!(scrape.whole(&format!("tidegate_rollouts_ended_total{{{labels}}}")), "3");
+    let took = |end: &str| scrape.whole(&format!("tidegate_rollout_duration_seconds_{end}"));
+    assert_eq!(took(&format!("bucket{{{labels},le=\"10\"}}")), "1");
+    assert_eq!(took(&format!("bucket{{{labels},le=\"60\"}}")), "3");
+    assert_eq!(took(&format!("sum{{{labels}}}")), "95");
+    let over = RolloutStatus { ended_at_ms: Some(2), ..rollout() };
+    let by_hand = RolloutStatus { by_hand: true, ..rollout() };
+    assert_eq!((rollout().step_in_force(), over.step_in_force(), by_hand.step_in_force()), (Some(1), None, None));
+}
+
 fn facts() -> Facts {
     Facts {
         version: "0.1.0",
@@ -135,6 +185,9 @@ fn facts() -> Facts {
             last_successful: false,
             last_at: Duration::from_secs(1_700_000_100),
         },
+        ended: vec![aborted()],
+        detections: vec![(Name::new("web").expect("name"), Detections { count: 2, took: Duration::from_millis(350) })],
+        rollouts: vec![(Name::new("api").expect("name"), None), (Name::new("web").expect("name"), Some(rollout()))],
         names: NameCounts { resolved: 3, stale: 2, unresolved: 1, answers: 70, failures: 8 },
         access_log: SinkStats { lines_lost: 5, write_errors: 2 },
         log_dropped: 9,

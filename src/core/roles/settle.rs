@@ -111,6 +111,7 @@ impl Roles {
             began: now,
             ended: None,
             kept: false,
+            trail: Arc::default(),
         });
         raw
     }
@@ -152,7 +153,10 @@ impl Roles {
         }
         self.revision += 1;
         let note = self.note(before, &after, by);
-        self.effects(before, &after, raw, note)
+        let over = self.trace(&note, now);
+        let mut effects = self.effects(before, &after, raw, note);
+        effects.extend(over);
+        effects
     }
 
     fn effects(&self, before: &Sight, after: &Sight, raw: Vec<rollout::Effect>, note: Note) -> Vec<Effect> {
@@ -210,6 +214,9 @@ impl Roles {
         self.stable = warm.pool;
         if let Some(ended) = self.history.iter_mut().find(|ended| ended.id == warm.rollout) {
             ended.end = End::RolledBack;
+            ended.by.clear();
+            let current = self.current.as_ref().filter(|current| current.id == warm.rollout);
+            ended.course = current.map(|current| Box::new(current.course()));
         }
         if let Some(current) = self.current.as_mut().filter(|current| current.id == warm.rollout) {
             current.kept = true;
@@ -239,6 +246,9 @@ impl Roles {
             highest: current.highest,
             began: current.began,
             ended: now,
+            by: String::new(),
+            why: None,
+            course: Some(Box::new(current.course())),
         });
         while self.history.len() > HISTORY_MAX {
             self.history.pop_front();

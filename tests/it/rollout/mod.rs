@@ -2,6 +2,7 @@
 
 mod commands;
 mod kills;
+mod records;
 mod restarts;
 mod table;
 

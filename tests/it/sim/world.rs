@@ -111,7 +111,8 @@ fn number(table: Table) -> u8 {
     match table {
         Table::Services => 0,
         Table::Process => 1,
-        _ => 2,
+        Table::Rollouts => 2,
+        _ => 3,
     }
 }
 
@@ -124,7 +125,17 @@ impl Keep for Disk {
         for (table, key) in &change.remove {
             records.remove(&(number(*table), key.clone()));
         }
+        records
+            .retain(|(table, key), _| !change.cut.iter().any(|(of, keys)| number(*of) == *table && keys.contains(key)));
         Ok(0)
+    }
+
+    fn get(&self, table: Table, key: &str) -> Result<Option<Record>, StoreError> {
+        Ok(self.0.lock().expect("no panic").get(&(number(table), key.to_owned())).cloned())
+    }
+
+    fn audit(&self, _: u64, _: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {
@@ -455,5 +466,5 @@ fn open(disk: &Disk, file: &[Arc<Service>], now: Duration) -> (Desk, Deeds) {
 
 fn line(entry: Entry) -> Line {
     let Entry { service, roles, .. } = entry;
-    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), evidence: None, drafts: Vec::new() }
+    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), ..Line::default() }
 }
