@@ -23,7 +23,7 @@ pub const TRIAL_WEIGHT: Weight = Weight::HALF;
 pub const TRIAL: Duration = Duration::from_secs(30);
 /// Above it nothing is left to compare with, so an alarm leads to a trial.
 pub const TRIAL_ABOVE: Weight = Weight::NINE_TENTHS;
-/// Bake time of whatever reaches 100 % without a step that says how long.
+/// Bake time of whatever reaches 100 % without a step that says how long; it wants [`wanted::MIN_REQUESTS`].
 pub const BAKE: Duration = Duration::from_secs(300);
 /// Restarts within [`RESTARTS_WITHIN`] after which a rollout waits for a person.
 pub const RESTARTS_MAX: usize = 3;

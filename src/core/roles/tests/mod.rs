@@ -1,5 +1,6 @@
 //! Roles: verbs one by one; the table of the file and its invariants are beside.
 
+mod force;
 mod invariants;
 mod table;
 

@@ -89,6 +89,11 @@ impl World {
             }
             _ => {}
         }
+        if matches!(happening, Happening::Tick(..)) && effects.iter().any(is_pass) {
+            assert!(self.counts.requests > before.base.requests, "no data is no pass: {before:?} {effects:?}");
+        }
+        let lowered = effects.iter().any(|e| matches!(e, Effect::Weight(w) if *w < published));
+        assert!(!lowered || may_lower(before, rollout, happening), "2: {before:?} {happening:?} {effects:?}");
         if matches!(rollout.stage, Stage::Over(End::Aborted(_))) && !before.is_over() {
             assert_eq!(effects[0], Effect::Close, "whoever takes the traffic back shuts the candidate out first");
             assert_eq!(self.published, Weight::ZERO);
@@ -114,6 +119,24 @@ fn may_raise(before: &Rollout, happening: &Happening) -> bool {
         }
         Happening::Answer(kind) => *kind > 1 && before.pause.is_none(),
         Happening::Restart(_) => false,
+    }
+}
+
+/// A step after another one, or the promotion.
+fn is_pass(effect: &Effect) -> bool {
+    matches!(effect, Effect::Promote | Effect::StepBegan(1..))
+}
+
+/// What lowers it is an abort, a trial, or a command that says so.
+fn may_lower(before: &Rollout, after: &Rollout, happening: &Happening) -> bool {
+    let aborted = matches!(after.stage, Stage::Over(End::Aborted(_)));
+    match happening {
+        Happening::Command(Command::Abort | Command::Rollback) => aborted,
+        Happening::Command(Command::Weight(weight)) => after.weight == *weight,
+        Happening::Command(Command::Resume | Command::PromoteNext) => before.by_hand,
+        Happening::Command(_) | Happening::Restart(_) => false,
+        Happening::Tick(facts, _) => aborted || (facts.alarm && after.weight == TRIAL_WEIGHT),
+        Happening::Answer(_) => aborted,
     }
 }
 
