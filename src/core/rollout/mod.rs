@@ -396,11 +396,13 @@ impl Rollout {
         }
     }
 
-    /// How long the stage lasts at least: the hold of its step, or the bake time.
+    /// How long the stage lasts at least: the hold of its step, or the bake time. While verifying that of the first step: it is how long
+    /// what paused it has to stay clear.
     #[must_use]
     pub fn hold(&self, plan: &Plan) -> Duration {
         let weight = if let Stage::Trial { from, .. } = self.stage { from } else { self.weight };
-        let step = plan.steps.get(self.step).filter(|step| !self.by_hand && step.weight == weight);
+        let verifying = self.stage == Stage::Verifying;
+        let step = plan.steps.get(self.step).filter(|step| !self.by_hand && (verifying || step.weight == weight));
         step.map_or(BAKE, |step| step.hold)
     }
 

@@ -196,6 +196,20 @@ fn what_is_approved_in_a_trial_begins_after_it_and_is_not_asked_again() {
     }
 }
 
+/// Found by simulated outages: at 0 % no step has the weight in force, so that it was the bake that had to stay clear.
+#[test]
+fn what_pauses_while_verifying_is_clear_after_the_hold_of_the_first_step() {
+    let mut run = Run::new(plan());
+    run.facts.stable_degraded = true;
+    run.tick(1);
+    run.is("paused", 0);
+    run.facts.stable_degraded = false;
+    assert_eq!(run.tick(29), []);
+    run.is("paused", 0);
+    run.tick(1);
+    run.is("verifying", 0);
+}
+
 // --- past all of it ---
 
 /// argo#995, argo#1774: when stable itself is broken there has to be a way forward.
