@@ -124,3 +124,25 @@ fn a_slow_candidate_alone_is_tried_and_condemned_by_its_latency() {
     println!("alarm after {alarm:.2} s (at most {latest:.2}), abort {abort:.2} s later (at most {longest:.2})");
     assert!(latest <= 0.5 + 1e-9 && longest <= 0.5 + 1e-9, "{latest} s, {longest} s");
 }
+
+/// Found by reading: where no metric counts errors there is nothing to hold stable to, and the trial never ended.
+#[test]
+fn a_trial_of_latencies_alone_ends_by_itself() {
+    let mut slow = Slow::new(1, 200, 2_500);
+    assert_eq!(slow.condemned_after(20, |_, draw| usual(draw)), None);
+    slow.weight = 10_000;
+    (0..250).for_each(|_| assert!(!slow.tick(|_, draw| usual(draw)).trial));
+    let (mut seen, mut ended) = (Said::default(), None);
+    for at in 0..1_800 {
+        // Everything is slow for three seconds.
+        let verdict = slow.tick(|_, draw| usual(draw) * if at < 60 { 3 } else { 1 });
+        assert!(!verdict.outcome.is_harmful());
+        slow.weight = seen.hear(at, &verdict);
+        if seen.degraded.is_some() && !verdict.trial && ended.is_none() {
+            assert!(!verdict.paused.stable_degraded);
+            ended = Some(at as f64 / SECOND);
+        }
+    }
+    // A trial, and one hold of as long.
+    assert!(ended.is_some_and(|seconds| (60.0..=65.0).contains(&seconds)), "{seen:?}, ended at {ended:?}");
+}

@@ -17,7 +17,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         (0_u16..=100).prop_map(|n| Command::Weight(percent(n))),
     ];
     let facts =
-        (any::<[bool; 5]>(), 0_u64..80, 0_u8..24).prop_map(|([ready, alarm, degraded, ratio, endpoint], n, v)| {
+        (any::<[bool; 5]>(), prop_oneof![Just(0), 0_u64..80], 0_u8..24).prop_map(|([ready, alarm, degraded, ratio, endpoint], n, v)| {
             let verdict = match v {
                 0 => Verdict::Harmful { metric: "latency".to_owned() },
                 1 | 2 => Verdict::Error,

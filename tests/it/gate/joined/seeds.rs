@@ -1,4 +1,4 @@
-//! Rollouts by seed: healthy ones, broken ones, outages of both versions, silence; at any moment, with and without a person in the way.
+//! Rollouts by seed: healthy ones, broken ones, outages and slowness of both versions, silence; at any moment, with and without a person in the way.
 //! What has to hold is looked at after every tick. `TIDEGATE_JOINED_SEED=n` plays one seed again and tells its story.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,15 +43,18 @@ enum Fault {
     Hangs,
     /// Both fail half of their requests for a while.
     Outage,
+    /// Both take five times as long for a while.
+    Slowness,
     /// Nobody sends requests any more.
     Silence,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Nothing,
     Fault::Errors(1.0),
     Fault::Errors(0.5),
     Fault::Outage,
+    Fault::Slowness,
     Fault::Silence,
     Fault::Refuses,
     Fault::Slow,
@@ -106,7 +109,7 @@ impl Story {
     }
 
     fn is_candidates_fault(&self) -> bool {
-        !matches!(self.fault, Fault::Nothing | Fault::Outage | Fault::Silence)
+        !matches!(self.fault, Fault::Nothing | Fault::Outage | Fault::Slowness | Fault::Silence)
     }
 
     /// So many seconds after it began.
@@ -124,7 +127,11 @@ impl Story {
                 let broken = Conduct { errors: 0.5, ..well };
                 Weather { candidate: broken, stable: broken, ..fair }
             }
-            Fault::Outage => fair,
+            Fault::Slowness if since < OUTAGE => {
+                let slow = Conduct { slow: 5.0, ..well };
+                Weather { candidate: slow, stable: slow, ..fair }
+            }
+            Fault::Outage | Fault::Slowness => fair,
             Fault::Silence => Weather::fair(0.0),
         }
     }
@@ -171,11 +178,11 @@ impl Story {
         let (phase, reason) = (told.end.phase, told.end.reason.as_deref());
         let full = self.from == Weight::FULL;
         let well = match self.fault {
-            Fault::Nothing => phase == "succeeded",
+            Fault::Nothing | Fault::Slowness => phase == "succeeded",
             Fault::Silence if full => phase == "succeeded" || reason == Some("low_traffic"),
             // Nobody answers twice: what the person's pause left is a step nobody tried.
             Fault::Silence => phase == "paused" && reason == Some("low_traffic"),
-            Fault::Outage if full => {
+            Fault::Outage | Fault::Slowness if full => {
                 phase == "succeeded" && joined.was(if self.person { "paused(manual) at 50%" } else { "trial at 50%" })
             }
             Fault::Outage => phase == "succeeded" && (self.person || joined.was("paused(stable_degraded)")),
@@ -252,7 +259,7 @@ fn rollouts_by_the_gate_itself_end_as_they_should() {
     let innocent = played.iter().filter(|(story, _)| !story.is_candidates_fault()).count();
     let falsely: Vec<u64> = played.iter().filter(|(_, told)| told.falsely).map(|(story, _)| story.seed).collect();
     assert!(falsely.len() as u64 <= at_most(innocent as u64), "condemned falsely: seeds {falsely:?} of {innocent}");
-    for fault in &FAULTS[..8] {
+    for fault in &FAULTS[..9] {
         let mut took: Vec<f64> =
             played.iter().filter(|(story, _)| story.fault == *fault).map(|(_, told)| told.took).collect();
         took.sort_by(f64::total_cmp);
