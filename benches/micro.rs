@@ -7,6 +7,7 @@ mod micro {
 
     pub(crate) mod dial;
     pub(crate) mod gate;
+    pub(crate) mod gates;
     pub(crate) mod head;
     pub(crate) mod route;
     pub(crate) mod variant;
@@ -16,6 +17,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     micro::dial::benches(&mut criterion);
     micro::gate::benches(&mut criterion);
+    micro::gates::benches(&mut criterion);
     micro::head::benches(&mut criterion);
     micro::route::benches(&mut criterion);
     micro::variant::benches(&mut criterion);

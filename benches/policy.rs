@@ -26,6 +26,7 @@ use tidegate::proxy::routing::RouteScratch;
 use tidegate::state::counters::ProcessCounters;
 use tidegate::state::current::Routing;
 use tidegate::state::live::Registry;
+use tidegate::state::sensors::{Ticks, Watch};
 use tidegate::telemetry::termination::Termination;
 
 /// Most instructions one request may cost.
@@ -99,7 +100,12 @@ impl Bench {
         });
         let snapshot = Snapshot::build(1, &settings.routes, services.collect()).expect("known services");
         let registry = Registry::new(1, now);
-        let live = registry.resolve(&snapshot, &HashMap::new());
+        let mut live = registry.resolve(&snapshot, &HashMap::new());
+        for (active, live) in snapshot.services.iter().zip(&mut live) {
+            // The gate watches the candidate.
+            let watch = Watch::rollout(&active.service.rollout.terms.gate, &[], 1, now);
+            *live = Arc::new(live.watched(&watch));
+        }
         for endpoint in live.iter().flat_map(|live| Variant::ALL.into_iter().flat_map(|variant| live.pool(variant))) {
             endpoint.health.set_readiness(Readiness::Ready);
         }
@@ -108,6 +114,7 @@ impl Bench {
             process: Arc::new(ProcessCounters::new(1)),
             session_secret: [7; 32],
             budgets: Budgets::new(now),
+            ticks: Ticks::default(),
             spare: std::cell::RefCell::default(),
         };
         let listener = Arc::new(settings.listeners[0].clone());

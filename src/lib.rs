@@ -23,13 +23,13 @@
 //! - [`discovery`]: names of endpoints, resolved beside the request path
 //! - [`control`]: the single writer; file, people, time and signals are events into one queue
 //!   - [`control::desk`]: what is decided, as values; [`control::ledger`]: what is written down, on a thread of its own
+//!   - [`control::gates`]: every 50 ms counts become verdicts, and one that says harmful takes the traffic back
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
-//! - [`state`]: what threads share: the published snapshot, live endpoint state, counters
+//! - [`state`]: what threads share: the published snapshot, live endpoint state, counters; [`state::sensors`]: what the gate is told
 //! - [`store`]: records and the audit in one redb file
 //! - [`net`], [`telemetry`], [`clock`]: sockets and certificates; metrics and logs; the one place that reads the clock
 //! - [`core`]: the decisions as pure functions: routes, weights, assignment, balance, outliers, retries,
-//!   snapshot; the roles of versions and their rollouts ([`core::roles`], [`core::rollout`]); and the gate ([`core::gate`]), which no
-//!   traffic reaches yet
+//!   snapshot; the roles of versions and their rollouts ([`core::roles`], [`core::rollout`]); and the gate ([`core::gate`])
 //!
 //! # The life of a request
 //!

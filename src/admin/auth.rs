@@ -26,8 +26,6 @@ pub(super) struct Caller {
     role: Role,
     /// The token it is known by.
     token: Option<TokenDigest>,
-    /// What keys of commands belong to, beside their own names.
-    scope: String,
 }
 
 /// Why nobody may ask so.
@@ -83,12 +81,11 @@ impl Caller {
     }
 
     fn with_token(token: &Token) -> Self {
-        let actor = format!("token {}", token.name);
-        Self { scope: actor.clone(), actor, role: token.role, token: Some(token.digest) }
+        Self { actor: format!("token {}", token.name), role: token.role, token: Some(token.digest) }
     }
 
     fn without_token(peer: Peer) -> Self {
-        Self { actor: peer.actor(), role: Role::Admin, token: None, scope: String::new() }
+        Self { actor: peer.actor(), role: Role::Admin, token: None }
     }
 
     /// How it is called in events.
@@ -96,9 +93,9 @@ impl Caller {
         &self.actor
     }
 
-    /// What keys of its commands belong to: its token, or whoever has none.
+    /// What keys of its commands and its places among readers belong to: its token, or all who have none.
     pub(super) fn scope(&self) -> &str {
-        &self.scope
+        if self.has_token() { &self.actor } else { "" }
     }
 
     /// Whether it has shown a token: then it is no page in a browser, whatever it calls us.

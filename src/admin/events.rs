@@ -27,6 +27,7 @@ use super::guard::one;
 use super::problem::Problem;
 use super::seats::{Full, Seat, Seats};
 use super::serve::Connection;
+use super::tag::number;
 use crate::control::journal::Event;
 
 /// Most readers at the same time; more are refused.
@@ -147,7 +148,6 @@ fn place(last_event_id: Option<&str>, pairs: &[(String, String)]) -> Result<Plac
     let Some(text) = last_event_id.filter(|id| !id.is_empty()).or(after) else { return Ok(Place::Next) };
     let bad =
         || Problem::invalid(format!("after, Last-Event-ID: {text:?} is neither the number of an event nor its id"));
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let (epoch, seq) = match text.split_once('-') {
         Some((epoch, seq)) => (Some(number(epoch).ok_or_else(bad)?), seq),
         None => (None, text),

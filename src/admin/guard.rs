@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::auth::{Caller, Refusals, is_open, needed};
-use super::problem::Problem;
+use super::problem::{Denial, Problem};
 use super::serve::{Connection, Reach};
 use super::{AdminState, Bounds};
 use crate::clock;
@@ -30,10 +30,14 @@ pub(super) struct Guard {
 
 /// The checks, in front of every route.
 pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Connection>().map(|connection| connection.peer);
     let mut response = match guard.checked(request).await {
         Ok(request) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    if let (Some(Denial(why)), Some(peer)) = (response.extensions_mut().remove::<Denial>(), peer) {
+        guard.refusals.note(clock::now(), peer, &why);
+    }
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -75,16 +79,9 @@ impl Guard {
         origin(headers, host)?;
         let caller = match caller {
             Err(_) if is_open(path) => return Ok(None),
-            Err(denied) => {
-                self.refusals.note(clock::now(), connection.peer, denied.detail());
-                return Err(denied.into());
-            }
-            Ok(caller) => caller,
+            caller => caller?,
         };
-        if let Err(problem) = caller.may(needed(request.method()), "a command") {
-            self.refusals.note(clock::now(), connection.peer, "a role that is not enough");
-            return Err(problem);
-        }
+        caller.may(needed(request.method()), "a command")?;
         Ok(Some(caller))
     }
 }

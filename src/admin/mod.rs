@@ -126,7 +126,7 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(events::events))
         .merge(once_per_key)
         // An abort or a rollback whose key was used before is carried out all the same: the old answer could be wrong by now.
-        .routes(routes!(write::abort))
+        .routes(routes!(rollouts::abort))
         .routes(routes!(rollouts::abort_one))
         .routes(routes!(rollouts::rollback))
         .routes(routes!(rollouts::rollback_one))

@@ -41,6 +41,10 @@ pub(super) struct Problem {
     challenge: Option<Challenge>,
 }
 
+/// Goes with an answer to whoever may not ask that: it is for the log. Holds why, and no secret.
+#[derive(Clone, Debug)]
+pub(super) struct Denial(pub(super) String);
+
 /// What it takes to be let in.
 #[derive(Clone, Copy, Debug)]
 enum Challenge {
@@ -142,22 +146,26 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("internal"), "A defect in this program", detail)
     }
 
-    /// What the state of a service does not allow.
+    /// What the state of a service does not allow (RFC 9110, RFC 4918, RFC 6585).
     fn state(why: &roles::Refused, detail: String) -> Self {
-        let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::CONFLICT);
-        let (kind, title) = match why {
-            roles::Refused::NoRollout => (kind!("no-candidate"), "The service has no candidate"),
-            roles::Refused::NoSuchRollout(_) => (kind!("unknown-rollout"), "There is no such rollout"),
-            roles::Refused::Quarantined(_) => (kind!("quarantined"), "The candidate was aborted"),
-            roles::Refused::Runs(_) => (kind!("rollout-runs"), "Another rollout runs"),
+        let conflict = StatusCode::CONFLICT;
+        let (status, kind, title) = match why {
+            roles::Refused::NoRollout => (conflict, kind!("no-candidate"), "The service has no candidate"),
+            roles::Refused::NoSuchRollout(_) => {
+                (StatusCode::NOT_FOUND, kind!("unknown-rollout"), "There is no such rollout")
+            }
+            roles::Refused::Quarantined(_) => (StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted"),
+            roles::Refused::Runs(_) => (conflict, kind!("rollout-runs"), "Another rollout runs"),
             roles::Refused::Stale { .. } => return Self::stale(detail),
-            roles::Refused::Unconditional => (kind!("precondition-required"), "A precondition is needed"),
+            roles::Refused::Unconditional => {
+                (StatusCode::PRECONDITION_REQUIRED, kind!("precondition-required"), "A precondition is needed")
+            }
             roles::Refused::State(_)
             | roles::Refused::IsStable(_)
             | roles::Refused::NothingToRollBack
-            | roles::Refused::NothingToRetry => (kind!("wrong-state"), "The state does not allow it"),
+            | roles::Refused::NothingToRetry => (conflict, kind!("wrong-state"), "The state does not allow it"),
             roles::Refused::NoEndpoints(_) | roles::Refused::OtherDigest { .. } | roles::Refused::NeedsReason(_) => {
-                return Self { status, ..Self::invalid(detail) };
+                return Self::invalid(detail);
             }
         };
         Self::new(status, kind, title, detail)
@@ -253,7 +261,11 @@ impl From<Refused> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, challenge) = (self.status, self.challenge);
+        let denial = challenge.map(|_| Denial(self.detail.clone()));
         let mut response = (status, axum::Json(self)).into_response();
+        if let Some(denial) = denial {
+            response.extensions_mut().insert(denial);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge.text()).ok()) {

@@ -14,10 +14,13 @@ use crate::state::lifecycle::Phase;
 
 use super::AdminState;
 use super::problem::Problem;
-use super::tag::{Seen, Tag, Tagged};
+use super::tag::{Seen, Tag};
 
 /// Media type of the Prometheus text format.
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// What the path names, such as a service, or why it could not be read.
+pub(super) type Named<T> = Result<Path<T>, PathRejection>;
 
 /// One word.
 #[derive(Serialize, ToSchema)]
@@ -63,12 +66,8 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> Result<Response,
     params(("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
     responses((status = 200, description = "What is true now", body = Status, headers(("ETag" = String))),
         (status = 304, description = "Nothing has happened since")))]
-pub(super) async fn status(State(state): State<AdminState>, seen: Seen) -> Response {
-    // The event first: what happens while the rest is read makes the tag old, not wrong.
-    let event = *state.control.newest_event().borrow();
-    let status = state.control.status();
-    let tag = Tag::after(status.generation, event);
-    if seen.has(tag) { tag.not_modified() } else { Tagged(tag, status).into_response() }
+pub(super) async fn status(State(state): State<AdminState>, seen: Seen) -> Result<Response, Problem> {
+    seen.answer(Tag::now(&state.control), || Ok(state.control.status()))
 }
 
 /// All services
@@ -76,11 +75,11 @@ pub(super) async fn status(State(state): State<AdminState>, seen: Seen) -> Respo
     params(("If-None-Match" = Option<String>, Header, description = "The ETag of what the client has")),
     responses((status = 200, description = "What is true now", body = Services, headers(("ETag" = String))),
         (status = 304, description = "Nothing has happened since")))]
-pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Response {
-    let event = *state.control.newest_event().borrow();
-    let (generation, services) = state.control.services();
-    let tag = Tag::after(generation, event);
-    if seen.has(tag) { tag.not_modified() } else { Tagged(tag, Services { generation, services }).into_response() }
+pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Result<Response, Problem> {
+    seen.answer(Tag::now(&state.control), || {
+        let (generation, services) = state.control.services();
+        Ok(Services { generation, services })
+    })
 }
 
 /// One service
@@ -91,13 +90,11 @@ pub(super) async fn services(State(state): State<AdminState>, seen: Seen) -> Res
         (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn service(
     State(state): State<AdminState>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     seen: Seen,
 ) -> Result<Response, Problem> {
-    let event = *state.control.newest_event().borrow();
-    let (generation, service) = state.control.service(&segment(name)?)?;
-    let tag = Tag::after(generation, event);
-    Ok(if seen.has(tag) { tag.not_modified() } else { Tagged(tag, service).into_response() })
+    let service = segment(name)?;
+    seen.answer(Tag::of_service(&state.control, &service)?, || Ok(state.control.service(&service)?.1))
 }
 
 pub(super) async fn not_found(request: Request) -> Problem {
@@ -108,8 +105,8 @@ pub(super) async fn method_not_allowed(request: Request) -> Problem {
     Problem::method_not_allowed(format!("{} is not a method of {}", request.method(), request.uri().path()))
 }
 
-/// The service named in the path.
-pub(super) fn segment(name: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    let Path(name) = name.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    Ok(name)
+/// What the path named.
+pub(super) fn segment<T>(named: Named<T>) -> Result<T, Problem> {
+    let Path(named) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Ok(named)
 }

@@ -3,8 +3,7 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ use crate::core::roles::{self, Ask, StartWith, Verb};
 use super::AdminState;
 use super::auth::Caller;
 use super::problem::Problem;
-use super::read::segment;
+use super::read::{Named, segment};
 use super::tag::{Expected, Seen, Tag, Tagged, Unconditional};
 use super::write::{WeightBody, parsed, parsed_or_empty, shortened};
 
@@ -153,9 +152,6 @@ pub(super) struct Said {
     pub(super) reason: Option<String>,
 }
 
-/// The service and the rollout named in the path.
-type Named = Result<Path<(String, String)>, PathRejection>;
-
 /// The rollouts of a service
 #[utoipa::path(get, path = "/v1/services/{service}/rollouts", tag = "read",
     params(("service" = String, Path, description = "Its name"),
@@ -164,20 +160,16 @@ type Named = Result<Path<(String, String)>, PathRejection>;
         (status = 304, description = "Nothing has happened since")))]
 pub(super) async fn list(
     State(state): State<AdminState>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     seen: Seen,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
-    // The event first: what happens while the rest is read makes the tag old, not wrong.
-    let event = *state.control.newest_event().borrow();
-    let (generation, status) = state.control.service(&service)?;
-    let tag = Tag::after(generation, event);
-    if seen.has(tag) {
-        return Ok(tag.not_modified());
-    }
-    let history = state.control.history(&service)?;
-    let (revision, current) = (status.revision, status.progress);
-    Ok(Tagged(tag, Rollouts { service, generation, revision, current, history }).into_response())
+    seen.answer(Tag::of_service(&state.control, &service)?, || {
+        let (generation, status) = state.control.service(&service)?;
+        let history = state.control.history(&service)?;
+        let (revision, current) = (status.revision, status.progress);
+        Ok(Rollouts { service, generation, revision, current, history })
+    })
 }
 
 /// Begin a rollout
@@ -192,7 +184,7 @@ pub(super) async fn list(
 pub(super) async fn start(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     _: Unconditional,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -211,7 +203,7 @@ pub(super) async fn start(
     });
     let applied = state.control.obey(&service, Ask { reason, ..Ask::of(verb, caller.actor()) }).await?;
     let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Tagged(Tag::of(applied.generation), applied)).into_response())
+    Ok((status, Tagged(Tag::at(applied.generation, applied.revision), applied)).into_response())
 }
 
 /// The candidate the file names.
@@ -230,14 +222,14 @@ macro_rules! routes_of {
         #[doc = $about]
         #[utoipa::path(post, path = $path, tag = "command",
             params(("service" = String, Path, description = "Its name"),
-                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
                 ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
             request_body = Option<$body>,
             responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
         pub(super) async fn $latest(
             State(state): State<AdminState>,
             Extension(caller): Extension<Caller>,
-            name: Result<Path<String>, PathRejection>,
+            name: Named<String>,
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
@@ -250,14 +242,14 @@ macro_rules! routes_of {
         /// On this rollout; `expected_step` or `If-Match` has to be there (428).
         #[utoipa::path(post, path = $path_of_one, tag = "command",
             params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current"),
-                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+                ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
                 ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
             request_body = Option<$body>,
             responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
         pub(super) async fn $one(
             State(state): State<AdminState>,
             Extension(caller): Extension<Caller>,
-            named: Named,
+            named: Named<(String, String)>,
             expected: Expected,
             body: Bytes,
         ) -> Result<Tagged<Applied>, Problem> {
@@ -288,14 +280,14 @@ routes_of!("Try a version again that was taken back", RetryBody, RetryBody::read
 /// On this rollout; `expected_step` or `If-Match` has to be there (428).
 #[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/weight", tag = "command",
     params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current"),
-        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
     request_body = WeightBody,
     responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
 pub(super) async fn weight_one(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    named: Named,
+    named: Named<(String, String)>,
     expected: Expected,
     body: Bytes,
 ) -> Result<Tagged<Applied>, Problem> {
@@ -303,56 +295,55 @@ pub(super) async fn weight_one(
     obey(&state, &caller, meant, expected, body.said()?).await
 }
 
-/// Take all traffic off the candidate of this rollout, at once
-///
-/// As the abort of the service: nothing can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/abort", tag = "command",
-    params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn abort_one(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    named: Named,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, meant, Verb::Abort, reason).await
+/// The two routes of a verb that takes back: nothing can stand in its way.
+macro_rules! ways_back {
+    ($about:tt, $more:tt, $verb:expr, $latest:ident at $path:tt, $one:ident at $path_of_one:tt) => {
+        #[doc = $about]
+        #[doc = ""]
+        #[doc = $more]
+        #[utoipa::path(post, path = $path, tag = "command",
+            params(("service" = String, Path, description = "Its name")),
+            request_body = Option<BackBody>,
+            responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
+        pub(super) async fn $latest(
+            State(state): State<AdminState>,
+            Extension(caller): Extension<Caller>,
+            name: Named<String>,
+            body: Bytes,
+        ) -> Result<Tagged<Aborted>, Problem> {
+            let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
+            take_back(state, &caller, Meant::latest(service), $verb, reason).await
+        }
+
+        #[doc = $about]
+        #[doc = ""]
+        #[doc = concat!("Of this rollout. ", $more)]
+        #[utoipa::path(post, path = $path_of_one, tag = "command",
+            params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
+            request_body = Option<BackBody>,
+            responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
+        pub(super) async fn $one(
+            State(state): State<AdminState>,
+            Extension(caller): Extension<Caller>,
+            named: Named<(String, String)>,
+            body: Bytes,
+        ) -> Result<Tagged<Aborted>, Problem> {
+            let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
+            take_back(state, &caller, meant, $verb, reason).await
+        }
+    };
 }
 
-/// Make the release of before the last promotion stable again, at once
-///
-/// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "command",
-    params(("service" = String, Path, description = "Its name")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn rollback(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, Meant::latest(service), Verb::Rollback, reason).await
-}
-
-/// Make the release of before this rollout stable again, at once
-///
-/// As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.
-#[utoipa::path(post, path = "/v1/services/{service}/rollouts/{rollout}/rollback", tag = "command",
-    params(("service" = String, Path, description = "Its name"), ("rollout" = String, Path, description = "Its number, or current")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn rollback_one(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    named: Named,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (meant, BackBody { reason, .. }) = (Meant::named(named)?, parsed_or_empty(&body)?);
-    take_back(state, &caller, meant, Verb::Rollback, reason).await
-}
+ways_back!("Take all traffic off the candidate, at once",
+    "No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.",
+    Verb::Abort,
+    abort at "/v1/services/{service}/abort",
+    abort_one at "/v1/services/{service}/rollouts/{rollout}/abort");
+ways_back!("Make the release of before the last promotion stable again, at once",
+    "As long as it is kept; of a rollout that runs it is the abort. Nothing else can stand in its way.",
+    Verb::Rollback,
+    rollback at "/v1/services/{service}/rollback",
+    rollback_one at "/v1/services/{service}/rollouts/{rollout}/rollback");
 
 /// Has done what was said, if what was expected is in force.
 pub(super) async fn obey(
@@ -366,11 +357,11 @@ pub(super) async fn obey(
     if matches!(verb, Verb::Promote { force: true, .. }) {
         caller.may(Role::Admin, "force")?;
     }
-    let (generation, reason) = (expected.generation()?, state.reason(reason)?);
-    let expected = roles::Expected { required: meant.is_named && generation.is_none(), step: expected_step };
+    let (mark, reason) = (expected.mark()?, state.reason(reason)?);
+    let expected = roles::Expected { required: meant.is_named && mark.is_none(), step: expected_step };
     let ask = Ask { verb, rollout: meant.rollout, expected, actor: caller.actor().to_owned(), reason };
-    let applied = state.control.obey_if(generation, &meant.service, ask).await?;
-    Ok(Tagged(Tag::of(applied.generation), applied))
+    let applied = state.control.obey_if(mark, &meant.service, ask).await?;
+    Ok(Tagged(Tag::at(applied.generation, applied.revision), applied))
 }
 
 /// Aborts or rolls back.
@@ -386,7 +377,7 @@ pub(super) async fn take_back(
     // A task of its own: a client that gives up does not take its abort back.
     let aborting = tokio::spawn(async move { state.control.take_back(&service, ask).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
-    Ok(Tagged(Tag::of(aborted.generation), aborted))
+    Ok(Tagged(Tag::at(aborted.generation, aborted.revision), aborted))
 }
 
 fn version(text: &str) -> Result<Version, Problem> {
@@ -425,8 +416,8 @@ impl Meant {
 
     /// # Errors
     /// It is neither a number nor the word for the latest.
-    fn named(named: Named) -> Result<Self, Problem> {
-        let Path((service, id)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    fn named(named: Named<(String, String)>) -> Result<Self, Problem> {
+        let (service, id) = segment(named)?;
         let rollout = match id.parse() {
             Ok(id) => Some(id),
             Err(_) if id == CURRENT => None,

@@ -1,7 +1,9 @@
-//! Entity tags (RFC 9110 section 8.8.3): which generation an answer is true of, and the event it follows.
+//! Entity tags (RFC 9110 section 8.8.3): which generation an answer is true of, which revision of the service it is about, and the event it
+//! follows.
 //!
-//! `"12"` is generation 12; `"12.345"` is the same after event 345, so that a reader who has seen it misses neither. What moves by itself
-//! (uptime, requests in flight, the latency of the last probe) is not in the tag.
+//! `"12"` is generation 12; `"12-7"` the same with revision 7 of a service: a pause is recorded, but nothing is published for it. `"12-7.345"`
+//! is the same after event 345, so that a reader who has seen it misses none of them. What moves by itself (uptime, requests in flight, the
+//! latency of the last probe) is not in the tag.
 
 use axum::Json;
 use axum::extract::FromRequestParts;
@@ -12,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
+use crate::control::answer::Mark;
+use crate::control::handle::ControlHandle;
 
 /// Most tags of one condition that are looked at.
 const TAGS_MAX: usize = 32;
@@ -19,7 +23,7 @@ const TAGS_MAX: usize = 32;
 /// What an answer is true of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
-    generation: u64,
+    mark: Mark,
     /// The newest event before it.
     event: Option<u64>,
 }
@@ -36,8 +40,8 @@ pub(super) struct Seen(Vec<String>);
 pub(super) enum Expected {
     /// Whatever is.
     Any,
-    /// This generation.
-    Generation(u64),
+    /// This.
+    Mark(Mark),
     /// Something that never is.
     Nothing,
 }
@@ -51,23 +55,38 @@ pub(super) struct Unconditional;
 impl Tag {
     /// What is true of `generation`.
     pub(super) const fn of(generation: u64) -> Self {
-        Self { generation, event: None }
+        Self { mark: Mark { generation, revision: None }, event: None }
     }
 
-    /// What is true of `generation` after `event`.
-    pub(super) const fn after(generation: u64, event: u64) -> Self {
-        Self { generation, event: Some(event) }
+    /// What is true of a service at `revision`.
+    pub(super) const fn at(generation: u64, revision: u64) -> Self {
+        Self { mark: Mark { generation, revision: Some(revision) }, event: None }
+    }
+
+    /// What is true now. To be taken before what is answered is read: what happens in between makes the tag old, not wrong.
+    pub(super) fn now(control: &ControlHandle) -> Self {
+        // The event first, for the same reason.
+        let event = *control.newest_event().borrow();
+        Self { mark: Mark { generation: control.generation(), revision: None }, event: Some(event) }
+    }
+
+    /// What is true of `service` now.
+    ///
+    /// # Errors
+    /// There is no such service.
+    pub(super) fn of_service(control: &ControlHandle, service: &str) -> Result<Self, Problem> {
+        let event = *control.newest_event().borrow();
+        Ok(Self { mark: control.mark(service)?, event: Some(event) })
     }
 
     fn text(self) -> String {
-        match self.event {
-            Some(event) => format!("\"{}.{event}\"", self.generation),
-            None => format!("\"{}\"", self.generation),
-        }
+        let revision = self.mark.revision.map(|revision| format!("-{revision}")).unwrap_or_default();
+        let event = self.event.map(|event| format!(".{event}")).unwrap_or_default();
+        format!("\"{}{revision}{event}\"", self.mark.generation)
     }
 
     fn put(self, response: &mut Response) {
-        // Digits, a dot and quotes.
+        // Digits, a hyphen, a dot and quotes.
         if let Ok(value) = HeaderValue::from_str(&self.text()) {
             response.headers_mut().insert(ETAG, value);
         }
@@ -92,6 +111,18 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
 // === impl Seen ===
 
 impl Seen {
+    /// The answer with `tag`: that the client has it, else what `read` makes.
+    ///
+    /// # Errors
+    /// As `read` says.
+    pub(super) fn answer<T: Serialize>(
+        &self,
+        tag: Tag,
+        read: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<Response, Problem> {
+        if self.has(tag) { Ok(tag.not_modified()) } else { Ok(Tagged(tag, read()?).into_response()) }
+    }
+
     /// Whether the client has what `tag` stands for (weak comparison, RFC 9110 section 8.8.3.2).
     pub(super) fn has(&self, tag: Tag) -> bool {
         let text = tag.text();
@@ -110,16 +141,17 @@ impl<S: Sync> FromRequestParts<S> for Seen {
 // === impl Expected ===
 
 impl Expected {
-    /// The generation that has to be in force, if there has to be a certain one.
+    /// What has to be in force, if it has to be something certain.
     ///
     /// # Errors
-    /// None ever fits.
-    pub(super) fn generation(self) -> Result<Option<u64>, Problem> {
+    /// Nothing ever fits.
+    pub(super) fn mark(self) -> Result<Option<Mark>, Problem> {
         match self {
             Self::Any => Ok(None),
-            Self::Generation(generation) => Ok(Some(generation)),
+            Self::Mark(mark) => Ok(Some(mark)),
             Self::Nothing => Err(Problem::stale(
-                "the If-Match header has no entity tag of this API, which is a generation such as \"12\" or \"12.345\", as ETag gives it",
+                "the If-Match header has no entity tag of this API, which is a generation such as \"12\" or \"12.345\", or with the \
+                 revision of a service \"12-7.345\", as ETag gives it",
             )),
         }
     }
@@ -132,18 +164,23 @@ impl<S: Sync> FromRequestParts<S> for Expected {
         let Some(tags) = tags(&parts.headers, &IF_MATCH)? else { return Ok(Self::Any) };
         match tags.as_slice() {
             [any] if any == "*" => Ok(Self::Any),
-            [tag] => Ok(generation(tag).map_or(Self::Nothing, Self::Generation)),
+            [tag] => Ok(mark(tag).map_or(Self::Nothing, Self::Mark)),
             _ => Err(Problem::bad_request("If-Match: one entity tag, or *")),
         }
     }
 }
 
-/// The generation of a strong tag of ours.
-fn generation(tag: &str) -> Option<u64> {
+/// What a strong tag of ours stands for.
+fn mark(tag: &str) -> Option<Mark> {
     let inner = tag.strip_prefix('"')?.strip_suffix('"')?;
-    let (generation, event) = inner.split_once('.').map_or((inner, None), |(g, e)| (g, Some(e)));
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
-    event.is_none_or(|event| number(event).is_some()).then(|| number(generation)).flatten()
+    let (inner, event) = inner.split_once('.').map_or((inner, None), |(inner, event)| (inner, Some(event)));
+    if let Some(event) = event {
+        number(event)?;
+    }
+    Some(match inner.split_once('-') {
+        Some((generation, revision)) => Mark { generation: number(generation)?, revision: Some(number(revision)?) },
+        None => Mark { generation: number(inner)?, revision: None },
+    })
 }
 
 impl<S: Sync> FromRequestParts<S> for Unconditional {
@@ -155,6 +192,11 @@ impl<S: Sync> FromRequestParts<S> for Unconditional {
         }
         Ok(Self)
     }
+}
+
+/// Digits and nothing else: what `parse` takes beyond them is no number of ours.
+pub(super) fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// The entity tags of a condition; `None` without one.
@@ -189,12 +231,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_condition_is_a_generation_with_or_without_the_event_after_it() {
+    async fn a_condition_is_a_generation_with_or_without_a_revision_and_the_event_after_it() {
+        let mark = |generation, revision| Some(Expected::Mark(Mark { generation, revision }));
         assert_eq!(expected(&[]).await, Some(Expected::Any));
         assert_eq!(expected(&["*"]).await, Some(Expected::Any));
-        assert_eq!(expected(&["\"12\""]).await, Some(Expected::Generation(12)));
-        assert_eq!(expected(&[" \"12.345\" "]).await, Some(Expected::Generation(12)));
-        for never in ["12", "W/\"12\"", "\"\"", "\"12.\"", "\".3\"", "\"+1\"", "\"abc\"", "\"99999999999999999999\""] {
+        assert_eq!(expected(&["\"12\""]).await, mark(12, None));
+        assert_eq!(expected(&[" \"12.345\" "]).await, mark(12, None));
+        assert_eq!(expected(&["\"12-7\""]).await, mark(12, Some(7)));
+        assert_eq!(expected(&["\"12-7.345\""]).await, mark(12, Some(7)));
+        for never in [
+            "12",
+            "W/\"12\"",
+            "\"\"",
+            "\"12.\"",
+            "\".3\"",
+            "\"+1\"",
+            "\"abc\"",
+            "\"99999999999999999999\"",
+            "\"12-\"",
+            "\"-7\"",
+            "\"12-7-7\"",
+            "\"12.345-7\"",
+            "\"12-+7\"",
+        ] {
             assert_eq!(expected(&[never]).await, Some(Expected::Nothing), "{never}");
         }
         for bad in [&["\"1\", \"2\""][..], &["\"1\"", "\"2\""], &[""], &["*, \"1\""]] {
@@ -204,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_has_is_compared_weakly() {
-        let tag = Tag::after(12, 345);
+        let tag = Tag { event: Some(345), ..Tag::of(12) };
         for (values, has) in [
             (&[][..], false),
             (&["\"12.345\""][..], true),
@@ -219,6 +278,8 @@ mod tests {
             let seen = Seen::from_request_parts(&mut parts(&IF_NONE_MATCH, values), &()).await.expect("tags");
             assert_eq!(seen.has(tag), has, "{values:?}");
         }
+        let texts = [Tag::of(12), Tag::at(12, 7), Tag { event: Some(345), ..Tag::at(12, 7) }].map(Tag::text);
+        assert_eq!(texts, ["\"12\"", "\"12-7\"", "\"12-7.345\""]);
         let many = vec!["\"1\""; TAGS_MAX + 1];
         assert!(Seen::from_request_parts(&mut parts(&IF_NONE_MATCH, &many), &()).await.is_err());
     }

@@ -186,10 +186,11 @@ async fn reads_tell_what_is_true() {
 async fn verbs_answer_what_is_now_true() {
     let api = start(Bounds::default()).await;
     let idle = serde_json::json!(
-        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "settled": true, "persisted": true});
+        {"service": "api", "generation": 1, "weight": "0%", "state": "idle", "stable": "v1", "revision": 1,
+            "settled": true, "persisted": true});
     assert_eq!(api.post("/v1/services/api/abort", "").await.json(), idle);
     let weight = api.post("/v1/services/web/weight", r#"{"weight":"5%","reason":"try"}"#).await;
-    assert!(weight.status == 200 && weight.head.contains("etag: \"2\""), "{weight:?}");
+    assert!(weight.status == 200 && weight.head.contains("etag: \"2-2\""), "{weight:?}");
     let expected = serde_json::json!(
         {"service": "web", "generation": 2, "weight": "5%", "state": "splitting", "stable": "v1", "candidate": "v2", "revision": 2});
     let mut answer = weight.json();
@@ -201,7 +202,7 @@ async fn verbs_answer_what_is_now_true() {
     for body in ["", "{}", r#"{"reason":"errors"}"#] {
         let abort = api.post("/v1/services/web/abort", body).await.json();
         let expected = serde_json::json!({"service": "web", "generation": 3, "weight": "0%", "state": "aborted",
-            "stable": "v1", "candidate": "v2", "settled": true, "persisted": true});
+            "stable": "v1", "candidate": "v2", "revision": 3, "settled": true, "persisted": true});
         assert_eq!(abort, expected, "{body}");
     }
     api.bench.write(fake::settings(vec![service("new", 1, None)]));

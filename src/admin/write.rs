@@ -2,14 +2,13 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::config::settings::Role;
-use crate::control::answer::{Aborted, Applied, Drained, Reloaded, Validated};
+use crate::control::answer::{Applied, Drained, Reloaded, Validated};
 use crate::control::endpoint::Verb;
 use crate::control::reload::Source;
 use crate::core::roles;
@@ -18,8 +17,8 @@ use crate::core::weight::Weight;
 use super::AdminState;
 use super::auth::Caller;
 use super::problem::Problem;
-use super::read::segment;
-use super::rollouts::{self, BackBody, Meant, Said};
+use super::read::{Named, segment};
+use super::rollouts::{self, Meant, Said};
 use super::tag::{Expected, Tag, Tagged, Unconditional};
 
 /// Longest reason, in bytes.
@@ -78,14 +77,14 @@ pub(super) struct ReloadBody {}
 /// Opens a rollout by hand where none runs.
 #[utoipa::path(post, path = "/v1/services/{service}/weight", tag = "command",
     params(("service" = String, Path, description = "Its name"),
-        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if another generation is in force"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of what was looked at; 412 if something else is in force"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key and request: carried out once, the same answer")),
     request_body = WeightBody,
     responses((status = 200, description = "What is now true", body = Applied, headers(("ETag" = String)))))]
 pub(super) async fn weight(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
+    name: Named<String>,
     expected: Expected,
     body: Bytes,
 ) -> Result<Tagged<Applied>, Problem> {
@@ -93,26 +92,6 @@ pub(super) async fn weight(
     let said = parsed::<WeightBody>(&body)?.said()?;
     rollouts::obey(&state, &caller, Meant::latest(service), expected, said).await
 }
-
-/// Take all traffic off the candidate, at once
-///
-/// No condition, no key and no missing reason can stand in its way; it can be repeated as often as one likes. A reason that is too long is cut.
-#[utoipa::path(post, path = "/v1/services/{service}/abort", tag = "command",
-    params(("service" = String, Path, description = "Its name")),
-    request_body = Option<BackBody>,
-    responses((status = 200, description = "What is now true", body = Aborted, headers(("ETag" = String)))))]
-pub(super) async fn abort(
-    State(state): State<AdminState>,
-    Extension(caller): Extension<Caller>,
-    name: Result<Path<String>, PathRejection>,
-    body: Bytes,
-) -> Result<Tagged<Aborted>, Problem> {
-    let (service, BackBody { reason, .. }) = (segment(name)?, parsed_or_empty(&body)?);
-    rollouts::take_back(state, &caller, Meant::latest(service), roles::Verb::Abort, reason).await
-}
-
-/// The service and the endpoint named in the path.
-type Named = Result<Path<(String, String)>, PathRejection>;
 
 /// Let no new attempts begin on an endpoint
 #[utoipa::path(post, path = "/v1/services/{service}/endpoints/{endpoint}/drain", tag = "command",
@@ -123,7 +102,7 @@ type Named = Result<Path<(String, String)>, PathRejection>;
 pub(super) async fn drain(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    named: Named,
+    named: Named<(String, String)>,
     _: Unconditional,
     body: Bytes,
 ) -> Result<Tagged<Drained>, Problem> {
@@ -143,7 +122,7 @@ pub(super) async fn drain(
 pub(super) async fn undrain(
     State(state): State<AdminState>,
     Extension(caller): Extension<Caller>,
-    named: Named,
+    named: Named<(String, String)>,
     _: Unconditional,
     body: Bytes,
 ) -> Result<Tagged<Drained>, Problem> {
@@ -155,14 +134,14 @@ async fn endpoint(
     state: AdminState,
     caller: Caller,
     verb: Verb,
-    named: Named,
+    named: Named<(String, String)>,
     force: bool,
     reason: Option<String>,
 ) -> Result<Tagged<Drained>, Problem> {
-    let Path((service, endpoint)) = named.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let (service, endpoint) = segment(named)?;
     let (place, reason) = ((service.as_str(), endpoint.as_str()), state.reason(reason)?);
     let drained = state.control.endpoint(verb, place, force, caller.actor(), reason).await?;
-    Ok(Tagged(Tag::of(drained.generation), drained))
+    Ok(Tagged(Tag::at(drained.generation, drained.revision), drained))
 }
 
 /// Check a file

@@ -98,7 +98,7 @@ fn token_files(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
 }
 
 /// A warning, not a refusal: secrets that a container is given can be read by everyone in it, where there is one alone.
-fn warn_of_readable_tokens(settings: &Settings) {
+pub(super) fn warn_of_readable_tokens(settings: &Settings) {
     for path in token_files(settings) {
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & READABLE_BY_ANYONE != 0) {
             tracing::warn!(file = %path.display(), "anyone on this machine may read this token of the admin API: chmod 600 it");

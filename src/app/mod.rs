@@ -22,7 +22,7 @@ use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{Runtime, Settings};
 use crate::control::answer::Refused;
-use crate::control::gate::Unwatched;
+use crate::control::gates::LiveGates;
 use crate::control::handle::ControlHandle;
 use crate::control::opening::{Opening, Setup};
 use crate::control::reload::{Source, file_loader};
@@ -176,21 +176,24 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     let (level, format) = load::log_level(&settings.log);
     let log = Log::init(level, format).map_err(|error| StartError::System(format!("cannot log: {error}")))?;
     let log = Arc::new(log);
+    // The file was loaded before there was a log to say it in.
+    follow::warn_of_readable_tokens(&settings);
     check_descriptors(&settings);
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);
     // Before anything else is begun: another process may hold it, or it may not be readable.
     let store = Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?;
-    let registry = Arc::new(Registry::new(settings.runtime.workers, clock::now()));
+    let began = clock::now();
+    let registry = Arc::new(Registry::new(settings.runtime.workers, began));
     let setup = Setup {
         settings: settings.clone(),
         load,
         listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
         registry: Arc::clone(&registry),
         store: Arc::new(store),
-        gates: Box::new(Unwatched),
+        gates: Box::new(LiveGates::new(began, settings.runtime.workers)),
         path: options.config.display().to_string(),
-        began: clock::now(),
+        began,
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));

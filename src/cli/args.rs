@@ -13,7 +13,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use crate::core::id::Name;
 use crate::core::weight::Weight;
 
-pub(super) use rollout::{Place, Promote, Retry, RolloutVerb, StartRollout, StepVerb};
+pub(super) use rollout::{RolloutVerb, StartRollout, StepVerb};
 
 /// Where the admin API is unless told otherwise.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
@@ -67,18 +67,8 @@ pub(super) enum Verb {
     /// Begin the rollout of a version, or list them
     #[command(subcommand)]
     Rollout(RolloutVerb),
-    /// Let the step in hand pass, or go to 100 %
-    Promote(Promote),
-    /// Hold the rollout where it is
-    Pause(Place),
-    /// Let a paused rollout go on
-    Resume(Place),
-    /// Let the step that waits for it begin
-    Approve(Place),
-    /// Try a version again that was taken back; needs a reason
-    Retry(Retry),
-    /// Make the release of before the last promotion stable again, at once
-    Rollback(Place),
+    #[command(flatten)]
+    Step(StepVerb),
     /// Drain one endpoint of a service, or let it take requests again
     #[command(subcommand)]
     Endpoint(EndpointVerb),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::{CONFIG_DEFAULT, CONFIG_ENV, Check, ConfigFile, choose};
 use super::failure::Failure;
 use super::terminal::{Terminal, say};
-use super::text::count;
+use super::text::{count, span};
 use crate::config::settings::Settings;
 use crate::config::{self, Errors};
 use crate::core::rollout::wanted::{Forecast, StepForecast};
@@ -78,20 +78,15 @@ fn for_person(path: &Path, settings: &Settings, rps: Option<f64>) -> String {
 fn forecast(forecast: &Forecast, rps: f64) -> String {
     let step = |step: &StepForecast| {
         let short = if step.short { " (too few requests)" } else { "" };
-        format!("{} for {}{short}", step.weight, seconds(step.takes))
+        format!("{} for {}{short}", step.weight, takes(step.takes))
     };
     let steps: Vec<_> = forecast.steps.iter().map(step).collect();
-    format!("rollout at {rps} requests/s takes {}: {}", seconds(forecast.total), steps.join(", "))
+    format!("rollout at {rps} requests/s takes {}: {}", takes(forecast.total), steps.join(", "))
 }
 
-/// Whole seconds, rounded up.
-fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
-    match (seconds / 60, seconds % 60) {
-        (0, s) => format!("{s}s"),
-        (m, 0) => format!("{m}m"),
-        (m, s) => format!("{m}m{s}s"),
-    }
+/// `time`, rounded up to whole seconds.
+fn takes(time: Duration) -> String {
+    span(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
 fn for_program(path: &Path, settings: &Settings, print: bool, rps: Option<f64>) -> Result<Value, Failure> {
@@ -149,10 +144,19 @@ mod tests {
     #[test]
     fn the_time_a_rollout_takes_follows_the_traffic() {
         let text = answer(Path::new(MINIMAL), &asked(false, Some(5.0)), false).expect("ok");
-        assert!(text.contains("rollout at 5 requests/s takes 9m20s: 5% for 3m20s, 25% for 1m, 100% for 5m"), "{text}");
+        assert!(
+            text.contains("rollout at 5 requests/s takes 9m 20s: 5% for 3m 20s, 25% for 1m, 100% for 5m"),
+            "{text}"
+        );
         let json = answer(Path::new(MINIMAL), &asked(false, Some(0.0)), true).expect("ok");
         let json: Value = serde_json::from_str(&json).expect("json");
         assert!(json["rollouts"].to_string().contains("\"short\":true"), "{json}");
+    }
+
+    #[test]
+    fn times_are_whole_seconds_by_their_two_largest_units() {
+        assert_eq!(takes(Duration::from_secs(3_960)), "1h 6m");
+        assert_eq!(takes(Duration::from_millis(1_001)), "2s");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{ADMIN_DEFAULT, ADMIN_ENV, AdminAddress, choose};
 use super::failure::Failure;
@@ -115,6 +115,11 @@ const WHERE_SET: &str = "it comes from --admin, else TIDEGATE_ADMIN, else the de
 const NOT_TIDEGATE: &str = "is this tidegate's admin API, and of the same version? set --admin or TIDEGATE_ADMIN";
 const MAYBE_DONE: &str = "\nit may have been done all the same: `tidegate status` shows what is true";
 
+/// The body of a command, as far as all have the same: the reason, if one was given.
+pub(super) fn with_reason(reason: Option<&str>) -> Value {
+    reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}))
+}
+
 /// Reads an answer.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
@@ -214,6 +219,12 @@ mod tests {
         assert!(!secret.contains("hunter2"), "{secret}");
     }
 
+    #[test]
+    fn a_reason_is_sent_only_if_given() {
+        assert_eq!(with_reason(None), json!({}));
+        assert_eq!(with_reason(Some("slow \"cart\"")), json!({"reason": "slow \"cart\""}));
+    }
+
     #[tokio::test]
     async fn a_closed_port_and_a_missing_socket_are_refusals() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -230,7 +241,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
         let admin = Admin { within: Duration::from_millis(50), ..Admin::at(&address).expect("an address") };
-        let failure = admin.post("/v1/services/web/abort", &serde_json::json!({})).await.expect_err("timeout");
+        let failure = admin.post("/v1/services/web/abort", &json!({})).await.expect_err("timeout");
         assert!(failure.to_string().starts_with("no answer from"), "{failure}");
     }
 }

@@ -1,10 +1,10 @@
 //! `tidegate weight` and `tidegate abort`: the answer says what is now true, not what was asked for.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args;
-use super::client::{self, Admin};
+use super::client::{self, Admin, with_reason};
 use super::failure::Failure;
 use super::terminal::{Terminal, say};
 use super::text::{Paint, Tone, clean};
@@ -22,9 +22,10 @@ struct Applied {
     /// The version of the candidate, if there is one and the admin API says it.
     #[serde(default)]
     candidate: Option<String>,
-    /// Whether every worker has acknowledged.
-    #[serde(default = "yes")]
-    settled: bool,
+    /// Whether every worker has acknowledged; absent where nobody has to.
+    settled: Option<bool>,
+    /// Whether the store has it; absent where it has from the start.
+    persisted: Option<bool>,
 }
 
 /// Sets the candidate's share.
@@ -42,17 +43,19 @@ pub(super) async fn abort(admin: &Admin, asked: &args::Abort, terminal: Terminal
     say(&show(&body, terminal)?)
 }
 
-fn with_reason(reason: Option<&str>) -> Value {
-    reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}))
-}
-
 fn show(body: &[u8], terminal: Terminal) -> Result<String, Failure> {
     if terminal.json { client::json_line(body) } else { Ok(client::read::<Applied>(body)?.render(terminal.paint)) }
 }
 
-const fn yes() -> bool {
-    true
+/// What is not so yet after a command that took effect, a line each.
+pub(super) fn warnings(settled: Option<bool>, persisted: Option<bool>, paint: Paint) -> String {
+    let lines = [(settled, NOT_SETTLED), (persisted, NOT_PERSISTED)];
+    let missing = lines.iter().filter(|(done, _)| *done == Some(false));
+    missing.flat_map(|(_, line)| [paint.paint(Tone::Notable, line), "\n".into()]).collect()
 }
+
+const NOT_SETTLED: &str = "  not every worker has acknowledged in time; the switch is thrown all the same";
+const NOT_PERSISTED: &str = "  the store has not taken it yet; it is tried until it does";
 
 // === impl Applied ===
 
@@ -70,20 +73,16 @@ impl Applied {
             (_, "0%") => format!("{candidate} at 0%, all traffic on {stable}"),
             _ => format!("{candidate} at {weight}"),
         };
-        let mut text = format!("{}: {now} (generation {})\n", paint.paint(Tone::Strong, &service), self.generation);
-        if !self.settled {
-            text.push_str(&paint.paint(Tone::Notable, NOT_SETTLED));
-            text.push('\n');
-        }
-        text
+        let warnings = warnings(self.settled, self.persisted, paint);
+        format!("{}: {now} (generation {})\n{warnings}", paint.paint(Tone::Strong, &service), self.generation)
     }
 }
-
-const NOT_SETTLED: &str = "  not every worker has acknowledged in time; the switch is thrown all the same";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use serde_json::Value;
 
     fn shown(answer: Value) -> String {
         let applied: Applied = serde_json::from_value(answer).expect("an answer");
@@ -113,18 +112,17 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_did_not_acknowledge_are_mentioned() {
-        let text =
-            shown(json!({"service": "web", "generation": 1, "weight": "0%", "state": "aborted", "settled": false}));
-        assert!(
-            text.ends_with("\n  not every worker has acknowledged in time; the switch is thrown all the same\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_reason_is_sent_only_if_given() {
-        assert_eq!(with_reason(None), json!({}));
-        assert_eq!(with_reason(Some("slow \"cart\"")), json!({"reason": "slow \"cart\""}));
+    fn workers_that_did_not_acknowledge_and_a_store_that_has_it_not_yet_are_mentioned() {
+        let of = |settled: bool, persisted: bool| {
+            let aborted = json!({"service": "web", "generation": 1, "weight": "0%", "state": "aborted",
+                "settled": settled, "persisted": persisted});
+            shown(aborted).split_once('\n').map(|(_, warnings)| warnings.to_owned())
+        };
+        let settled = "  not every worker has acknowledged in time; the switch is thrown all the same\n";
+        let persisted = "  the store has not taken it yet; it is tried until it does\n";
+        assert_eq!(of(true, true).as_deref(), Some(""));
+        assert_eq!(of(false, true).as_deref(), Some(settled));
+        assert_eq!(of(true, false).as_deref(), Some(persisted));
+        assert_eq!(of(false, false), Some(format!("{settled}{persisted}")));
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::EndpointVerb;
-use super::client::{self, Admin};
+use super::client::{self, Admin, with_reason};
 use super::failure::Failure;
 use super::terminal::{Terminal, say};
 use super::text::{Paint, Tone, clean};
@@ -35,10 +35,7 @@ pub(super) async fn perform(admin: &Admin, verb: &EndpointVerb, terminal: Termin
 }
 
 fn command(verb: &EndpointVerb) -> Value {
-    let mut command = json!({});
-    if let Some(reason) = &verb.place().reason {
-        command["reason"] = json!(reason);
-    }
+    let mut command = with_reason(verb.place().reason.as_deref());
     if let EndpointVerb::Drain(drain) = verb
         && drain.force
     {

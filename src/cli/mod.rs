@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use self::args::{Cli, NotParsed, StepVerb, Verb};
+use self::args::{Cli, NotParsed, Verb};
 use self::client::Admin;
 use self::failure::Failure;
 use self::terminal::{Terminal, complain, report};
@@ -77,18 +77,11 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
             let admin = Admin::choose(verb.admin())?;
             block_on(rollout::rollout(&admin, &verb, terminal))
         }
-        Verb::Promote(promote) => step(&StepVerb::Promote(promote), terminal),
-        Verb::Pause(place) => step(&StepVerb::Pause(place), terminal),
-        Verb::Resume(place) => step(&StepVerb::Resume(place), terminal),
-        Verb::Approve(place) => step(&StepVerb::Approve(place), terminal),
-        Verb::Retry(retry) => step(&StepVerb::Retry(retry), terminal),
-        Verb::Rollback(place) => step(&StepVerb::Rollback(place), terminal),
+        Verb::Step(verb) => {
+            let admin = Admin::choose(&verb.place().admin)?;
+            block_on(rollout::perform(&admin, &verb, terminal))
+        }
     }
-}
-
-fn step(verb: &StepVerb, terminal: Terminal) -> Result<ExitCode, Failure> {
-    let admin = Admin::choose(&verb.place().admin)?;
-    block_on(rollout::perform(&admin, verb, terminal))
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<ExitCode, Failure> {

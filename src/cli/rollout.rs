@@ -1,13 +1,15 @@
 //! `tidegate rollout`, and the verbs on the rollout that runs: the answer says what is now true.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::args::{self, RolloutVerb, StepVerb};
-use super::client::{self, Admin};
+use super::client::{self, Admin, with_reason};
+use super::command::warnings;
 use super::failure::Failure;
+use super::status::Progress;
 use super::terminal::{Terminal, say};
-use super::text::{Align, Cell, Paint, Tone, clean, span, table};
+use super::text::{Align, Cell, Paint, Tone, clean, table};
 
 /// What is true after a verb.
 #[derive(Debug, Default, Deserialize)]
@@ -16,34 +18,19 @@ struct Answer {
     service: String,
     generation: u64,
     stable: String,
-    rollout: Option<Rollout>,
-    /// Of an abort or a rollback: whether the store has it.
+    rollout: Option<Progress>,
+    /// Of a rollback: whether every worker has acknowledged.
+    settled: Option<bool>,
+    /// Of a rollback: whether the store has it.
     persisted: Option<bool>,
-    weight: String,
-}
-
-/// A rollout, running or over.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Rollout {
-    id: u64,
-    version: String,
-    phase: String,
-    reason: Option<String>,
-    step: u64,
-    steps: u64,
-    weight: String,
-    highest: String,
-    by_hand: bool,
-    hold_left_ms: Option<u64>,
 }
 
 /// The rollouts of a service.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Rollouts {
-    current: Option<Rollout>,
-    history: Vec<Rollout>,
+    current: Option<Progress>,
+    history: Vec<Progress>,
 }
 
 /// Begins a rollout, or lists them.
@@ -70,39 +57,43 @@ pub(super) async fn perform(admin: &Admin, verb: &StepVerb, terminal: Terminal) 
 }
 
 fn start_body(start: &args::StartRollout) -> Value {
-    let mut body = Map::new();
+    let mut body = with_reason(start.reason.as_deref());
     if let Some(version) = &start.version {
-        let mut candidate = json!({ "version": version });
+        let mut candidate = json!({ "version": version.as_str() });
         if !start.endpoints.is_empty() {
             candidate["endpoints"] = json!(start.endpoints);
         }
         if let Some(digest) = &start.digest {
             candidate["digest"] = json!(digest);
         }
-        body.insert("candidate".to_owned(), candidate);
+        body["candidate"] = candidate;
     }
     if start.supersede {
-        body.insert("supersede".to_owned(), true.into());
+        body["supersede"] = json!(true);
     }
-    body.extend(start.reason.clone().map(|reason| ("reason".to_owned(), reason.into())));
-    body.into()
+    body
 }
 
 fn verb_body(verb: &StepVerb) -> Value {
-    let mut body = Map::new();
-    body.extend(verb.place().reason.clone().map(|reason| ("reason".to_owned(), reason.into())));
+    let mut body = with_reason(verb.place().reason.as_deref());
     match verb {
         StepVerb::Promote(promote) => {
-            body.insert("to".to_owned(), if promote.full { "full" } else { "next" }.into());
+            body["to"] = json!(if promote.full { "full" } else { "next" });
             if promote.force {
-                body.insert("force".to_owned(), true.into());
+                body["force"] = json!(true);
             }
-            body.extend(promote.step.map(|step| ("expected_step".to_owned(), (step - 1).into())));
+            if let Some(step) = promote.step {
+                body["expected_step"] = json!(step - 1);
+            }
         }
-        StepVerb::Retry(retry) => body.extend(retry.version.clone().map(|v| ("version".to_owned(), v.into()))),
+        StepVerb::Retry(retry) => {
+            if let Some(version) = &retry.version {
+                body["version"] = json!(version.as_str());
+            }
+        }
         StepVerb::Pause(_) | StepVerb::Resume(_) | StepVerb::Approve(_) | StepVerb::Rollback(_) => {}
     }
-    body.into()
+    body
 }
 
 fn show(body: &[u8], terminal: Terminal) -> Result<String, Failure> {
@@ -117,20 +108,18 @@ fn listed(rollouts: &Rollouts, paint: Paint) -> String {
         ("STEP", Align::Left),
         ("WEIGHT", Align::Right),
     ];
-    let over = |rollout: &&Rollout| rollouts.current.as_ref().is_none_or(|current| current.id != rollout.id);
+    let over = |rollout: &&Progress| rollouts.current.as_ref().is_none_or(|current| current.id != rollout.id);
     let all = rollouts.current.iter().chain(rollouts.history.iter().filter(over));
-    let rows: Vec<Vec<Cell>> = all
-        .map(|rollout| {
-            let weight = if rollout.highest.is_empty() { &rollout.weight } else { &rollout.highest };
-            vec![
-                Cell::plain(rollout.id.to_string()),
-                Cell::plain(&rollout.version),
-                Cell::new(rollout.tone(), rollout.phase()),
-                Cell::plain(rollout.place()),
-                Cell::plain(weight),
-            ]
-        })
-        .collect();
+    let row = |rollout: &Progress| {
+        vec![
+            Cell::plain(rollout.id.to_string()),
+            Cell::plain(&rollout.version),
+            Cell::new(rollout.tone(), rollout.phase()),
+            Cell::plain(rollout.place()),
+            Cell::plain(rollout.highest.as_ref().unwrap_or(&rollout.weight)),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = all.map(row).collect();
     if rows.is_empty() { "no rollout yet\n".to_owned() } else { table(paint, &columns, &rows) }
 }
 
@@ -142,49 +131,21 @@ impl Answer {
         let service = paint.paint(Tone::Strong, &name);
         let now = match &self.rollout {
             Some(rollout) => {
-                let left = rollout.hold_left_ms.map(|ms| format!(", {} left", span(ms.div_ceil(1_000))));
+                let left = rollout.left().map(|left| format!(", {left} left")).unwrap_or_default();
                 let words = rollout.phase();
+                let (words, version, weight) = (clean(&words), clean(&rollout.version), clean(&rollout.weight));
                 let phase = paint.paint(rollout.tone(), &words);
-                let (version, weight, place) = (clean(&rollout.version), clean(&rollout.weight), rollout.place());
-                let place = if place.is_empty() { String::new() } else { format!(", step {place}") };
-                format!("{version} {phase} at {weight}{place}{}", left.unwrap_or_default())
+                let place = match rollout.place() {
+                    place if place.is_empty() => place,
+                    place if rollout.by_hand => format!(", {place}"),
+                    place => format!(", step {place}"),
+                };
+                format!("{version} {phase} at {weight}{place}{left}")
             }
             None => format!("all traffic on {}", clean(&self.stable)),
         };
-        let mut text = format!("{service}: {now}, stable {} (generation {})\n", clean(&self.stable), self.generation);
-        if self.persisted == Some(false) {
-            text.push_str(&paint.paint(Tone::Notable, NOT_PERSISTED));
-            text.push('\n');
-        }
-        text
-    }
-}
-
-const NOT_PERSISTED: &str = "  the store has not taken it yet; it is tried until it does";
-
-// === impl Rollout ===
-
-impl Rollout {
-    fn phase(&self) -> String {
-        let reason = self.reason.as_ref().map(|reason| format!(" ({})", clean(reason)));
-        format!("{}{}", clean(&self.phase).replace('_', " "), reason.unwrap_or_default())
-    }
-
-    /// Which step it is in: `2/3`.
-    fn place(&self) -> String {
-        match self.steps {
-            _ if self.by_hand => "by hand".to_owned(),
-            0 => String::new(),
-            steps => format!("{}/{steps}", (self.step + 1).min(steps)),
-        }
-    }
-
-    fn tone(&self) -> Tone {
-        match self.phase.as_str() {
-            "aborted" | "rolled_back" => Tone::Bad,
-            "paused" | "trial" => Tone::Notable,
-            _ => Tone::Plain,
-        }
+        let warnings = warnings(self.settled, self.persisted, paint);
+        format!("{service}: {now}, stable {} (generation {})\n{warnings}", clean(&self.stable), self.generation)
     }
 }
 
@@ -207,8 +168,18 @@ mod tests {
         );
         let paused = json!({"version": "v2", "phase": "paused", "reason": "approval", "steps": 3, "weight": "5%"});
         assert_eq!(shown(answer(&paused)), "web: v2 paused (approval) at 5%, step 1/3, stable v1 (generation 9)\n");
-        let back = json!({"service": "web", "generation": 9, "stable": "v1", "persisted": false});
-        assert_eq!(shown(back), format!("web: all traffic on v1, stable v1 (generation 9)\n{NOT_PERSISTED}\n"));
+        let by_hand = json!({"version": "v2", "phase": "progressing", "by_hand": true, "weight": "5%"});
+        assert!(shown(answer(&by_hand)).starts_with("web: v2 progressing at 5%, by hand, stable"));
+        let slow = json!({"version": "v2", "phase": "paused", "reason": "low_traffic", "steps": 3, "weight": "5%"});
+        assert!(shown(answer(&slow)).starts_with("web: v2 paused (low traffic) at 5%"));
+    }
+
+    #[test]
+    fn a_rollback_says_what_is_not_so_yet() {
+        let back = json!({"service": "web", "generation": 9, "stable": "v1", "settled": false, "persisted": false});
+        let text = shown(back);
+        assert!(text.starts_with("web: all traffic on v1, stable v1 (generation 9)\n  not every worker"), "{text}");
+        assert!(text.ends_with("\n  the store has not taken it yet; it is tried until it does\n"), "{text}");
     }
 
     #[test]

@@ -302,6 +302,15 @@ impl Role {
     }
 }
 
+// === tokens ===
+
+/// Whether `token` can be sent as one: token68 of RFC 9110 section 11.2.
+#[must_use]
+pub fn is_token68(token: &[u8]) -> bool {
+    let body = token.iter().rposition(|byte| *byte != b'=').map_or(&[][..], |last| &token[..=last]);
+    !body.is_empty() && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+}
+
 // === impl TokenDigest ===
 
 impl TokenDigest {

@@ -38,8 +38,11 @@ pub(super) static LEVEL: Words<LogLevel> = words(&[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ]);
-pub(super) static ROLE: Words<Role> =
-    words(&[("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)]);
+pub(super) static ROLE: Words<Role> = words(&[
+    (Role::Viewer.as_str(), Role::Viewer),
+    (Role::Operator.as_str(), Role::Operator),
+    (Role::Admin.as_str(), Role::Admin),
+]);
 pub(super) static FORMAT: Words<LogFormat> = words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 pub(super) static UNDERSCORES: Words<Underscores> =
     words(&[("drop", Underscores::Drop), ("keep", Underscores::Keep), ("reject", Underscores::Reject)]);

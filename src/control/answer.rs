@@ -13,6 +13,15 @@ use crate::core::weight::Weight;
 use super::rollouts::RolloutStatus;
 use super::status::State;
 
+/// What is in force, or was when someone looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The generation.
+    pub generation: u64,
+    /// The revision of the service it is about, if it is about one.
+    pub revision: Option<u64>,
+}
+
 /// A command took effect, or what it asks for was already so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Applied {
@@ -69,6 +78,8 @@ pub struct Aborted {
     #[serde(serialize_with = "as_text_if_any", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub candidate: Option<Version>,
+    /// Grows with everything that is recorded about the service.
+    pub revision: u64,
     /// Whether every worker has acknowledged. `false`: one did not within its bound; the switch is thrown all the same.
     pub settled: bool,
     /// Whether the store has it. `false`: it will, as soon as the disk lets it; until then a crash would forget it.
@@ -86,6 +97,8 @@ pub struct Drained {
     pub endpoint: String,
     /// The generation in force.
     pub generation: u64,
+    /// Grows with everything that is recorded about the service; a drain is not.
+    pub revision: u64,
     /// Whether it gets no new attempts.
     pub drained: bool,
     /// Since when, in milliseconds since 1970.
@@ -207,10 +220,10 @@ pub enum Refused {
     ForceWithoutReason,
     /// What was expected to be in force is not any more.
     Stale {
-        /// The generation expected.
-        expected: u64,
-        /// The generation in force.
-        generation: u64,
+        /// What was expected.
+        expected: Mark,
+        /// What is in force.
+        found: Mark,
     },
     /// The configuration is wrong; everything that is, at once.
     Config(Vec<Problem>),
@@ -234,6 +247,16 @@ fn as_text_if_any<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer:
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
+    }
+}
+
+// === impl Mark ===
+
+impl Mark {
+    /// Whether `self` is in force where `found` is: of a revision only if it has one.
+    #[must_use]
+    pub fn fits(&self, found: &Self) -> bool {
+        self.generation == found.generation && self.revision.is_none_or(|revision| Some(revision) == found.revision)
     }
 }
 
@@ -280,8 +303,16 @@ impl fmt::Display for Refused {
                 )
             }
             Self::ForceWithoutReason => f.write_str("force needs a reason, for the record"),
-            Self::Stale { expected, generation } => {
-                write!(f, "generation {expected} was expected, but {generation} is in force: ")?;
+            Self::Stale { expected, found } => {
+                match (expected.revision, found.revision) {
+                    (Some(looked_at), Some(revision)) if expected.generation == found.generation => {
+                        write!(f, "revision {looked_at} of the service was expected, but it is at {revision}: ")?;
+                    }
+                    _ => {
+                        let (expected, found) = (expected.generation, found.generation);
+                        write!(f, "generation {expected} was expected, but {found} is in force: ")?;
+                    }
+                }
                 f.write_str("look at what is true now and ask again in view of that")
             }
             Self::Config(problems) => listed(f, "", "\n", problems),

@@ -78,6 +78,7 @@ impl Control {
             service: name.clone(),
             endpoint: found[0].address_text.to_string(),
             generation,
+            revision: self.revision(index),
             drained: found[0].conduct.is_drained(),
             since_ms: found[0].conduct.drained_since_ms(),
             in_flight: found.iter().map(|endpoint| endpoint.in_flight()).sum(),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use tokio::sync::{Notify, watch};
 
@@ -25,7 +27,8 @@ use crate::store::keep::Keep;
 use crate::store::{Change, Record, StoreError, Table};
 
 use super::answer::{Problem, Refused};
-use super::gate::{Gates, Seen};
+use super::gate::{Gates, NotWatched, Proof, Seen};
+use super::gates::{Evidence, LiveGates, Stored};
 use super::handle::ControlHandle;
 use super::opening::{Opening, Setup};
 use super::plane::{DataPlane, Pending, Prepared};
@@ -114,6 +117,20 @@ pub(crate) async fn open(first: Settings) -> Result<(Bench, Control), Refused> {
 /// As [`open`], going on from `store`.
 pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
     let gates = FakeGates::default();
+    open_gated(first, store, gates.clone(), Box::new(gates)).await
+}
+
+/// As [`open_with`], with gates that look at what is counted.
+pub(crate) async fn open_live(first: Settings, store: Arc<FakeStore>) -> Result<(Bench, Control), Refused> {
+    open_gated(first, store, FakeGates::default(), Box::new(LiveGates::new(clock::now(), 1))).await
+}
+
+async fn open_gated(
+    first: Settings,
+    store: Arc<FakeStore>,
+    fake: FakeGates,
+    gates: Box<dyn Gates>,
+) -> Result<(Bench, Control), Refused> {
     let plane = FakePlane::new();
     let file: File = Arc::new(Mutex::new(Ok(first.clone())));
     let (read, told) = (Arc::clone(&file), Arc::new(Mutex::new(Vec::new())));
@@ -135,13 +152,13 @@ pub(crate) async fn open_with(first: Settings, store: Arc<FakeStore>) -> Result<
         }),
         registry: Arc::clone(&registry),
         store: Arc::new(Arc::clone(&store)),
-        gates: Box::new(gates.clone()),
+        gates,
         path: "tidegate.toml".to_owned(),
         began: clock::now(),
     })?;
     let current = opening.current().clone();
     let (control, handle) = opening.open(Arc::new(Arc::clone(&plane))).await?;
-    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates }, control))
+    Ok((Bench { plane, file, current, handle, told, refusal, registry, store, gates: fake }, control))
 }
 
 /// Settings with one listener, a route per service, and `services`.
@@ -233,6 +250,7 @@ fn name(table: Table) -> &'static str {
     match table {
         Table::Services => "services",
         Table::Process => "process",
+        Table::Evidence => "evidence",
         Table::Rollouts | Table::Idempotency | Table::Outbox => "others",
     }
 }
@@ -241,6 +259,13 @@ impl FakeStore {
     /// Makes the record called `key` unreadable.
     pub(crate) fn spoil(&self, key: &str) {
         if let Some(record) = lock(&self.records).get_mut(&("services", key.to_owned())) {
+            record.bytes.truncate(3);
+        }
+    }
+
+    /// Makes what is kept of the gate of `service` unreadable.
+    pub(crate) fn spoil_evidence(&self, service: &str) {
+        if let Some(record) = lock(&self.records).get_mut(&("evidence", service.to_owned())) {
             record.bytes.truncate(3);
         }
     }
@@ -277,11 +302,19 @@ impl FakeGates {
 }
 
 impl Gates for FakeGates {
-    fn begin(&mut self, service: &Name, rollout: u64, _: &GateConfig) {
+    fn follow(&mut self, _: &Routing) {}
+
+    fn begin(&mut self, service: &Name, rollout: u64, _: &GateConfig, _: Instant) -> Result<(), NotWatched> {
         self.ask(format!("begin {service} {rollout}"));
+        Ok(())
     }
 
-    fn step(&mut self, service: &Name, step: usize) {
+    fn restore(&mut self, service: &Name, stored: Stored, _: Instant) -> Result<(), NotWatched> {
+        self.ask(format!("restore {service} {}", stored.rollout));
+        Ok(())
+    }
+
+    fn step(&mut self, service: &Name, step: usize, _: Duration) {
         self.ask(format!("step {service} {step}"));
     }
 
@@ -293,7 +326,29 @@ impl Gates for FakeGates {
         self.ask(format!("end {service}"));
     }
 
-    fn tick(&mut self, _: &Routing, _: std::time::Instant) -> Vec<(usize, Seen)> {
+    fn install(&mut self, _: &mut Routing) {}
+
+    fn is_due(&self, _: &Routing) -> bool {
+        false
+    }
+
+    fn is_watched(&self, _: &Name, _: u64) -> bool {
+        true
+    }
+
+    fn proof(&self, _: &Name) -> Option<Proof> {
+        Some(Proof { words: "seven of seven".to_owned(), numbers: json!({ "S": 7 }) })
+    }
+
+    fn evidence(&self, _: &Name) -> Option<Evidence> {
+        None
+    }
+
+    fn state(&self, _: &Name) -> Option<Stored> {
+        None
+    }
+
+    fn tick(&mut self, _: &Routing, _: Instant) -> Vec<(usize, Seen)> {
         self.ticks.send_modify(|ticks| *ticks += 1);
         lock(&self.said).seen.clone()
     }

@@ -70,7 +70,7 @@ impl Control {
                     to: filing.ready.digest.clone(),
                     reason: None,
                 };
-                let draft = self.draft(None, note, None);
+                let draft = self.draft(None, note);
                 self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(draft));
             }
         }
@@ -104,14 +104,14 @@ impl Control {
             let carried = previous.get(name).map(|before| carry_drains(active, before, live)).unwrap_or_default();
             changes.extend(carried.into_iter().map(|(_, told)| format!("services.{name}: {told}")));
         }
-        let replaced = self.publish(Routing { snapshot, live });
+        let next = Routing { snapshot, live };
+        self.gates.follow(&next);
+        self.watch(deeds.gate);
+        let replaced = self.publish(next);
         self.close_superseded(&previous);
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
-        for (service, work) in deeds.gate {
-            self.watch(&service, work);
-        }
         self.shared.views.replace(self.desk.services(), clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();

@@ -9,12 +9,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::roles::{Ask, Verb};
+use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
-use crate::state::current::Current;
+use crate::state::current::{Current, Routing};
 use crate::state::live::Registry;
 use crate::state::names::Names;
 
-use super::answer::{Aborted, Applied, Drained, Refused, Reloaded, Validated};
+use super::answer::{Aborted, Applied, Drained, Mark, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
 use super::health::Finding;
@@ -98,11 +99,11 @@ impl ControlHandle {
         self.obey_if(None, service, what).await
     }
 
-    /// As [`Self::obey`], but only if the generation in force is the `expected` one when it is decided. Abort and rollback do not heed it.
+    /// As [`Self::obey`], but only if what is in force when it is decided is what is `expected`. Abort and rollback do not heed it.
     ///
     /// # Errors
-    /// As there, or another generation is in force.
-    pub async fn obey_if(&self, expected: Option<u64>, service: &str, what: Ask) -> Result<Applied, Refused> {
+    /// As there, or something else is in force.
+    pub async fn obey_if(&self, expected: Option<Mark>, service: &str, what: Ask) -> Result<Applied, Refused> {
         if matches!(what.verb, Verb::Abort | Verb::Rollback) {
             let aborted = self.take_back(service, what).await?;
             let (generation, status) = self.service(service)?;
@@ -209,6 +210,23 @@ impl ControlHandle {
         ask(&self.commands, |reply| Command::Preview { settings: Box::new(settings), reply }).await
     }
 
+    /// The generation in force.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.current.load().snapshot.generation
+    }
+
+    /// What is in force of `service`: every change to it that was answered is another one, or an event, or both.
+    ///
+    /// # Errors
+    /// Unknown service.
+    pub fn mark(&self, service: &str) -> Result<Mark, Refused> {
+        let routing = self.shared.current.load();
+        let (_, active) = find(&routing, service)?;
+        let revision = self.shared.views.of(&active.service.name).map_or(0, |view| view.revision);
+        Ok(Mark { generation: routing.snapshot.generation, revision: Some(revision) })
+    }
+
     /// Everything that is true now. Waits for nothing, the writer included.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -244,9 +262,7 @@ impl ControlHandle {
     /// Unknown service.
     pub fn service(&self, service: &str) -> Result<(u64, ServiceStatus), Refused> {
         let routing = self.shared.current.load();
-        let Some((index, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (index, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok((routing.snapshot.generation, ServiceStatus::of(active, &routing.live[index], view.as_deref())))
     }
@@ -257,9 +273,7 @@ impl ControlHandle {
     /// Unknown service.
     pub fn history(&self, service: &str) -> Result<Vec<EndedStatus>, Refused> {
         let routing = self.shared.current.load();
-        let Some((_, active)) = routing.snapshot.service(service) else {
-            return Err(Refused::UnknownService { service: service.to_owned(), known: status::names(&routing) });
-        };
+        let (_, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok(view.map(|view| view.history.clone()).unwrap_or_default())
     }
@@ -339,6 +353,12 @@ impl ControlHandle {
     pub fn current(&self) -> &Current {
         &self.shared.current
     }
+}
+
+/// The service called `service`, with its index.
+fn find<'a>(routing: &'a Routing, service: &str) -> Result<(usize, &'a ActiveService), Refused> {
+    let unknown = || Refused::UnknownService { service: service.to_owned(), known: status::names(routing) };
+    routing.snapshot.service(service).ok_or_else(unknown)
 }
 
 /// Sends what `event` makes of a reply and awaits it.

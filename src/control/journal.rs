@@ -76,6 +76,8 @@ pub enum What {
     Expire,
     /// A rollout goes on after a restart of the process.
     RolloutRestart,
+    /// What the gate had seen before a restart is lost.
+    EvidenceLost,
     /// The store did not take a change.
     StoreFailed,
     /// A file took effect.
@@ -135,6 +137,7 @@ impl What {
             Self::Trial => "trial",
             Self::Expire => "expire",
             Self::RolloutRestart => "rollout_restart",
+            Self::EvidenceLost => "evidence_lost",
             Self::StoreFailed => "store_failed",
             Self::Reload => "reload",
             Self::ReloadRefused => "reload_refused",
@@ -185,6 +188,7 @@ impl What {
             Self::Abort
                 | Self::Rollback
                 | Self::Trial
+                | Self::EvidenceLost
                 | Self::StoreFailed
                 | Self::ReloadRefused
                 | Self::EndpointNotReady

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod endpoint;
 mod filing;
 pub mod gate;
+pub mod gates;
 pub mod handle;
 pub mod health;
 pub mod journal;

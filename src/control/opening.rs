@@ -1,6 +1,6 @@
 //! The start: what the store knows and what the file says become the first snapshot, before there is a data plane.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +9,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock;
 use crate::config::settings::{ListenAddress, Settings};
+use crate::core::id::Name;
+use crate::core::roles::GateWork;
 use crate::core::snapshot::Snapshot;
 use crate::state::current::{Current, Publisher, Routing, publish_first};
 use crate::state::live::Registry;
@@ -19,6 +21,7 @@ use super::answer::Refused;
 use super::desk::{Deeds, Desk};
 use super::discovery::{Answers, shown};
 use super::gate::Gates;
+use super::gates::Stored;
 use super::handle::{ABORTS_MAX, CHECKS_MAX, COMMANDS_MAX, ControlHandle, RELOADS_MAX, Shared, VERBS_MAX};
 use super::journal::{InForce, Journal, Note, What};
 use super::ledger::{self, Ledger};
@@ -26,7 +29,7 @@ use super::plane::DataPlane;
 use super::reload::{self, Listening, Loader};
 use super::rollouts::Views;
 use super::tick::Ticker;
-use super::writer::Control;
+use super::writer::{Control, watch};
 
 /// What control begins with.
 pub struct Setup {
@@ -54,6 +57,8 @@ pub struct Opening {
     current: Current,
     desk: Desk,
     deeds: Deeds,
+    /// Services whose evidence is lost, and why.
+    lost: Vec<(Name, String)>,
     setup: Kept,
 }
 
@@ -77,17 +82,22 @@ impl Opening {
     /// # Errors
     /// What the file asks for that cannot be done, a route without its service, or a store that is not understood.
     pub fn new(setup: Setup) -> Result<Self, Refused> {
-        let Setup { settings, load, listening, registry, store, gates, path, began } = setup;
+        let Setup { settings, load, listening, registry, store, mut gates, path, began } = setup;
         let routes = reload::index(&settings)?;
         let bad = |bad: ledger::BadRecord| Refused::Store { full: false, why: bad.to_string() };
         let stored = ledger::load(store.as_ref()).map_err(bad)?;
-        let (desk, deeds) = Desk::open(stored, &settings.services, clock::unix_time()).map_err(Refused::Plan)?;
+        let (desk, mut deeds) = Desk::open(stored, &settings.services, clock::unix_time()).map_err(Refused::Plan)?;
         let services = desk.services().iter().map(|held| shown(held, &Answers::new(), None)).collect();
         let snapshot = Snapshot { generation: 1, routes, services };
         let live = registry.resolve(&snapshot, &HashMap::new());
-        let (publisher, current) = publish_first(Routing { snapshot, live });
+        let mut first = Routing { snapshot, live };
+        gates.follow(&first);
+        let evidence = ledger::load_evidence(store.as_ref()).map_err(bad)?;
+        let lost = watch_again(gates.as_mut(), &desk, &mut deeds, evidence);
+        gates.install(&mut first);
+        let (publisher, current) = publish_first(first);
         let setup = Kept { settings: Arc::new(settings), load, listening, registry, store, gates, path, began };
-        Ok(Self { publisher, current, desk, deeds, setup })
+        Ok(Self { publisher, current, desk, deeds, lost, setup })
     }
 
     /// Reads what is published: the workers need it before they exist.
@@ -115,7 +125,7 @@ impl Opening {
         addresses: Vec<ListenAddress>,
         ledger: Ledger,
     ) -> (Control, ControlHandle) {
-        let Self { publisher, current, desk, deeds, setup } = self;
+        let Self { publisher, current, desk, deeds, lost, setup } = self;
         let routing = current.load();
         let settings = Arc::clone(&setup.settings);
         let journal = Journal::new(InForce { settings, addresses, needs_restart: Vec::new() }, 1);
@@ -165,16 +175,48 @@ impl Opening {
             ticked: now,
             thrown: BTreeSet::new(),
             up_from: now,
-            checkpoint_at: now,
+            turn: 0,
             aborts,
             verbs,
             commands,
             reloads,
         };
-        control.begin(deeds);
+        control.begin(deeds, lost);
         let (aborts, verbs) = (abort_sender, verb_sender);
         (control, ControlHandle { shared, aborts, verbs, commands: command_sender, reloads: reload_sender })
     }
+}
+
+/// Watches the rollouts that go on, with the evidence of before; services where that is lost come back, with the reason.
+fn watch_again(
+    gates: &mut dyn Gates,
+    desk: &Desk,
+    deeds: &mut Deeds,
+    mut evidence: BTreeMap<String, Result<Stored, String>>,
+) -> Vec<(Name, String)> {
+    let (mut lost, now) = (Vec::new(), clock::now());
+    for (service, work) in std::mem::take(&mut deeds.gate) {
+        let GateWork::Begin(rollout) = work else {
+            watch(gates, desk, &service, work, now);
+            continue;
+        };
+        let stored = match evidence.remove(service.as_str()) {
+            Some(Ok(stored)) if stored.rollout == rollout => {
+                gates.restore(&service, stored, now).map_err(|e| e.to_string())
+            }
+            Some(Err(why)) => Err(why),
+            // It begins now, or never was seen by anybody.
+            _ => {
+                watch(gates, desk, &service, work, now);
+                continue;
+            }
+        };
+        if let Err(why) = stored {
+            watch(gates, desk, &service, work, now);
+            lost.push((service, why));
+        }
+    }
+    lost
 }
 
 impl fmt::Debug for Opening {

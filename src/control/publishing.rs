@@ -3,13 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::endpoint::Question;
 use crate::core::id::Name;
-use crate::core::roles;
+use crate::core::roles::{self, GateWork};
 use crate::core::snapshot::ActiveService;
 use crate::state::current::Routing;
 use crate::state::live::ServiceLive;
@@ -18,25 +16,20 @@ use crate::store::audit::Draft;
 use super::desk::{Deeds, Entry, Proposal, Said};
 use super::discovery::{self, Resolution, shown};
 use super::endpoint::carry_drains;
+use super::gate::Proof;
 use super::health;
 use super::journal::{Note, What};
 use super::ledger::{Line, Record};
 use super::writer::{Control, Then, Writing};
 
 impl Control {
-    /// Does what is true already. `evidence` is what the gate saw, if it was the gate that decided.
-    pub(super) fn carry_out(&mut self, deeds: Deeds, evidence: Option<&Value>) {
+    /// Does what is true already.
+    pub(super) fn carry_out(&mut self, deeds: Deeds) {
         let Deeds { close, publish, owed, gate, said, released: _ } = deeds;
         // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
         self.close(&close);
-        self.publish_services(&publish);
-        for entry in owed {
-            let line = self.line(entry, evidence);
-            self.ledger.owe(line);
-        }
-        for (service, work) in gate {
-            self.watch(&service, work);
-        }
+        self.publish_services(&publish, gate);
+        self.owe(owed);
         self.show(said.iter().map(|said| &said.service));
         for said in said {
             self.tell(said);
@@ -53,8 +46,8 @@ impl Control {
     /// Has `proposal` written; it is true once that is done. Call it only while nothing is being written.
     pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Draft>) {
         let entries = self.desk.write(proposal);
-        let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry, None)).collect();
-        lines.extend(also.map(|draft| Line { service: None, drafts: vec![draft] }));
+        let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry)).collect();
+        lines.extend(also.map(|draft| Line { drafts: vec![draft], ..Line::default() }));
         let answer = self.ledger.write(lines, self.desk.next_rollout());
         self.writing = Some(Writing { answer, then });
     }
@@ -62,24 +55,23 @@ impl Control {
     /// Has `entries` written sooner or later.
     pub(super) fn owe(&self, entries: Vec<Entry>) {
         for entry in entries {
-            let line = self.line(entry, None);
+            let line = self.line(entry);
             self.ledger.owe(line);
         }
     }
 
-    /// What the store is told of `entry`.
-    pub(super) fn line(&self, entry: Entry, evidence: Option<&Value>) -> Line {
+    /// What the store is told of `entry`, and of the evidence of its rollout.
+    fn line(&self, entry: Entry) -> Line {
         let Entry { service, roles, notes } = entry;
-        let drafts = notes.into_iter().map(|note| {
-            let evidence = evidence.filter(|_| note.actor.starts_with("gate"));
-            self.draft(Some(&service), note, evidence.cloned())
-        });
-        let drafts = drafts.collect();
-        Line { service: Some((service, roles.map_or(Record::Gone, Record::Is))), drafts }
+        let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
+        let evidence = self.gates.state(&service).map(Box::new);
+        Line { service: Some((service, roles.map_or(Record::Gone, Record::Is))), evidence, drafts }
     }
 
-    pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note, evidence: Option<Value>) -> Draft {
+    pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {
+        let proof = service.and_then(|service| self.proof(service, &note));
         let roles::Note { actor, verb, from, to, reason, .. } = note;
+        let (words, evidence) = proof.map(|proof| (proof.words, proof.numbers)).unzip();
         Draft {
             time: u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX),
             actor,
@@ -89,7 +81,7 @@ impl Control {
             from,
             to,
             generation: self.current.snapshot.generation,
-            reason,
+            reason: reason.or(words),
             evidence,
             config: self.config.to_string(),
         }
@@ -98,21 +90,27 @@ impl Control {
     /// Takes a transition down for people.
     pub(super) fn tell(&self, said: Said) {
         let Said { service, note, weights: (from, to) } = said;
+        let words = self.proof(&service, &note).map(|proof| proof.words);
         let change = (from != to).then(|| (from.to_string(), to.to_string()));
         self.shared.journal.note(Note {
             actor: note.actor,
             what: What::of_verb(note.verb),
             service: Some(service.to_string()),
             change,
-            detail: note.reason.or(Some(note.to)),
+            detail: note.reason.or(words).or(Some(note.to)),
             generation: self.current.snapshot.generation,
         });
     }
 
-    /// Publishes what runs of the services called `names`.
-    fn publish_services(&mut self, names: &[Name]) {
+    /// What the gate says for itself where it was the gate that acted.
+    fn proof(&self, service: &Name, note: &roles::Note) -> Option<Proof> {
+        note.actor.starts_with("gate").then(|| self.gates.proof(service)).flatten()
+    }
+
+    /// Publishes what runs of the services called `names`, counted as `work` says.
+    fn publish_services(&mut self, names: &[Name], work: Vec<(Name, GateWork)>) {
         if names.is_empty() {
-            return;
+            return self.watch(work);
         }
         let (mut services, mut live) = (self.current.snapshot.services.clone(), self.current.live.clone());
         let (mut moved, mut told) = (false, Vec::new());
@@ -125,6 +123,8 @@ impl Control {
             live[index] = next;
         }
         let next = Routing { snapshot: self.current.snapshot.next(services), live };
+        self.gates.follow(&next);
+        self.watch(work);
         if moved {
             self.publish_members(next);
         } else {
@@ -139,10 +139,19 @@ impl Control {
     }
 
     /// Publishes `next`; what was in force comes back.
-    pub(super) fn publish(&mut self, next: Routing) -> Arc<Routing> {
+    pub(super) fn publish(&mut self, mut next: Routing) -> Arc<Routing> {
+        self.gates.install(&mut next);
         let published = self.publisher.publish(next);
         self.shared.published.send_replace(published.snapshot.generation);
         std::mem::replace(&mut self.current, published)
+    }
+
+    /// Publishes what is to be counted from now on, if that is not done already.
+    pub(super) fn publish_watches(&mut self) {
+        if self.gates.is_due(&self.current) {
+            let (snapshot, live) = (health::next_generation(&self.current.snapshot), self.current.live.clone());
+            drop(self.publish(Routing { snapshot, live }));
+        }
     }
 
     /// Publishes a generation with other endpoints.

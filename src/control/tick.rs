@@ -11,7 +11,7 @@ use crate::clock;
 use crate::core::endpoint::EndpointKey;
 use crate::core::id::{Name, Variant, Version};
 use crate::core::outlier::patience::Patience;
-use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, panics, tick};
+use crate::core::outlier::{Change, Outlier, OutlierRules, Sample, condemn, panics, tick};
 use crate::state::conduct::{Ejection, Sparing, Stands};
 use crate::state::counters::DURATION_BOUNDS_US;
 use crate::state::current::Routing;
@@ -94,6 +94,21 @@ impl Ticker {
             note.generation = generation;
         }
         notes
+    }
+
+    /// Leaves an endpoint of the candidate alone that the gate blames, within the same bounds; what happened comes back.
+    pub(super) fn eject(&mut self, routing: &Routing, key: &EndpointKey, now: Instant) -> Option<Note> {
+        self.follow(routing);
+        let blamed = |pool: &&mut Watched| pool.variant == Variant::Candidate && pool.keys.contains(key);
+        let pool = self.pools.iter_mut().find(blamed)?;
+        let (active, live) = routing.service(pool.service);
+        let (endpoints, rules) = (live.pool(pool.variant), &active.service.outlier);
+        let endpoint = pool.keys.iter().position(|known| known == key)?;
+        // As sampled by the tick before.
+        let at = now.saturating_duration_since(self.began);
+        let change = condemn(&mut pool.outliers, &pool.samples, rules, endpoint, at)?;
+        let note = carry_out(change, endpoints, now)?;
+        Some(Note { actor: "gate".to_owned(), generation: routing.snapshot.generation, ..note })
     }
 
     /// Takes over the pools of another generation. What is known of an endpoint is kept by its identity, whatever its variant is now.

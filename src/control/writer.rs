@@ -6,22 +6,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
 use crate::config;
 use crate::config::settings::Settings;
+use crate::core::endpoint::EndpointKey;
 use crate::core::id::{Name, Variant};
 use crate::core::roles::{Ask, GateWork, Verb};
-use crate::core::rollout::Event;
+use crate::core::rollout::{Event, Verdict};
 use crate::core::weight::Weight;
 use crate::state::current::{Publisher, Routing};
 use crate::state::live::Registry;
 
-use super::answer::{Aborted, Applied, Refused, Validated};
-use super::desk::{Decision, Deeds, Desk, Proposal, Written};
+use super::answer::{Aborted, Applied, Mark, Refused, Validated};
+use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written};
 use super::discovery::Answers;
 use super::gate::{Gates, Seen};
 use super::handle::{Abort, Command, Reload, Reply, Shared};
@@ -66,7 +66,8 @@ pub struct Control {
     pub(super) thrown: BTreeSet<Name>,
     /// No step is written before that.
     pub(super) up_from: Instant,
-    pub(super) checkpoint_at: Instant,
+    /// Counts the ticks, up to those of a [`CHECKPOINT`].
+    pub(super) turn: usize,
     pub(super) aborts: mpsc::Receiver<Abort>,
     pub(super) verbs: mpsc::Receiver<Asked>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -95,8 +96,8 @@ pub(super) enum Then {
 /// A command.
 pub(super) struct Asked {
     pub(super) service: String,
-    /// The generation that has to be in force.
-    pub(super) expected: Option<u64>,
+    /// What has to be in force.
+    pub(super) expected: Option<Mark>,
     pub(super) ask: Ask,
     pub(super) reply: Reply<Applied>,
 }
@@ -117,7 +118,7 @@ impl Control {
             tokio::select! {
                 biased;
                 Some(abort) = self.aborts.recv() => self.abort(abort),
-                _ = ticks.tick(), if held => self.tick(),
+                _ = ticks.tick(), if held => self.tick(clock::now()),
                 outcome = answered(&mut self.writing), if writing => self.wrote(outcome, &mut work),
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
@@ -139,11 +140,11 @@ impl Control {
         written || self.filing.is_some()
     }
 
-    fn tick(&mut self) {
-        let now = clock::now();
+    pub(super) fn tick(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.ticked).min(PASSED_MAX);
         self.ticked = now;
         let mut seen: Vec<(usize, Seen)> = self.gates.tick(&self.current, now);
+        let blamed: Vec<EndpointKey> = seen.iter_mut().filter_map(|(_, seen)| seen.eject.take()).collect();
         seen.sort_unstable_by_key(|(index, _)| *index);
         let mut seen = seen.into_iter().peekable();
         let (mut ups, mut done) = (Proposal::default(), Vec::new());
@@ -153,24 +154,24 @@ impl Control {
             done.extend(self.tick_one(index, of_it, passed, &mut ups));
         }
         // All switches before the first publication, and whatever takes traffic back before anything else.
-        for (deeds, _) in &done {
+        for deeds in &done {
             self.close(&deeds.close);
         }
-        for (deeds, evidence) in done {
-            self.carry_out(deeds, evidence.as_ref());
+        for deeds in done {
+            self.carry_out(deeds);
         }
-        self.tick_endpoints(now);
+        self.tick_endpoints(&blamed, now);
+        self.publish_watches();
         if !ups.is_empty() && self.writing.is_none() && now >= self.up_from {
             self.write(ups, Then::Tick, None);
         }
-        if now >= self.checkpoint_at {
-            self.checkpoint_at = now + CHECKPOINT;
-            self.checkpoint();
-        }
+        self.checkpoint();
     }
 
-    fn tick_endpoints(&mut self, now: Instant) {
-        let notes = self.ticker.tick(&self.current, now);
+    /// Decides about endpoints; `blamed` are those the gate would leave out.
+    fn tick_endpoints(&mut self, blamed: &[EndpointKey], now: Instant) {
+        let mut notes = self.ticker.tick(&self.current, now);
+        notes.extend(blamed.iter().filter_map(|key| self.ticker.eject(&self.current, key, now)));
         let restored = notes.iter().any(|note| note.what == What::EndpointRestored);
         for note in notes {
             self.shared.journal.note(note);
@@ -181,13 +182,7 @@ impl Control {
     }
 
     /// What time and the gate bring to the service at `index`: what is true at once comes back, the rest is added to `ups`.
-    fn tick_one(
-        &mut self,
-        index: usize,
-        seen: Option<Seen>,
-        passed: Duration,
-        ups: &mut Proposal,
-    ) -> Option<(Deeds, Option<Value>)> {
+    fn tick_one(&mut self, index: usize, seen: Option<Seen>, passed: Duration, ups: &mut Proposal) -> Option<Deeds> {
         let held = &self.desk.services()[index];
         if held.is_at_rest() {
             return None;
@@ -196,21 +191,28 @@ impl Control {
             let reason = Some("whoever aborted it went away before saying so".to_owned());
             let ask = Ask { reason, ..Ask::of(Verb::Abort, "unknown") };
             let asked = self.desk.ask(index, &ask, clock::unix_time());
-            return if let Ok(Decision::Done(deeds)) = asked { Some((deeds, None)) } else { None };
+            return if let Ok(Decision::Done(deeds)) = asked { Some(deeds) } else { None };
         }
         let held = &self.desk.services()[index];
-        let counts = held.roles.current.as_ref().map(|current| current.rollout.seen).unwrap_or_default();
-        let seen = seen.unwrap_or_else(|| Seen::nothing(counts));
-        let evidence = seen.evidence.clone();
+        let seen = seen.unwrap_or_else(|| self.nothing_seen(held));
         let ready = self.current.live[index].candidate.iter().any(|endpoint| endpoint.is_usable());
         match self.desk.on(index, Event::Tick(seen.facts(ready)), passed, clock::unix_time()) {
             Decision::Nothing => None,
-            Decision::Done(deeds) => Some((deeds, evidence)),
+            Decision::Done(deeds) => Some(deeds),
             Decision::Up(proposal) => {
                 ups.join(proposal);
                 None
             }
         }
+    }
+
+    /// What is known of a rollout of which nothing was seen at a tick. One that nobody watches goes nowhere.
+    fn nothing_seen(&self, held: &Held) -> Seen {
+        let counts = held.roles.current.as_ref().map(|current| current.rollout.seen).unwrap_or_default();
+        let active = held.roles.active();
+        let watched = active.is_none_or(|current| self.gates.is_watched(&held.wanted.name, current.id));
+        let verdict = if watched { Verdict::Open } else { Verdict::Error };
+        Seen { verdict, ..Seen::nothing(counts) }
     }
 
     /// Whether the switch of a candidate is thrown, and the abort that goes with it has not come since the last tick: then it never will.
@@ -225,10 +227,13 @@ impl Control {
         !self.thrown.insert(name.clone())
     }
 
-    /// Writes down how far time has come, without hurry.
-    fn checkpoint(&mut self) {
-        let entries = (0..self.desk.services().len()).filter_map(|index| self.desk.checkpoint(index));
-        self.owe(entries.collect());
+    /// Writes down how far time and evidence have come, of some services at each tick.
+    pub(super) fn checkpoint(&mut self) {
+        let turns = usize::try_from(CHECKPOINT.as_millis() / TICK.as_millis()).unwrap_or(1);
+        let indices = (self.turn..self.desk.services().len()).step_by(turns);
+        let entries = indices.filter_map(|index| self.desk.checkpoint(index)).collect();
+        self.turn = (self.turn + 1) % turns;
+        self.owe(entries);
     }
 
     fn abort(&mut self, abort: Abort) {
@@ -237,7 +242,7 @@ impl Control {
             let name = self.desk.services()[index].wanted.name.clone();
             let why = |why| Refused::State { service: name.clone(), why };
             match self.desk.ask(index, &ask, clock::unix_time()).map_err(why)? {
-                Decision::Done(deeds) => self.carry_out(deeds, None),
+                Decision::Done(deeds) => self.carry_out(deeds),
                 // There is nothing to take back: nothing that runs, nothing that is about to.
                 Decision::Nothing | Decision::Up(_) => {}
             }
@@ -266,7 +271,7 @@ impl Control {
 
     fn decide(&mut self, asked: Asked) {
         let Asked { service, expected, ask, reply } = asked;
-        let index = match self.expect(expected).and_then(|()| self.find(&service)) {
+        let index = match self.find(&service).and_then(|index| self.expect(expected, index).map(|()| index)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
         };
@@ -275,7 +280,7 @@ impl Control {
             Err(why) => drop(reply.send(Err(Refused::State { service, why }))),
             Ok(Decision::Nothing) => drop(reply.send(Ok(self.applied(index)))),
             Ok(Decision::Done(deeds)) => {
-                self.carry_out(deeds, None);
+                self.carry_out(deeds);
                 drop(reply.send(Ok(self.applied(index))));
             }
             Ok(Decision::Up(proposal)) => {
@@ -285,17 +290,22 @@ impl Control {
         }
     }
 
-    /// Refuses what was asked for in view of another generation than the one in force.
-    fn expect(&self, expected: Option<u64>) -> Result<(), Refused> {
-        let generation = self.current.snapshot.generation;
-        match expected.filter(|expected| *expected != generation) {
-            Some(expected) => Err(Refused::Stale { expected, generation }),
+    /// Refuses what was asked of the service at `index` in view of something else than what is in force.
+    fn expect(&self, expected: Option<Mark>, index: usize) -> Result<(), Refused> {
+        let revision = Some(self.revision(index));
+        let found = Mark { generation: self.current.snapshot.generation, revision };
+        match expected.filter(|expected| !expected.fits(&found)) {
+            Some(expected) => Err(Refused::Stale { expected, found }),
             None => Ok(()),
         }
     }
 
+    pub(super) fn revision(&self, index: usize) -> u64 {
+        self.desk.services()[index].roles.revision
+    }
+
     /// Goes on after what was being written has landed, or has not.
-    fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
+    pub(super) fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
         let Some(Writing { then, .. }) = self.writing.take() else { return };
         let failed = outcome.err();
         let written = self.desk.written(failed.is_none());
@@ -310,7 +320,7 @@ impl Control {
             Then::File(filing) => *work = self.filed(*filing, written),
             Then::Tick => {
                 if let Written::True { deeds, .. } = written {
-                    self.carry_out(deeds, None);
+                    self.carry_out(deeds);
                 }
             }
             Then::Command { service, begins, reply } => {
@@ -325,7 +335,7 @@ impl Control {
         if overtaken.contains(&service) {
             return Err(Refused::Overtaken(service));
         }
-        self.carry_out(deeds, None);
+        self.carry_out(deeds);
         self.find(service.as_str()).map(|index| self.applied(index))
     }
 
@@ -348,13 +358,10 @@ impl Control {
         }
     }
 
-    /// Carries out what follows from the start.
-    pub(super) fn begin(&mut self, deeds: Deeds) {
-        let Deeds { owed, gate, said, .. } = deeds;
+    /// Carries out what follows from the start, once it is watched. The evidence of `lost` is, for the reason given.
+    pub(super) fn begin(&mut self, deeds: Deeds, lost: Vec<(Name, String)>) {
+        let Deeds { owed, said, .. } = deeds;
         self.owe(owed);
-        for (service, work) in gate {
-            self.watch(&service, work);
-        }
         let running = |service: &Name| {
             let index = self.desk.find(service.as_str());
             index.is_some_and(|index| self.desk.services()[index].roles.active().is_some())
@@ -362,20 +369,22 @@ impl Control {
         for said in said.into_iter().filter(|said| said.note.verb == "restart" && running(&said.service)) {
             self.tell(said);
         }
+        for (service, why) in lost {
+            self.note(Note {
+                actor: "start".to_owned(),
+                what: What::EvidenceLost,
+                service: Some(service.to_string()),
+                change: None,
+                detail: Some(format!("what was seen before the restart is lost, the gate begins anew: {why}")),
+                generation: self.current.snapshot.generation,
+            });
+        }
     }
 
-    pub(super) fn watch(&mut self, service: &Name, work: GateWork) {
-        match work {
-            GateWork::Begin(rollout) => {
-                let index = self.desk.find(service.as_str());
-                let current = index.and_then(|index| self.desk.services()[index].roles.current.as_ref());
-                if let Some(current) = current {
-                    self.gates.begin(service, rollout, &current.terms.gate);
-                }
-            }
-            GateWork::Step(step) => self.gates.step(service, step),
-            GateWork::Report => self.gates.report(service),
-            GateWork::End => self.gates.end(service),
+    /// Has the gate do its work, in force from the next publication on.
+    pub(super) fn watch(&mut self, work: Vec<(Name, GateWork)>) {
+        for (service, work) in work {
+            watch(self.gates.as_mut(), &self.desk, &service, work, clock::now());
         }
     }
 
@@ -423,8 +432,24 @@ impl Control {
     }
 
     fn aborted(&self, index: usize) -> Aborted {
-        let Applied { service, generation, weight, state, stable, candidate, .. } = self.applied(index);
-        Aborted { service, generation, weight, state, stable, candidate, settled: false, persisted: false }
+        let Applied { service, generation, weight, state, stable, candidate, revision, .. } = self.applied(index);
+        Aborted { service, generation, weight, state, stable, candidate, revision, settled: false, persisted: false }
+    }
+}
+
+/// Has the gate do `work` for `service`. What it cannot watch is told of at every tick: its rollout waits.
+pub(super) fn watch(gates: &mut dyn Gates, desk: &Desk, service: &Name, work: GateWork, now: Instant) {
+    let current = desk.find(service.as_str()).and_then(|index| desk.services()[index].roles.current.as_ref());
+    let hold = current.map(|current| current.rollout.hold(&current.terms.plan)).unwrap_or_default();
+    match (work, current) {
+        (GateWork::Begin(rollout), Some(current)) => match gates.begin(service, rollout, &current.terms.gate, now) {
+            Ok(()) => gates.step(service, current.rollout.step, hold),
+            Err(error) => tracing::error!(%service, rollout, %error, "the candidate is not watched"),
+        },
+        (GateWork::Begin(_), None) => {}
+        (GateWork::Step(step), _) => gates.step(service, step, hold),
+        (GateWork::Report, _) => gates.report(service),
+        (GateWork::End, _) => gates.end(service),
     }
 }
 
@@ -437,7 +462,7 @@ async fn advance(work: &mut Option<Work>) -> super::reload::Stage {
 }
 
 /// Awaits the store.
-async fn answered(writing: &mut Option<Writing>) -> Outcome {
+pub(super) async fn answered(writing: &mut Option<Writing>) -> Outcome {
     match writing {
         Some(writing) => {
             let ended =

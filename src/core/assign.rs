@@ -109,9 +109,15 @@ impl Salt {
     /// The bucket of `key`, in `0..10000`.
     #[must_use]
     pub fn bucket(self, key: &[u8]) -> u16 {
+        bucket_of(self.hash(key))
+    }
+
+    /// 64 uniform bits of `key`, of which [`bucket_of`] makes its bucket; they stand for the session.
+    #[must_use]
+    pub fn hash(self, key: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.0, self.1);
         hasher.write(key);
-        bucket_of(hasher.finish())
+        hasher.finish()
     }
 }
 

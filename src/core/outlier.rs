@@ -79,6 +79,8 @@ pub enum Cause {
     },
     /// The single request failed.
     Trial,
+    /// Without it there would be no case against its version.
+    Gate,
 }
 
 /// What keeps an endpoint in that was to be ejected.
@@ -167,7 +169,7 @@ impl Default for OutlierRules {
 
 impl Cause {
     /// The words of the `cause` label, in index order.
-    pub const WORDS: [&str; 3] = ["failures", "success_rate", "trial"];
+    pub const WORDS: [&str; 4] = ["failures", "success_rate", "trial", "gate"];
 
     /// Its index in [`Cause::WORDS`].
     #[must_use]
@@ -176,6 +178,7 @@ impl Cause {
             Self::Streak(_) => 0,
             Self::Rate { .. } => 1,
             Self::Trial => 2,
+            Self::Gate => 3,
         }
     }
 }
@@ -188,6 +191,7 @@ impl fmt::Display for Cause {
             Self::Streak(n) => write!(f, "{n} failures in a row"),
             Self::Rate { ended, failed } => write!(f, "{failed} of {ended} requests failed"),
             Self::Trial => f.write_str("the request on trial failed"),
+            Self::Gate => f.write_str("the gate blames it alone"),
         }
     }
 }
@@ -337,6 +341,23 @@ pub fn tick(outliers: &mut [Outlier], samples: &[Sample], rules: &OutlierRules, 
     }
     changes.extend(outliers.iter_mut().enumerate().filter_map(|(endpoint, outlier)| outlier.clear(endpoint, now)));
     changes
+}
+
+/// Ejects the endpoint at `endpoint` for what the gate says of it, if one more may go: it is ready, takes requests, and is not the last.
+pub fn condemn(
+    outliers: &mut [Outlier],
+    samples: &[Sample],
+    rules: &OutlierRules,
+    endpoint: usize,
+    now: Duration,
+) -> Option<Change> {
+    let sample = samples.get(endpoint)?;
+    let stands = outliers.get(endpoint)?.standing == Standing::In && sample.ready;
+    if !stands || rules.max_ejected == Weight::ZERO || bound(outliers, samples, rules).is_some() {
+        return None;
+    }
+    let lasting = outliers[endpoint].eject(now, sample, rules);
+    Some(Change::Ejected { endpoint, cause: Cause::Gate, lasting })
 }
 
 /// The share of failures in the window in grains, then the streak.

@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use crate::clock;
 use crate::config::settings::{Limits, ListenAddress, Listener, Underscores};
+use crate::core::gate::{GateConfig, Unit};
 use crate::core::id::Name;
 use crate::core::snapshot::Snapshot;
 use crate::core::weight::Weight;
 use crate::state::counters::ProcessCounters;
 use crate::state::current::{Routing, publish_first};
 use crate::state::live::Registry;
+use crate::state::sensors::Watch;
 use crate::telemetry::{self, access};
 
 use super::facts::ConnFacts;
@@ -72,11 +74,16 @@ pub(crate) fn head_limits() -> HeadLimits {
     HeadLimits::new(&Limits::default(), Underscores::Drop)
 }
 
-/// The only worker of a proxy that routes by `snapshot`, without an access log.
+/// The only worker of a proxy that routes by `snapshot`, every candidate watched, without an access log.
 pub(crate) fn worker(snapshot: Snapshot) -> (Rc<Worker>, Arc<Registry>) {
     let registry = Arc::new(Registry::new(1, clock::now()));
-    let live = registry.resolve(&snapshot, &std::collections::HashMap::new());
+    let mut live = registry.resolve(&snapshot, &std::collections::HashMap::new());
     crate::state::fixture::all_ready(&live);
+    let metrics = GateConfig::default_metrics();
+    let config = GateConfig { alpha: 0.001, unit: Unit::Session, warmup: 600, reach: 1_220, metrics };
+    for live in &mut live {
+        *live = Arc::new(live.watched(&Watch::rollout(&config, &[], 1, clock::now())));
+    }
     let settings = access::Settings {
         enabled: false,
         sample: Weight::ZERO,

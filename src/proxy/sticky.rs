@@ -37,6 +37,8 @@ pub struct Reading {
     pub strip_cookie: bool,
     /// The bucket comes from a key of the request, not from a draw.
     pub keyed: bool,
+    /// Hash of the key, or of the id it is given: stands for the session.
+    pub session: u64,
 }
 
 /// The id part of our cookie.
@@ -79,17 +81,18 @@ pub fn read(
     let own = own_cookie(head, affinity, seal);
     let sessions = affinity.on_increase == OnIncrease::NewSessions;
     reading.wish.sticky = own.as_ref().and_then(|own| own.sticky).filter(|_| sessions);
-    if let Some(bucket) = bucket_of_key(head, ip, affinity, salt, own.as_ref()) {
-        reading.wish.bucket = bucket;
+    if let Some(hash) = hash_of_key(head, ip, affinity, salt, own.as_ref()) {
+        reading.session = hash;
         reading.keyed = true;
         if sessions && reading.wish.sticky.is_none() {
             reading.fresh = Some(own.map_or_else(|| SessionId::random(random), |own| SessionId::of(own.id)));
         }
     } else {
         let id = SessionId::random(random);
-        reading.wish.bucket = salt.bucket(id.as_bytes());
+        reading.session = salt.hash(id.as_bytes());
         reading.fresh = Some(id);
     }
+    reading.wish.bucket = bucket_of(reading.session);
     reading
 }
 
@@ -225,19 +228,19 @@ fn forced_variant(value: &[u8], secret: Option<&Secret>) -> Option<Variant> {
 
 // === keys ===
 
-fn bucket_of_key(
+fn hash_of_key(
     head: &RequestHead,
     ip: Option<IpAddr>,
     affinity: &Affinity,
     salt: Salt,
     own: Option<&Own<'_>>,
-) -> Option<u16> {
+) -> Option<u64> {
     let keyed = affinity.key.iter().find_map(|source| match source {
-        KeySource::OwnCookie => own.map(|own| salt.bucket(own.id)),
-        source => with_key(head, ip, source, |bytes| salt.bucket(bytes)),
+        KeySource::OwnCookie => own.map(|own| salt.hash(own.id)),
+        source => with_key(head, ip, source, |bytes| salt.hash(bytes)),
     });
     // A client none of the sources is present for got our cookie, so ours is always the last source.
-    keyed.or_else(|| own.map(|own| salt.bucket(own.id)))
+    keyed.or_else(|| own.map(|own| salt.hash(own.id)))
 }
 
 fn with_key<T>(head: &RequestHead, ip: Option<IpAddr>, source: &KeySource, take: impl FnOnce(&[u8]) -> T) -> Option<T> {

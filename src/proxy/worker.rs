@@ -13,6 +13,7 @@ use crate::clock::{self, HttpDate};
 use crate::state::counters::{ProcessCounters, WorkerShard};
 use crate::state::current::{Current, CurrentCache};
 use crate::state::live::{EndpointLive, Registry};
+use crate::state::sensors::Ticks;
 use crate::telemetry::access::AccessLog;
 
 use super::dial::{Dialer, SharedConnector};
@@ -163,6 +164,7 @@ impl Worker {
             process: parts.process,
             session_secret: parts.session_secret,
             budgets: Budgets::new(now),
+            ticks: Ticks::default(),
             spare: RefCell::default(),
         };
         Rc::new(Self {

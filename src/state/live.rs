@@ -13,6 +13,7 @@ use crate::core::balance::Balance;
 use crate::core::endpoint::{Endpoint, EndpointKey, Pool, WEIGHT_MIN};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
+use crate::core::outlier::Cause;
 use crate::core::snapshot::{ActiveService, Snapshot};
 
 use super::conduct::Conduct;
@@ -20,6 +21,7 @@ use super::counters::{Cell, EndpointCounters};
 use super::health::{EndpointHealth, ProbeCounters};
 use super::layout::Layout;
 use super::pool::{Bells, PoolLive};
+use super::sensors::Watch;
 
 mod in_flight;
 
@@ -45,7 +47,7 @@ pub struct EndpointLive {
     /// How it fares with its own requests; shared like its health.
     pub conduct: Arc<Conduct>,
     /// Ejections while it served this variant, by index of their cause; written by control only.
-    pub ejections: [Cell; 3],
+    pub ejections: [Cell; Cause::WORDS.len()],
     /// Ejections it was spared while it served this variant, by [`crate::core::outlier::Bound`]; written by control only.
     pub spared: [Cell; 2],
     /// The pool it is in, shared with every endpoint of the same service and version.
@@ -64,8 +66,8 @@ struct Identity {
     role: AtomicU8,
 }
 
-/// Live state of one service.
-#[derive(Debug)]
+/// Live state of one service. A copy shares everything with it, the switch of the candidate included.
+#[derive(Clone, Debug)]
 pub struct ServiceLive {
     /// The rollout `candidate_open` belongs to.
     pub rollout: u64,
@@ -80,6 +82,8 @@ pub struct ServiceLive {
     /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
     pub panic: Arc<Panic>,
     layouts: [Arc<Layout>; 2],
+    /// What is counted for the gate; `None`: nothing.
+    pub watch: Option<Arc<Watch>>,
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
     pub stable: Vec<Arc<EndpointLive>>,
     /// Endpoints of the candidate, likewise.
@@ -190,13 +194,19 @@ impl ServiceLive {
         self.stable.iter().chain(&self.candidate).chain(&self.warm)
     }
 
-    /// An endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be used is
-    /// anyone's fault. Drained ones are nobody's.
+    /// The same, counted by `watch`.
     #[must_use]
-    pub fn at_fault(&self, variant: Variant) -> Option<&Arc<EndpointLive>> {
+    pub fn watched(&self, watch: &Watch) -> Self {
+        Self { watch: Some(Arc::new(watch.over(&self.candidate))), ..self.clone() }
+    }
+
+    /// The place of an endpoint of `variant` that was ready once and is not any more, or is ejected: only then a pool nobody of which can be
+    /// used is anyone's fault. Drained ones are nobody's.
+    #[must_use]
+    pub fn at_fault(&self, variant: Variant) -> Option<usize> {
         let ejected = |endpoint: &EndpointLive| endpoint.is_ready() && !endpoint.conduct.is_in();
         let failed = |endpoint: &EndpointLive| endpoint.health.readiness() == Readiness::Lost || ejected(endpoint);
-        self.pool(variant).iter().find(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
+        self.pool(variant).iter().position(|endpoint| !endpoint.conduct.is_drained() && failed(endpoint))
     }
 
     /// How many endpoints of `variant`, the last ones, left its pool and stay until others take requests.
@@ -339,6 +349,7 @@ fn live_of(
 ) -> Arc<ServiceLive> {
     let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
     let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
+    let watch = previous.and_then(|previous| previous.watch.clone());
     let [stable, candidate] = pools;
     let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
     let open = version.is_some() && !active.running.aborted;
@@ -358,6 +369,7 @@ fn live_of(
         None => (Arc::new(AtomicBool::new(open)), Arc::default()),
     };
     let candidate_version = version.cloned();
+    let watch = watch.map(|watch| Arc::new(watch.over(&candidate)));
     Arc::new(ServiceLive {
         rollout,
         candidate_open,
@@ -365,6 +377,7 @@ fn live_of(
         turns,
         panic,
         layouts,
+        watch,
         stable,
         candidate,
         warm,

@@ -11,3 +11,4 @@ pub mod lifecycle;
 pub mod live;
 pub mod names;
 pub mod pool;
+pub mod sensors;

@@ -44,8 +44,10 @@ const FORMAT_KEY: &str = "format";
 pub enum Table {
     /// What runs, by service.
     Services,
-    /// Rollouts and their evidence, by id.
+    /// Rollouts, by id.
     Rollouts,
+    /// The evidence for and against the rollout that runs, by service.
+    Evidence,
     /// Answers already given, by idempotency key.
     Idempotency,
     /// Notifications still to be sent.
@@ -272,6 +274,7 @@ impl Table {
         TableDefinition::new(match self {
             Self::Services => "services",
             Self::Rollouts => "rollouts",
+            Self::Evidence => "evidence",
             Self::Idempotency => "idempotency",
             Self::Outbox => "outbox",
             Self::Process => "process",

@@ -92,7 +92,7 @@ catalog! {
     Gauge ENDPOINT_EJECTED "tidegate_endpoint_ejected" ["service", "version", "variant", "endpoint"]
         "Whether an endpoint is ejected or on trial after an ejection (1) or not (0), by its own requests.";
     Counter EJECTIONS "tidegate_ejections_total" ["service", "version", "variant", "endpoint", "cause"]
-        "Ejections of an endpoint, by cause: failures in a row, success_rate, or the trial that failed.";
+        "Ejections of an endpoint, by cause: failures in a row, success_rate, the trial that failed, or the gate.";
     Counter EJECTIONS_SPARED "tidegate_ejections_spared_total" ["service", "version", "variant", "endpoint", "bound"]
         "Ejections that were due and not carried out: the endpoint was the last of its pool, or max_ejected was reached.";
     Gauge ENDPOINT_DRAINED "tidegate_endpoint_drained" ["service", "version", "variant", "endpoint"]

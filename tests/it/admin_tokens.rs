@@ -1,5 +1,8 @@
 //! Who may do what with the admin API: tokens and roles, on loopback, on a unix socket, beyond; and what anyone may ask.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use crate::harness::client::{Client, Response};
@@ -138,6 +141,35 @@ async fn a_unix_socket_needs_no_token_and_refusals_are_logged_once_in_a_while() 
     for secret in ["wrong-wrong", VIEWER, OPERATOR, ADMIN] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
+}
+
+#[tokio::test]
+async fn whoever_lacks_the_role_for_force_is_in_the_log() {
+    let dir = TempDir::new();
+    let lines = tokens(&dir);
+    let process = Process::start(|c| c.admin_lines(&lines).web(&["127.0.0.1:1"], &[])).await;
+    let force = "{\"force\":true,\"reason\":\"hurry\"}";
+    let answer = process.admin.with(OPERATOR).post("/v1/services/web/promote", force).await;
+    assert!(problem(&answer, 403).contains("force needs the role admin"));
+    until("a line about it", || process.log().contains("admin: refused")).await;
+    let log = process.log();
+    assert!(log.contains("force needs the role admin; token ci has the role operator"), "{log}");
+    assert!(!log.contains(OPERATOR), "{log}");
+}
+
+#[tokio::test]
+async fn a_token_that_anyone_may_read_is_warned_of_from_the_start() {
+    let dir = TempDir::new();
+    let lines = tokens(&dir);
+    for (name, mode) in [("dash", 0o644), ("ci", 0o600), ("ops", 0o640)] {
+        let file = dir.path().join(format!("{name}.token"));
+        std::fs::set_permissions(file, Permissions::from_mode(mode)).expect("a mode");
+    }
+    let process = Process::start(|c| c.admin_lines(&lines).web(&["127.0.0.1:1"], &[])).await;
+    until("a warning", || process.log().contains("anyone on this machine may read this token")).await;
+    let log = process.log();
+    assert_eq!(log.matches("may read this token").count(), 1, "{log}");
+    assert!(log.contains("dash.token") && !log.contains(VIEWER), "{log}");
 }
 
 #[tokio::test]

@@ -35,4 +35,5 @@ mod smuggling;
 mod tidy;
 mod tls;
 mod upstream_faults;
+mod watched;
 mod websocket;

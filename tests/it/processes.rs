@@ -10,7 +10,7 @@ use crate::harness::config::Config;
 use crate::harness::origin::Origin;
 use crate::harness::proxy::Process;
 use crate::harness::soak;
-use crate::harness::wait::until;
+use crate::harness::wait::{WAIT_MAX, eventually, until};
 
 /// Requests at any time, a quarter of them on each endpoint.
 const SESSIONS: usize = 32;
@@ -117,14 +117,16 @@ impl Site {
         Story { fault, endpoint, began, struck, over: ejected, back }
     }
 
-    /// When this was last said of the endpoint at `address`.
+    /// When this was last said of the endpoint at `address`; it is true before it is said.
     async fn last_event(&self, what: &str, address: &str) -> Duration {
-        let status = self.proxy.admin.status().await;
-        let events = status["events"].as_array().expect("events").iter().rev();
-        let mut about =
-            events.filter(|e| e["what"] == what && e["detail"].as_str().is_some_and(|d| d.contains(address)));
-        let event = about.next().unwrap_or_else(|| panic!("no {what} of {address} in {status}"));
-        Duration::from_millis(event["at_ms"].as_u64().expect("a time"))
+        let at_ms = eventually(WAIT_MAX, what, || async {
+            let status = self.proxy.admin.status().await;
+            let events = status["events"].as_array().expect("events").iter().rev();
+            let mut about =
+                events.filter(|e| e["what"] == what && e["detail"].as_str().is_some_and(|d| d.contains(address)));
+            about.next().map(|event| event["at_ms"].as_u64().expect("a time"))
+        });
+        Duration::from_millis(at_ms.await)
     }
 
     /// How long the system, or the proxy for it, takes until a request on a dead endpoint has failed.

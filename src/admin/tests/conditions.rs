@@ -29,6 +29,10 @@ async fn what_the_client_has_is_not_sent_again_until_something_happens() {
         assert_ne!(after.header("etag"), Some(tag.as_str()));
         assert_eq!(api.post(&drain.replace("drain", "undrain"), "").await.status, 200);
     }
+    // Of what is not there nothing is still so.
+    for path in ["/v1/services/none", "/v1/services/none/rollouts"] {
+        api.get_with(path, "\nIf-None-Match: *").await.is_problem(404, "there is no service");
+    }
 }
 
 #[tokio::test]
@@ -36,7 +40,7 @@ async fn a_weight_in_view_of_something_else_is_stale_and_changes_nothing() {
     let api = start(Bounds::default()).await;
     let tag = api.get("/v1/services/web").await.header("etag").expect("a tag").to_owned();
     let first = api.post_with(WEIGHT, FIVE, &format!("\nIf-Match: {tag}")).await;
-    assert_eq!((first.status, first.header("etag")), (200, Some("\"2\"")), "{first:?}");
+    assert_eq!((first.status, first.header("etag")), (200, Some("\"2-2\"")), "{first:?}");
     let second = api.post_with(WEIGHT, r#"{"weight":"50%"}"#, &format!("\nIf-Match: {tag}")).await;
     second.is_problem(412, "generation 1 was expected, but 2 is in force");
     api.post_with(WEIGHT, FIVE, "\nIf-Match: \"nonsense\"").await.is_problem(412, "no entity tag of this API");
@@ -50,6 +54,60 @@ async fn a_weight_in_view_of_something_else_is_stale_and_changes_nothing() {
     }
     let abort = api.post_with("/v1/services/web/abort", "", "\nIf-Match: \"1\"").await;
     assert_eq!((abort.status, &abort.json()["state"]), (200, &"aborted".into()));
+}
+
+#[tokio::test]
+async fn every_change_to_a_service_is_another_tag_and_none_of_before_is_acted_upon() {
+    let api = start(Bounds::default()).await;
+    let web = "/v1/services/web";
+    let tag = async |path: &str| api.get(path).await.header("etag").expect("a tag").to_owned();
+    let because = r#"{"reason":"a test"}"#;
+    for (path, body, recorded) in [
+        ("weight", FIVE, true),
+        ("pause", "", true),
+        ("resume", "", true),
+        ("endpoints/127.0.0.1:8001/drain", "", false),
+        ("endpoints/127.0.0.1:8001/undrain", "", false),
+        ("abort", "", true),
+    ] {
+        let (service, rollouts) = (tag(web).await, tag(&format!("{web}/rollouts")).await);
+        assert_eq!(service, rollouts, "before {path}");
+        let answer = api.post(&format!("{web}/{path}"), body).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        let after = tag(web).await;
+        assert_ne!(after, service, "{path}");
+        let (mark, _event) = after.split_once('.').expect("an event");
+        assert_eq!(answer.header("etag"), Some(format!("{mark}\"").as_str()), "{path}");
+        let stale = api.post_with(&format!("{web}/retry"), because, &format!("\nIf-Match: {service}")).await;
+        if recorded {
+            stale.is_problem(412, "was expected, but");
+        } else {
+            assert_ne!(stale.status, 412, "{path}: {stale:?}");
+        }
+    }
+    // From here on the rollout goes on by itself.
+    for path in ["retry", "rollback"] {
+        let before = tag(web).await;
+        assert_eq!(api.post(&format!("{web}/{path}"), because).await.status, 200, "{path}");
+        assert_ne!(tag(web).await, before, "{path}");
+        let stale = api.post_with(&format!("{web}/pause"), "", &format!("\nIf-Match: {before}")).await;
+        stale.is_problem(412, "was expected, but");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_publishes_nothing_and_is_a_revision_all_the_same() {
+    let api = start(Bounds::default()).await;
+    let (pause, resume) = ("/v1/services/web/pause", "/v1/services/web/resume");
+    assert_eq!(api.post(WEIGHT, FIVE).await.header("etag"), Some("\"2-2\""));
+    assert_eq!(api.post_with(pause, "", "\nIf-Match: \"2-2\"").await.header("etag"), Some("\"2-3\""));
+    let stale = api.post_with(resume, "", "\nIf-Match: \"2-2\"").await;
+    stale.is_problem(412, "revision 2 of the service was expected, but it is at 3");
+    assert_eq!(api.get("/v1/services/web").await.json()["progress"]["phase"], "paused");
+    // The process as a whole has no revision: its tag is compared by the generation.
+    let status = api.get("/v1/status").await.header("etag").expect("a tag").to_owned();
+    assert!(status.starts_with("\"2."), "{status}");
+    assert_eq!(api.post_with(resume, "", &format!("\nIf-Match: {status}")).await.status, 200);
 }
 
 #[tokio::test]

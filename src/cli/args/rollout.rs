@@ -4,9 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{AdminAddress, reason};
 use crate::core::id::{Name, Version};
-
-/// Most steps of a plan.
-const STEPS_MAX: u64 = 100;
+use crate::core::rollout::wanted::STEPS_MAX;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum RolloutVerb {
@@ -22,8 +20,8 @@ pub(in crate::cli) struct StartRollout {
     #[arg(value_parser = Name::new)]
     pub(in crate::cli) service: Name,
     /// The version [default: the candidate the file names]
-    #[arg(value_parser = version)]
-    pub(in crate::cli) version: Option<String>,
+    #[arg(value_parser = Version::new)]
+    pub(in crate::cli) version: Option<Version>,
     /// Where it runs, such as 10.0.1.1:8080; may be given several times [default: as the file says]
     #[arg(long = "endpoint", value_name = "ADDRESS", requires = "version")]
     pub(in crate::cli) endpoints: Vec<String>,
@@ -50,13 +48,19 @@ pub(in crate::cli) struct ListRollouts {
 }
 
 /// A verb on the rollout that runs, or ran last.
-#[derive(Debug)]
+#[derive(Debug, Subcommand)]
 pub(in crate::cli) enum StepVerb {
+    /// Let the step in hand pass, or go to 100 %
     Promote(Promote),
+    /// Hold the rollout where it is
     Pause(Place),
+    /// Let a paused rollout go on
     Resume(Place),
+    /// Let the step that waits for it begin
     Approve(Place),
+    /// Try a version again that was taken back; needs a reason
     Retry(Retry),
+    /// Make the release of before the last promotion stable again, at once
     Rollback(Place),
 }
 
@@ -83,7 +87,7 @@ pub(in crate::cli) struct Promote {
     #[arg(long, requires = "reason")]
     pub(in crate::cli) force: bool,
     /// Only if this step is in force, counted from 1
-    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX))]
+    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX as u64))]
     pub(in crate::cli) step: Option<u64>,
 }
 
@@ -92,12 +96,8 @@ pub(in crate::cli) struct Retry {
     #[command(flatten)]
     pub(in crate::cli) place: Place,
     /// The version [default: the one tried last]
-    #[arg(long, value_parser = version)]
-    pub(in crate::cli) version: Option<String>,
-}
-
-fn version(text: &str) -> Result<String, String> {
-    Version::new(text).map(|version| version.to_string()).map_err(|bad| bad.to_string())
+    #[arg(long, value_parser = Version::new)]
+    pub(in crate::cli) version: Option<Version>,
 }
 
 // === impl RolloutVerb ===

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
+pub(super) use self::model::Progress;
 use self::model::Status;
 use super::client::{self, Admin};
 use super::failure::Failure;

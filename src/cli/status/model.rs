@@ -108,24 +108,30 @@ pub(super) struct Service {
     pub(super) warm: Option<Warm>,
 }
 
-/// A rollout.
+/// A rollout, running or over; also as a list of rollouts and the answer to a verb have it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
+    /// Its number.
+    pub(in crate::cli) id: u64,
     /// What is tried.
-    pub(super) version: String,
+    pub(in crate::cli) version: String,
     /// Where it is.
-    pub(super) phase: String,
+    pub(in crate::cli) phase: String,
     /// Why it is paused or was aborted.
-    pub(super) reason: Option<String>,
+    pub(in crate::cli) reason: Option<String>,
     /// Its step, from zero.
-    pub(super) step: u64,
+    pub(in crate::cli) step: u64,
     /// How many there are.
-    pub(super) steps: u64,
+    pub(in crate::cli) steps: u64,
+    /// Share of the candidate: `5%`.
+    pub(in crate::cli) weight: String,
+    /// The highest it had, of one that is over.
+    pub(in crate::cli) highest: Option<String>,
     /// No step is in force.
-    pub(super) by_hand: bool,
+    pub(in crate::cli) by_hand: bool,
     /// What is left of the hold, in milliseconds.
-    pub(super) hold_left_ms: Option<u64>,
+    pub(in crate::cli) hold_left_ms: Option<u64>,
 }
 
 /// The release of before the last promotion.

@@ -13,8 +13,7 @@ pub(super) fn rollouts(services: &[Service], paint: Paint) -> String {
         ("LEFT", Align::Right),
         ("", Align::Left),
     ];
-    let rows: Vec<_> = services.iter().flat_map(rows).collect();
-    if rows.is_empty() { String::new() } else { table(paint, &columns, &rows) }
+    table(paint, &columns, &services.iter().flat_map(rows).collect::<Vec<_>>())
 }
 
 /// The rollout, then a row for each difference.
@@ -49,21 +48,38 @@ impl Progress {
     }
 
     fn cells(&self) -> [Cell; 4] {
-        let tone = match self.phase.as_str() {
+        let left = self.left().filter(|_| !self.is_over()).unwrap_or_default();
+        let phase = Cell::new(self.tone(), self.phase());
+        [Cell::plain(&self.version), phase, Cell::plain(self.place()), Cell::plain(left)]
+    }
+
+    /// How it stands.
+    pub(in crate::cli) fn tone(&self) -> Tone {
+        match self.phase.as_str() {
             "aborted" | "rolled_back" => Tone::Bad,
             "paused" | "trial" => Tone::Notable,
             _ => Tone::Plain,
-        };
-        let reason = self.reason.as_ref().map(|reason| format!(" ({})", reason.replace('_', " ")));
-        let phase = format!("{}{}", self.phase.replace('_', " "), reason.unwrap_or_default());
-        let step = match self.steps {
+        }
+    }
+
+    /// Where it is, and why: `paused (low traffic)`.
+    pub(in crate::cli) fn phase(&self) -> String {
+        let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{}{reason}", self.phase).replace('_', " ")
+    }
+
+    /// Which step it is in: `2/3`; empty without any.
+    pub(in crate::cli) fn place(&self) -> String {
+        match self.steps {
             _ if self.by_hand => "by hand".to_owned(),
             0 => String::new(),
             steps => format!("{}/{steps}", (self.step + 1).min(steps)),
-        };
-        let left = self.hold_left_ms.map(|left| span(left.div_ceil(1_000)));
-        let left = left.filter(|_| !self.is_over()).unwrap_or_default();
-        [Cell::plain(&self.version), Cell::new(tone, phase), Cell::plain(step), Cell::plain(left)]
+        }
+    }
+
+    /// What is left of the hold.
+    pub(in crate::cli) fn left(&self) -> Option<String> {
+        self.hold_left_ms.map(|left| span(left.div_ceil(1_000)))
     }
 }
 

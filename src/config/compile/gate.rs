@@ -117,11 +117,7 @@ fn metric(table: &Table<'_>, deep: bool) -> Option<Metric> {
     let threshold = table.word("method", &words::GATE_METHOD).unwrap_or(false);
     let latency = *measure == Measure::Latency;
     refuse_idle(table, latency, threshold, name);
-    let method = match (threshold, latency) {
-        (true, _) => rule(table, latency),
-        (false, true) => timed(table),
-        (false, false) => counted(table, *measure),
-    };
+    let method = if threshold { rule(table, latency) } else { sequential(table, measure.usual()) };
     let metric = Metric { name: (*name).to_owned(), measure: *measure, method };
     let alone = GateConfig { metrics: vec![metric.clone()], ..Terms::default().gate };
     if let Err(bad) = alone.check() {
@@ -149,22 +145,22 @@ fn refuse_idle(table: &Table<'_>, latency: bool, threshold: bool, name: &str) {
     }
 }
 
-fn counted(table: &Table<'_>, measure: Measure) -> Method {
-    let (ratio, below) = if measure == Measure::ClientErrors { (2.0, 0.01) } else { (1.5, 0.000_5) };
-    Method::Bad {
-        max_ratio: number(table, "max_ratio", &RATIO).unwrap_or(ratio),
-        ignore_below: share(table, "ignore_below", 100).unwrap_or(below),
-        max_rate: share(table, "max_rate", 100),
-    }
-}
-
-fn timed(table: &Table<'_>) -> Method {
-    let min_increase = table.duration("min_increase", INCREASE, Duration::from_millis(5));
-    Method::Latency {
-        quantiles: quantiles(table).unwrap_or_else(|| vec![0.5, 0.95, 0.99]),
-        max_increase: share(table, "max_increase", INCREASE_MAX).unwrap_or(0.2),
-        min_increase_us: micros(min_increase),
-        max_us: table.value("max").and_then(|value| value.duration(LATENCY)).map(micros),
+/// `usual`, as far as nothing else is written.
+fn sequential(table: &Table<'_>, usual: Method) -> Method {
+    match usual {
+        Method::Bad { max_ratio, ignore_below, max_rate } => Method::Bad {
+            max_ratio: number(table, "max_ratio", &RATIO).unwrap_or(max_ratio),
+            ignore_below: share(table, "ignore_below", 100).unwrap_or(ignore_below),
+            max_rate: share(table, "max_rate", 100).or(max_rate),
+        },
+        Method::Latency { quantiles: usual, max_increase, min_increase_us, max_us } => Method::Latency {
+            quantiles: quantiles(table).unwrap_or(usual),
+            max_increase: share(table, "max_increase", INCREASE_MAX).unwrap_or(max_increase),
+            min_increase_us: time(table, "min_increase", INCREASE).unwrap_or(min_increase_us),
+            max_us: time(table, "max", LATENCY).or(max_us),
+        },
+        // No metric of the file is one of these unless it says so.
+        Method::Good { .. } | Method::Threshold(_) => usual,
     }
 }
 
@@ -182,16 +178,17 @@ fn rule(table: &Table<'_>, latency: bool) -> Method {
         }
         u32::try_from(time.as_secs()).unwrap_or(default)
     };
+    let min_requests = table.value("min_requests").and_then(|value| value.integer(&REQUESTS, ""));
     Method::Threshold(Rule {
         window: seconds("window", WINDOW, default.window),
         hold: seconds("for", HOLD, default.hold),
-        min_requests: table.integer("min_requests", REQUESTS, 100).into(),
+        min_requests: min_requests.map_or(default.min_requests, u64::from),
         quantile: quantiles.first().copied().unwrap_or(default.quantile),
         max_rate: share(table, "max_rate", 100),
         max_increase_points: share(table, "max_increase_points", 100),
         max_increase: share(table, "max_increase", INCREASE_MAX),
         max_ratio: number(table, "max_ratio", &RATIO),
-        max_us: table.value("max").and_then(|value| value.duration(LATENCY)).map(micros),
+        max_us: time(table, "max", LATENCY),
         min_rate: share(table, "min_rate", 100),
         min_throughput_ratio: number(table, "min_throughput_ratio", &RATIO),
         baseline: table.word("baseline", &words::BASELINE).unwrap_or(default.baseline),
@@ -216,6 +213,11 @@ fn number(table: &Table<'_>, key: &str, range: &RangeInclusive<f64>) -> Option<f
 /// A share of at most `percent` as a fraction.
 fn share(table: &Table<'_>, key: &str, percent: u32) -> Option<f64> {
     table.value(key)?.percent(percent)
+}
+
+/// A time in microseconds.
+fn time(table: &Table<'_>, key: &str, range: RangeInclusive<Duration>) -> Option<u64> {
+    table.value(key)?.duration(range).map(micros)
 }
 
 fn micros(time: Duration) -> u64 {

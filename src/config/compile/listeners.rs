@@ -53,9 +53,11 @@ pub(super) fn listeners(root: &Table<'_>, admin: &Admin) -> Vec<Listener> {
         let both = || listeners.iter().zip(&tables);
         refuse_repeated(both().map(|(l, t)| (&l.name, t)), "name", "each listener has a name of its own");
         refuse_repeated(both().map(|(l, t)| (&l.listen, t)), "listen", "each listener has an address of its own");
-        for taken in std::iter::once(&admin.listen).chain(&admin.probe_listen).filter(|address| !is_any_port(address)) {
+        let own = std::iter::once((&admin.listen, "the address of the admin API"));
+        let own = own.chain(admin.probe_listen.iter().map(|address| (address, "admin.probe_listen")));
+        for (taken, what) in own.filter(|(address, _)| !is_any_port(address)) {
             for (_, table) in both().filter(|(l, _)| l.listen == *taken) {
-                table.wrong(format_args!("listens on {taken}, which is the address of the admin API"));
+                table.wrong(format_args!("listens on {taken}, which is {what}"));
             }
         }
     }

@@ -50,9 +50,10 @@ fn refuse_deadline(table: &Table<'_>, plan: &Plan) {
     if holds >= plan.progress_deadline {
         let shown = units::show_duration(holds);
         let message = format!("the steps below 100% take {shown} together, so every rollout would miss it");
+        let usual = units::show_duration(plan.progress_deadline);
         match table.value("progress_deadline") {
             Some(value) => value.refuse(message),
-            None => table.wrong(format_args!("progress_deadline is \"1h\" unless it is written; {message}")),
+            None => table.wrong(format_args!("progress_deadline is \"{usual}\" unless it is written; {message}")),
         }
     }
 }
@@ -96,10 +97,12 @@ fn written_steps(table: &Table<'_>, written: Value<'_, '_>) -> Vec<Step> {
             value.refuse(format_args!("steps rise; the one before has {last}"));
         }
         last = last.max(weight);
+        let usual = Step::new(weight, table.duration("hold", HOLD, Duration::from_secs(60)));
+        let min_requests = table.value("min_requests").and_then(|value| value.integer(&REQUESTS, ""));
         steps.push(Step {
-            min_requests: table.integer("min_requests", REQUESTS, 50).into(),
-            approval: table.boolean("approval", false),
-            ..Step::new(weight, table.duration("hold", HOLD, Duration::from_secs(60)))
+            min_requests: min_requests.map_or(usual.min_requests, u64::from),
+            approval: table.boolean("approval", usual.approval),
+            ..usual
         });
     }
     steps

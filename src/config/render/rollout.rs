@@ -4,7 +4,7 @@ use super::super::units::show_percent;
 use super::super::words;
 use super::{Out, list, quote, show_duration};
 use crate::core::gate::rules::Rule;
-use crate::core::gate::{Method, Metric, TICK_US};
+use crate::core::gate::{Measure, Method, Metric, TICK_US};
 use crate::core::rollout::Step;
 use crate::core::rollout::wanted::Wanted;
 use std::time::Duration;
@@ -67,7 +67,7 @@ fn metric(out: &mut Out, metric: &Metric) {
             out.duration("min_increase", Duration::from_micros(*min_increase_us));
             latency(out, *max_us);
         }
-        Method::Threshold(each) => rule(out, each, metric.name == "latency"),
+        Method::Threshold(each) => rule(out, each, metric.measure == Measure::Latency),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 use crate::store::keep::Keep;
 
 pub use queue::{Failed, Line, Outcome, Queue, Record, Turn};
-pub use records::{BadRecord, load};
+pub use records::{BadRecord, load, load_evidence};
 
 /// Shortest pause before what is owed is tried again; it doubles with every failure...
 const RETRY_MIN: Duration = Duration::from_millis(50);

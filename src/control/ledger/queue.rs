@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::records;
+use crate::control::gates::Stored;
 use crate::core::id::Name;
 use crate::core::roles::Roles;
 use crate::store::Change;
@@ -15,6 +16,8 @@ use crate::store::audit::Draft;
 pub struct Line {
     /// The service, and its record.
     pub service: Option<(Name, Record)>,
+    /// The evidence for and against its rollout; none if nothing is watched.
+    pub evidence: Option<Box<Stored>>,
     /// What the audit says about it.
     pub drafts: Vec<Draft>,
 }
@@ -189,7 +192,7 @@ impl Line {
 
     fn followed_by(mut self, newer: Self) -> Self {
         self.drafts.extend(newer.drafts);
-        Self { service: newer.service.or(self.service), drafts: self.drafts }
+        Self { service: newer.service.or(self.service), evidence: newer.evidence, drafts: self.drafts }
     }
 }
 

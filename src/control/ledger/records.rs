@@ -1,9 +1,11 @@
 //! Records as the store has them: JSON, each with the version of its form.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::queue::{Line, Record as Kept};
 use crate::control::desk::Stored;
+use crate::control::gates;
 use crate::core::id::Name;
 use crate::core::roles::{Roles, STORED_VERSION};
 use crate::store::keep::Keep;
@@ -54,6 +56,22 @@ pub fn load(store: &dyn Keep) -> Result<Stored, BadRecord> {
     Ok(stored)
 }
 
+/// Reads what was known of the rollouts that ran, by service. What is not understood is lost: it is only evidence.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn load_evidence(store: &dyn Keep) -> Result<BTreeMap<String, Result<gates::Stored, String>>, BadRecord> {
+    let read = |record: Record| {
+        let (found, known) = (record.version, gates::STORED_VERSION);
+        if found != known {
+            return Err(format!("it has form {found}, this version knows form {known}"));
+        }
+        serde_json::from_slice(&record.bytes).map_err(|bad| bad.to_string())
+    };
+    let records = store.all(Table::Evidence).map_err(BadRecord::Store)?;
+    Ok(records.into_iter().map(|(service, record)| (service, read(record))).collect())
+}
+
 /// What the store is told of `lines`.
 pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Change> {
     let mut change = Change::default();
@@ -65,6 +83,15 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
             }
             Some((name, Kept::Gone)) => change.remove.push((Table::Services, name.to_string())),
             None => {}
+        }
+        if let Some((name, _)) = &line.service {
+            match &line.evidence {
+                Some(stored) => {
+                    let record = Record { version: gates::STORED_VERSION, bytes: serde_json::to_vec(stored)? };
+                    change.put.push((Table::Evidence, name.to_string(), record));
+                }
+                None => change.remove.push((Table::Evidence, name.to_string())),
+            }
         }
         change.audit.extend(line.drafts.iter().cloned());
     }

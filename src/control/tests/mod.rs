@@ -1,5 +1,6 @@
 //! Control against a fake data plane.
 
+mod gates;
 mod rollouts;
 
 use std::sync::Arc;

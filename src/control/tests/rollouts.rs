@@ -38,7 +38,7 @@ fn ready(bench: &Bench) {
 
 fn see(bench: &Bench, verdict: Verdict, requests: u64) {
     let counts = Counts { requests, bad: 0, good: requests };
-    let seen = Seen { verdict, evidence: Some(json!({ "S": 7 })), ..Seen::nothing(counts) };
+    let seen = Seen { verdict, ..Seen::nothing(counts) };
     lock(&bench.gates.said).seen = vec![(0, seen)];
 }
 
@@ -83,7 +83,7 @@ async fn time_walks_a_rollout_up_and_the_old_stable_stays_warm() {
     };
     ready(&bench);
     at_weight(&bench, "50%").await;
-    assert_eq!(bench.gates.take_asked(), ["begin web 1", "step web 0", "step web 1"]);
+    assert_eq!(bench.gates.take_asked(), ["begin web 1", "step web 0", "step web 0", "step web 1"]);
     bench.gates.tick(4).await;
     assert_eq!(phase(&bench), "progressing", "nobody has seen its requests");
     see(&bench, Verdict::Open, 10);
@@ -238,7 +238,7 @@ async fn a_restart_goes_on_where_it_was_and_the_third_waits_for_somebody() {
             (phase_after, percent("50%"))
         );
         assert!(again.current.load().live[0].stable.iter().all(|e| e.health.readiness() == Readiness::Unknown));
-        assert_eq!(again.gates.take_asked(), ["begin web 1"]);
+        assert_eq!(again.gates.take_asked(), ["begin web 1", "step web 1"]);
         drop(control);
     }
 }

@@ -74,7 +74,7 @@ fn five_failures_eject_one_trial_restores_and_both_are_told() {
     assert!(!conduct.is_open());
     assert_eq!(
         world.live().stable[0].ejections.iter().map(crate::state::counters::Cell::get).collect::<Vec<_>>(),
-        [1, 0, 0]
+        [1, 0, 0, 0]
     );
     assert_eq!(world.tick(Duration::from_secs(30)).len(), 0, "a trial is no event");
     let one = conduct.admit().expect("one request");
@@ -82,6 +82,25 @@ fn five_failures_eject_one_trial_restores_and_both_are_told() {
     conduct.credit(one, 0);
     assert_eq!(whats(&world.tick(TICK)), ["endpoint_restored"]);
     assert!(conduct.is_in() && conduct.age(world.now).is_some_and(|age| age < TICK));
+}
+
+#[test]
+fn the_gate_ejects_an_endpoint_of_the_candidate_within_the_same_bounds() {
+    let mut world = World::new(2, 3);
+    let key = |world: &World, endpoint: usize| world.live().candidate[endpoint].key.clone();
+    let (first, second) = (key(&world, 1), key(&world, 2));
+    let note = world.ticker.eject(&world.routing, &first, world.now).expect("ejected");
+    assert_eq!((note.actor.as_str(), note.what.as_str()), ("gate", "endpoint_ejected"));
+    let detail = note.detail.as_deref().expect("words");
+    assert_eq!(detail, "v2 127.0.0.1:9001: ejected for 30s: the gate blames it alone");
+    assert!(!world.live().candidate[1].is_usable());
+    assert!(world.ticker.eject(&world.routing, &first, world.now).is_none(), "it is ejected");
+    assert!(world.ticker.eject(&world.routing, &second, world.now).is_none(), "half of three is one");
+    // It comes back as any other does.
+    assert_eq!(world.tick(Duration::from_secs(30)).len(), 0);
+    let conduct = Arc::clone(&world.live().candidate[1].conduct);
+    conduct.credit(conduct.admit().expect("one request"), 0);
+    assert_eq!(whats(&world.tick(TICK)), ["endpoint_restored"]);
 }
 
 #[test]

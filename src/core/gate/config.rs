@@ -110,17 +110,11 @@ impl GateConfig {
     /// The metrics of a service that names none: `error-rate`, `latency`, `client-errors`.
     #[must_use]
     pub fn default_metrics() -> Vec<Metric> {
-        let bad = |max_ratio, ignore_below| Method::Bad { max_ratio, ignore_below, max_rate: None };
-        let latency = Method::Latency {
-            quantiles: vec![0.5, 0.95, 0.99],
-            max_increase: 0.2,
-            min_increase_us: 5_000,
-            max_us: None,
-        };
+        let metric = |name: &str, measure: Measure| Metric { name: name.to_owned(), measure, method: measure.usual() };
         vec![
-            Metric { name: "error-rate".into(), measure: Measure::Errors, method: bad(1.5, 0.0005) },
-            Metric { name: "latency".into(), measure: Measure::Latency, method: latency },
-            Metric { name: "client-errors".into(), measure: Measure::ClientErrors, method: bad(2.0, 0.01) },
+            metric("error-rate", Measure::Errors),
+            metric("latency", Measure::Latency),
+            metric("client-errors", Measure::ClientErrors),
         ]
     }
 
@@ -146,6 +140,26 @@ impl GateConfig {
             return Err(own("the metrics need at most 14 counters together; every quantile and every ceiling is one"));
         }
         Ok(())
+    }
+}
+
+// === impl Measure ===
+
+impl Measure {
+    /// How it is judged where nobody says how.
+    #[must_use]
+    pub fn usual(self) -> Method {
+        let bad = |max_ratio, ignore_below| Method::Bad { max_ratio, ignore_below, max_rate: None };
+        match self {
+            Self::Errors | Self::Probes | Self::Custom => bad(1.5, 0.000_5),
+            Self::ClientErrors => bad(2.0, 0.01),
+            Self::Latency => Method::Latency {
+                quantiles: vec![0.5, 0.95, 0.99],
+                max_increase: 0.2,
+                min_increase_us: 5_000,
+                max_us: None,
+            },
+        }
     }
 }
 

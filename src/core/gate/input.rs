@@ -62,7 +62,8 @@ pub struct InFlight {
     pub series: u8,
     /// On whom.
     pub cell: Cell,
-    /// The tick they were fully written in. From [`FINE_TICKS`](super::slots::FINE_TICKS) on it may be the first tick of their second.
+    /// The tick they were fully written in. [`FINE_TICKS`](super::slots::FINE_TICKS) after the end of their second it may be the first
+    /// tick of it.
     pub began: Tick,
     /// How many, each request counted.
     pub requests: u32,

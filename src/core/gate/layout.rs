@@ -110,6 +110,12 @@ impl Layout {
         self.channels
     }
 
+    /// The metric of the test at `test`, by its index in the configuration.
+    #[must_use]
+    pub fn metric_of(&self, test: usize) -> Option<usize> {
+        Some(self.series[self.tests.get(test)?.series].metric)
+    }
+
     /// Indices of the series whose events are latencies above a threshold.
     pub fn slow(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.series.len()).filter(|i| self.series[*i].measure == Measure::Latency)

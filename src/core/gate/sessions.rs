@@ -35,6 +35,16 @@ pub struct Waiting {
     first: bool,
 }
 
+// === impl Waiting ===
+
+impl Waiting {
+    /// A request no other of its session can wait beside, in flight for all of `series`.
+    #[must_use]
+    pub const fn alone(series: u16) -> Self {
+        Self { series, first: false }
+    }
+}
+
 // === impl Sessions ===
 
 impl Default for Sessions {

@@ -24,7 +24,9 @@ impl Gate {
     /// Takes one tick and says what follows. Call it for every tick in which anything happened and at least once a second otherwise, in
     /// every phase of the rollout, paused ones included. Entries that name a series or channel the layout has not are ignored.
     pub fn tick(&mut self, input: &TickInput<'_>) -> Verdict {
-        let now = input.now.wrapping_sub(self.epoch).max(self.state.seen());
+        // A tick before the first one is not in the far future.
+        let since = Some(input.now.wrapping_sub(self.epoch)).filter(|since| *since <= Tick::MAX / 2);
+        let now = since.unwrap_or(0).max(self.state.seen());
         self.state.now = Some(now);
         let apart = input.pool >= POOL_MIN;
         self.begin_tick(now, input);

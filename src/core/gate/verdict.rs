@@ -58,6 +58,17 @@ pub struct Paused {
     pub endpoint: Option<u16>,
 }
 
+// === impl Verdict ===
+
+impl Verdict {
+    /// Nothing was seen yet.
+    #[must_use]
+    pub const fn nothing(unit: Unit) -> Self {
+        let paused = Paused { stable_degraded: false, gate_error: false, endpoint: None };
+        Self { outcome: Outcome::Inconclusive, paused, trial: false, eject: None, sample_ratio: false, unit }
+    }
+}
+
 // === impl Paused ===
 
 impl Paused {

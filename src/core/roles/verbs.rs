@@ -346,35 +346,3 @@ impl Verb {
         }
     }
 }
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// The status of the answer.
-    #[must_use]
-    pub const fn status(&self) -> u16 {
-        if self.began.is_some() { 201 } else { 200 }
-    }
-}
-
-// === impl Refused ===
-
-impl Refused {
-    /// The status of the answer (RFC 9110, RFC 4918, RFC 6585).
-    #[must_use]
-    pub const fn status(&self) -> u16 {
-        match self {
-            Self::NoSuchRollout(_) => 404,
-            Self::NoRollout
-            | Self::State(_)
-            | Self::Runs(_)
-            | Self::IsStable(_)
-            | Self::NothingToRollBack
-            | Self::NothingToRetry => 409,
-            Self::Stale { .. } => 412,
-            Self::NoEndpoints(_) | Self::OtherDigest { .. } | Self::NeedsReason(_) => 422,
-            Self::Quarantined(_) => 423,
-            Self::Unconditional => 428,
-        }
-    }
-}

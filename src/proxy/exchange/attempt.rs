@@ -22,11 +22,12 @@ impl Exchange {
     pub fn failed(&mut self, failure: Failure, replay: Replay, now: Instant, random: &mut fastrand::Rng) -> Next {
         let failure = if self.call_until.is_some_and(|at| at <= now) { Failure::HeadTimeout } else { failure };
         self.remember(Outcome::Failed(failure));
+        self.left(now);
         if self.can_repeat(replay) && self.is_free(failure, now) {
             return self.replay(now, random);
         }
         if failure.is_bad() {
-            self.mark_bad();
+            self.mark_bad(now);
         }
         if let Some(fault) = fault_of(failure) {
             self.blame(fault, now);
@@ -99,7 +100,7 @@ impl Exchange {
         if picked.is_none() && self.is_retry() {
             picked = self.pick_tried(service, now, random);
         }
-        if picked.is_none() && self.leave_unready(service) {
+        if picked.is_none() && self.leave_unready(service, now) {
             picked = self.pick(service, now, random);
         }
         let live = &self.routing.live[service];
@@ -141,17 +142,15 @@ impl Exchange {
     /// Goes to stable if the request was assigned to a candidate nobody of which can be used. One that was ready once, or is ejected, is
     /// charged: one exposure, one bad. One that is still unknown, or was drained, has no share, so the request counts as assigned to
     /// stable. Whoever forces the candidate wants to know.
-    fn leave_unready(&mut self, service: usize) -> bool {
+    fn leave_unready(&mut self, service: usize, now: Instant) -> bool {
         let live = &self.routing.live[service];
         if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
         {
             return false;
         }
         let at_fault = live.at_fault(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
-        if let Some(shard) = at_fault.map(|endpoint| endpoint.counters.of(self.policy.worker)) {
-            shard.attempts.add(1);
-            shard.bad.add(1);
-            self.bad = true;
+        if let Some(endpoint) = at_fault {
+            self.charge(service, endpoint, now);
         }
         let unknown = self.attempts == 0 && !self.bad;
         self.fall_back();
@@ -187,6 +186,7 @@ impl Exchange {
         let shard = endpoint.counters.of(self.policy.worker);
         if counted {
             self.attempts += 1;
+            self.exposed(now);
             shard.attempts.add(1);
             if let Some(reason) = self.history.reason.take() {
                 shard.retries[reason as usize].add(1);

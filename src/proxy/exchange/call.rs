@@ -67,14 +67,15 @@ impl Exchange {
     /// The endpoint let the time of the call run out: as bad as if the end of it had been noticed here and not by the client.
     pub(super) fn overran(&mut self, now: Instant) {
         self.remember(Outcome::Failed(Failure::HeadTimeout));
-        self.mark_bad();
+        self.left(now);
+        self.mark_bad(now);
         self.blame(Fault::HeadTimeout, now);
     }
 
     fn judge_call(&mut self, status: Option<&[u8]>, now: Instant) {
         self.status_due = false;
         if grpc::is_bad(status) {
-            self.mark_bad();
+            self.mark_bad(now);
             self.blame(Fault::Call, now);
         }
     }

@@ -10,6 +10,7 @@ mod call;
 mod choose;
 mod failure;
 mod judge;
+mod sense;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::core::assign::{Assignment, assign};
 use crate::core::balance::Balance;
 use crate::core::endpoint::Address;
@@ -31,6 +33,7 @@ use crate::state::conduct::Admission;
 use crate::state::counters::{EndpointShard, ProcessCounters};
 use crate::state::current::Routing;
 use crate::state::live::InFlight;
+use crate::state::sensors::{Sense, Ticks};
 use crate::telemetry::termination::Termination;
 
 use crate::core::weight::Weight;
@@ -64,6 +67,8 @@ pub struct Policy {
     pub session_secret: [u8; 32],
     /// What may be retried.
     pub budgets: Budgets,
+    /// What tick it is for the gate.
+    pub ticks: Ticks,
     /// Memory for the cookie of one response.
     pub spare: RefCell<Vec<u8>>,
 }
@@ -164,6 +169,8 @@ pub struct Exchange {
     replayed: bool,
     refused: bool,
     bad: bool,
+    /// What it counts for the gate.
+    sense: Sense,
     status: u16,
     /// Who was tried last: the variant, and the place in its pool.
     endpoint: Option<(Variant, usize)>,
@@ -232,6 +239,7 @@ impl Exchange {
             replayed: false,
             refused: false,
             bad: false,
+            sense: Sense::default(),
             status: 0,
             endpoint: None,
             admission: None,
@@ -289,6 +297,7 @@ impl Exchange {
         self.fresh = reading.fresh.filter(|_| assignment != Assignment::Forced);
         self.strip_header = reading.strip_header;
         self.strip_cookie = reading.strip_cookie;
+        self.drawn(service, openness, reading.session, !reading.keyed);
         if active.service.upstream.balance == Balance::RingHash {
             self.hash = sticky::ring_hash(head, ip, &active.service.upstream.hash_key, &active.service.affinity);
         }
@@ -315,6 +324,7 @@ impl Exchange {
     /// The request is fully written: from here on the response head is waited for.
     pub fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
+        self.written(now);
         let deadline = *self.deadline.get_or_insert(now + self.timeout);
         self.share(deadline, now);
     }
@@ -334,11 +344,13 @@ impl Exchange {
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Verdict {
-        if let (Some(shard), Some(sent)) = (self.shard(), self.sent) {
-            shard.upstream.record(now.saturating_duration_since(sent) + self.queued);
+        let took = self.waited(now);
+        if let Some(shard) = self.shard().filter(|_| self.sent.is_some()) {
+            shard.upstream.record(took);
         }
+        self.headed(took, now);
         if head.status >= 500 {
-            self.mark_bad();
+            self.mark_bad(now);
             self.blame(Fault::Status(head.status), now);
             if let Some(next) = self.retry(Reason::ServerError, self.idempotent, replay, now, random) {
                 self.remember(Outcome::Status(head.status));
@@ -349,15 +361,14 @@ impl Exchange {
         self.status = head.status;
         self.answered(head, now);
         self.judge_head(head.status, now);
+        self.judge_status(head.status, now);
         Verdict::Pass(self.cookie_for(head))
     }
 
     /// The request is over. Counts it; call it once.
     pub fn end(&mut self, termination: Termination, now: Instant) -> Observation {
         self.ended = true;
-        if termination == Termination::UpstreamTruncated || (termination == Termination::UpstreamIdle && !self.grpc) {
-            self.mark_bad();
-        }
+        self.count_end(termination, now);
         self.judge_end(termination, now);
         let duration = now.saturating_duration_since(self.began);
         self.policy.process.of(self.policy.worker).terminations[termination as usize].add(1);
@@ -455,18 +466,6 @@ impl Exchange {
         SessionSeal { tag: active.session_tag, secret }
     }
 
-    /// Counts the attempt's endpoint as having failed this request; at most once per request. The gate is told nothing of forced
-    /// requests, and stable is not charged with what was the candidate's.
-    fn mark_bad(&mut self) {
-        if !self.bad
-            && matches!(self.assignment, Assignment::Sticky | Assignment::Bucket)
-            && let Some(shard) = self.shard()
-        {
-            shard.bad.add(1);
-            self.bad = true;
-        }
-    }
-
     fn shard(&self) -> Option<&EndpointShard> {
         Some(self.endpoint()?.counters.of(self.policy.worker))
     }
@@ -475,7 +474,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(Termination::Dropped, self.attempt_began);
+            self.end(Termination::Dropped, clock::now());
         }
     }
 }

@@ -7,6 +7,7 @@ mod conduct;
 mod counting;
 mod ready;
 mod retries;
+mod sensing;
 mod withdrawn;
 
 use std::collections::HashMap;
@@ -82,6 +83,7 @@ impl Setup {
             process: Arc::new(ProcessCounters::new(2)),
             session_secret: [7; 32],
             budgets: Budgets::new(now),
+            ticks: Ticks::default(),
             spare: std::cell::RefCell::default(),
         };
         let registry = Registry::new(2, now);

@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::config::settings::Limits;
 use crate::core::endpoint::{Endpoint, Pool};
+use crate::core::gate::Channel;
 use crate::core::id::Version;
 use crate::core::service::OnIncrease;
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
@@ -17,6 +18,7 @@ use crate::net::socket::ListenSocket;
 use crate::proxy::fixture::{self, listener};
 use crate::proxy::listener::ListenerLive;
 use crate::state::fixture::{route, service};
+use crate::state::sensors::Reader;
 
 /// Requests before the counting begins, and counted.
 const WARM: usize = 300;
@@ -88,7 +90,7 @@ fn client(address: SocketAddr, case: &Case, progress: watch::Sender<usize>) -> t
     })
 }
 
-/// A worker for a service whose two releases are at `origin`, half the traffic each.
+/// A worker for a service whose two releases are at `origin`, half the traffic each, and the gate watching.
 fn worker(origin: SocketAddr, case: &Case) -> Rc<Worker> {
     let mut web = service("web", 1, Some(("v2", 1)));
     let second = Duration::from_secs(5);
@@ -106,6 +108,14 @@ fn worker(origin: SocketAddr, case: &Case) -> Rc<Worker> {
     let services = vec![ActiveService::new(web, Running { weight, ..Running::idle(1) })];
     let snapshot = Snapshot::build(1, &[route("/", "web")], services).expect("a known service");
     fixture::worker(snapshot).0
+}
+
+/// Attempts the gate is told of.
+fn counted_for_the_gate(worker: &Worker) -> usize {
+    let routing = worker.routing();
+    let watch = routing.live[0].watch.as_ref().expect("watched");
+    let taken = Reader::default().take(watch, watch.tick(clock::now()), false).clone();
+    taken.exposures.iter().filter(|e| e.channel == Channel::BEGUN).map(|e| e.count as usize).sum()
 }
 
 /// Allocations of the worker's thread over [`COUNTED`] requests, the first ones not counted.
@@ -130,6 +140,8 @@ fn allocations(case: &Case) -> u64 {
         let done = local.block_on(&runtime, async { progress.wait_for(|done| *done >= WARM + COUNTED).await.is_ok() });
         assert!(done, "the client failed");
     });
+    let counted_for_the_gate = counted_for_the_gate(&worker);
+    assert!(counted_for_the_gate >= COUNTED, "the gate watched {counted_for_the_gate} requests only");
     drop((local, runtime));
     client.join().expect("a client without complaints");
     counted.count_total

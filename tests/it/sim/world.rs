@@ -472,5 +472,5 @@ fn services_of(turn: &Turn) -> BTreeSet<Name> {
 
 fn line(entry: Entry) -> Line {
     let Entry { service, roles, .. } = entry;
-    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), drafts: Vec::new() }
+    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), evidence: None, drafts: Vec::new() }
 }

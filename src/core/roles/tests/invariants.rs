@@ -133,7 +133,7 @@ impl World {
                 let answer = self.run.ask(&ask);
                 if asked == Verb::Abort {
                     // 1
-                    prop_assert_eq!(&answer, &Ok(200));
+                    prop_assert_eq!(&answer, &Ok(STANDS));
                     prop_assert_eq!(self.run.roles.weight(), Weight::ZERO);
                     prop_assert!(self.run.roles.active().is_none());
                 }
@@ -162,6 +162,10 @@ impl World {
                 self.lose_the_store();
                 prop_assert_eq!(self.run.roles.weight(), Weight::ZERO);
             }
+        }
+        if matches!(act, Act::Verb(..) | Act::Start(..)) {
+            let same = self.run.roles == before;
+            prop_assert!(same || self.run.roles.revision > before.revision, "another state, the same entity tag");
         }
         if !matches!(act, Act::StoreLost) {
             self.after_any(&before, act)?;

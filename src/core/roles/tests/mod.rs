@@ -12,6 +12,10 @@ use crate::core::rollout::{AbortReason, Counts, Event, Facts, PauseReason, Verdi
 use crate::core::service::{Affinity, AffinityCookie, KeySource, OnIncrease, SaltMode, SameSite, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A rollout begins with what was asked.
+const BEGINS: bool = true;
+/// What was asked is so, and no rollout begins with it.
+const STANDS: bool = false;
 
 fn version(text: &str) -> Version {
     Version::new(text).expect("a version")
@@ -96,15 +100,15 @@ impl Run {
         Ok(self.take(outcome))
     }
 
-    fn ask(&mut self, ask: &Ask) -> Result<u16, Refused> {
+    fn ask(&mut self, ask: &Ask) -> Result<bool, Refused> {
         let context = Context { now: self.now, wanted: &self.file, next_rollout: self.next };
         let outcome = self.roles.obey(ask, &context)?;
-        let status = outcome.status();
+        let begins = outcome.began.is_some();
         self.take(outcome);
-        Ok(status)
+        Ok(begins)
     }
 
-    fn verb(&mut self, verb: Verb) -> Result<u16, Refused> {
+    fn verb(&mut self, verb: Verb) -> Result<bool, Refused> {
         self.ask(&asking(verb))
     }
 
@@ -173,12 +177,12 @@ fn position(effects: &[Effect], wanted: impl Fn(&Effect) -> bool) -> usize {
 fn start_says_what_it_did_and_can_be_repeated() {
     let mut run = Run::stable("v1");
     assert_eq!(run.verb(start("v2")), Err(Refused::NoEndpoints(version("v2"))));
-    assert_eq!(run.verb(start("v2=90")), Ok(201));
-    assert_eq!(run.verb(start("v2=90")), Ok(200));
+    assert_eq!(run.verb(start("v2=90")), Ok(BEGINS));
+    assert_eq!(run.verb(start("v2=90")), Ok(STANDS));
     assert_eq!((run.effects.len(), run.next), (0, 3), "nothing is done twice");
     assert_eq!(run.verb(start("v3=91")), Err(Refused::Runs(version("v2"))));
     let Verb::Start(with) = start("v3=91") else { unreachable!() };
-    assert_eq!(run.verb(Verb::Start(StartWith { supersede: true, ..with })), Ok(201));
+    assert_eq!(run.verb(Verb::Start(StartWith { supersede: true, ..with })), Ok(BEGINS));
     assert_eq!(run.runs(), ("v1", Some("v3"), 0));
     assert_eq!(run.roles.history[0].end, End::Superseded);
     assert_eq!(run.verb(start("v1")), Err(Refused::Runs(version("v3"))));
@@ -190,11 +194,11 @@ fn an_abort_closes_and_publishes_before_anything_else_and_quarantines() {
     run.verb(start("v2=90")).expect("started");
     run.tick(1);
     assert_eq!(run.runs(), ("v1", Some("v2"), 5));
-    assert_eq!(run.verb(Verb::Abort), Ok(200));
+    assert_eq!(run.verb(Verb::Abort), Ok(STANDS));
     assert_eq!(run.effects[..2], [Effect::Close, Effect::Publish]);
     assert!(matches!(&run.effects[2], Effect::Record(note) if note.verb == "abort" && note.actor == "ci"));
     assert!(run.roles.running().aborted);
-    assert_eq!(run.verb(Verb::Abort), Ok(200));
+    assert_eq!(run.verb(Verb::Abort), Ok(STANDS));
     assert!(run.effects.is_empty());
     assert_eq!(run.verb(start("v2=90")), Err(Refused::Quarantined(version("v2"))));
     assert_eq!(run.verb(Verb::Weight(Weight::HALF)), Err(Refused::Quarantined(version("v2"))));
@@ -220,7 +224,7 @@ fn a_retry_needs_a_reason_and_draws_other_users() {
     run.verb(start("v2=90")).expect("started");
     run.verb(Verb::Abort).expect("aborted");
     assert_eq!(run.verb(Verb::Retry(None)), Err(Refused::NeedsReason("retry")));
-    assert_eq!(run.ask(&reasoned(Verb::Retry(None))), Ok(201));
+    assert_eq!(run.ask(&reasoned(Verb::Retry(None))), Ok(BEGINS));
     assert_eq!((run.roles.running().retry, run.roles.running().rollout, run.phase()), (1, 3, "verifying"));
     assert_eq!(run.roles.quarantine(&version("v2")), None);
 }
@@ -234,7 +238,7 @@ fn a_promotion_swaps_two_pools_and_a_rollback_swaps_them_back() {
     assert!(Arc::ptr_eq(&run.roles.stable, &new));
     assert!(Arc::ptr_eq(&run.roles.warm.as_ref().expect("warm").pool, &old));
     assert_eq!(run.runs(), ("v2", None, 0));
-    assert_eq!(run.verb(Verb::Rollback), Ok(200));
+    assert_eq!(run.verb(Verb::Rollback), Ok(STANDS));
     assert!(Arc::ptr_eq(&run.roles.stable, &old));
     assert_eq!((run.runs(), run.phase()), (("v1", Some("v2"), 0), "rolled_back"));
     assert_eq!(run.effects[0], Effect::Publish);
@@ -253,7 +257,7 @@ fn the_old_stable_is_let_go_after_keep_stable_and_not_before() {
     assert!(run.effects.contains(&Effect::Release(version("v1"))), "{:?}", run.effects);
     assert!(run.effects.contains(&Effect::Gate(GateWork::End)));
     assert_eq!(run.verb(Verb::Rollback), Err(Refused::NothingToRollBack));
-    assert_eq!(run.verb(Verb::Abort), Ok(200), "an abort is never refused");
+    assert_eq!(run.verb(Verb::Abort), Ok(STANDS), "an abort is never refused");
 }
 
 #[test]
@@ -266,14 +270,14 @@ fn an_earlier_promotion_can_be_taken_back_although_the_next_rollout_began() {
     let ask = Ask { rollout: Some(1), ..asking(Verb::Rollback) };
     assert_eq!(run.ask(&ask), Err(Refused::NoSuchRollout(1)));
     let ask = Ask { rollout: Some(2), ..ask };
-    assert_eq!(run.ask(&ask), Ok(200));
+    assert_eq!(run.ask(&ask), Ok(STANDS));
     assert_eq!(run.effects[..2], [Effect::Close, Effect::Publish]);
     assert_eq!(run.runs(), ("v1", None, 0));
     assert!(run.roles.quarantine(&version("v2")).is_some() && run.roles.quarantine(&version("v3")).is_none());
 }
 
 #[test]
-fn a_stale_promote_is_412_and_two_at_once_pass_one_step() {
+fn a_stale_promote_is_refused_and_two_at_once_pass_one_step() {
     let mut run = Run::stable("v1");
     run.verb(start("v2=90")).expect("started");
     run.tick(1);
@@ -281,26 +285,26 @@ fn a_stale_promote_is_412_and_two_at_once_pass_one_step() {
     let at = |expected| Ask { rollout: Some(2), expected, ..asking(next.clone()) };
     let said = Expected { required: true, step: Some(0) };
     assert_eq!(run.ask(&at(Expected { step: None, ..said })), Err(Refused::Unconditional));
-    assert_eq!(run.ask(&at(said)), Ok(200));
-    assert_eq!(run.ask(&at(said)).map_err(|refused| refused.status()), Err(412));
+    assert_eq!(run.ask(&at(said)), Ok(STANDS));
+    assert!(matches!(run.ask(&at(said)), Err(Refused::Stale { step: 1, .. })));
     assert_eq!(run.runs(), ("v1", Some("v2"), 25));
     let compared = Expected { required: false, step: None };
     assert_eq!(
         run.ask(&Ask { rollout: Some(2), expected: compared, ..asking(Verb::Pause) }),
-        Ok(200),
+        Ok(STANDS),
         "said elsewhere"
     );
     let abort = Ask { rollout: Some(2), expected: said, ..asking(Verb::Abort) };
-    assert_eq!(run.ask(&abort), Ok(200), "an abort has no precondition");
+    assert_eq!(run.ask(&abort), Ok(STANDS), "an abort has no precondition");
 }
 
 #[test]
 fn a_weight_without_a_rollout_opens_one_by_hand() {
     let mut run = Run::first(First::NewService, manual(file("v1", "v2=90")));
-    assert_eq!(run.verb(Verb::Weight(Weight::of_percent(5))), Ok(201));
+    assert_eq!(run.verb(Verb::Weight(Weight::of_percent(5))), Ok(BEGINS));
     run.tick(86_400);
     assert_eq!((run.runs(), run.phase()), (("v1", Some("v2"), 5), "progressing"));
-    assert_eq!(run.verb(Verb::Weight(Weight::of_percent(5))), Ok(200));
+    assert_eq!(run.verb(Verb::Weight(Weight::of_percent(5))), Ok(STANDS));
     assert!(run.effects.is_empty());
     assert_eq!(Run::stable("v1").verb(Verb::Weight(Weight::HALF)), Err(Refused::NoRollout));
 }

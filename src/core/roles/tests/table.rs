@@ -45,7 +45,7 @@ fn stable_a_candidate_b_added_with_start_manual_waits_for_start() {
     run.reload(manual(file("v1", "v2=90"))).expect("accepted");
     assert_eq!((run.runs(), run.phase()), (("v1", None, 0), "idle"));
     assert_eq!(run.difference(), "v2 waits for `tidegate rollout start web`");
-    assert_eq!(run.verb(start("v2")), Ok(201));
+    assert_eq!(run.verb(start("v2")), Ok(BEGINS));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn b_aborted_removed_and_listed_again_stays_quarantined_until_retry() {
     );
     run.boot(file("v1", "v2=90")).expect("accepted");
     assert_eq!(run.runs(), ("v1", None, 0));
-    assert_eq!(run.ask(&reasoned(Verb::Retry(Some(version("v2"))))), Ok(201));
+    assert_eq!(run.ask(&reasoned(Verb::Retry(Some(version("v2"))))), Ok(BEGINS));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn store_empty_b_waits_for_a_start_command() {
     let pause = run.roles.active().and_then(|c| c.rollout.pause).map(|p| p.reason);
     assert_eq!(pause, Some(PauseReason::NoHistory));
     assert!(run.difference().contains("nothing is known of what ran before"));
-    assert_eq!(run.verb(start("v2")), Ok(200));
+    assert_eq!(run.verb(start("v2")), Ok(STANDS));
     run.tick(1);
     assert_eq!(run.runs(), ("v1", Some("v2"), 5));
 }
