@@ -16,8 +16,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         any::<bool>().prop_map(|force| Command::PromoteFull { force }),
         (0_u16..=100).prop_map(|n| Command::Weight(percent(n))),
     ];
-    let facts =
-        (any::<[bool; 5]>(), prop_oneof![Just(0), 0_u64..80], 0_u8..24).prop_map(|([ready, alarm, degraded, ratio, endpoint], n, v)| {
+    let facts = (any::<[bool; 5]>(), prop_oneof![Just(0), 0_u64..80], 0_u8..24).prop_map(
+        |([ready, alarm, degraded, ratio, endpoint], n, v)| {
             let verdict = match v {
                 0 => Verdict::Harmful { metric: "latency".to_owned() },
                 1 | 2 => Verdict::Error,
@@ -28,7 +28,8 @@ fn happening() -> impl Strategy<Value = Happening> {
             let (alarm, sample_ratio) = (rare(alarm), rare(ratio));
             let (stable_degraded, endpoint) = (rare(degraded), rare(endpoint));
             Facts { ready, counts, verdict, alarm, stable_degraded, sample_ratio, endpoint }
-        });
+        },
+    );
     prop_oneof![
         1 => command.prop_map(Happening::Command),
         8 => (facts, 0_u32..90).prop_map(|(facts, seconds)| Happening::Tick(facts, seconds)),

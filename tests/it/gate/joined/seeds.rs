@@ -178,13 +178,13 @@ impl Story {
         let (phase, reason) = (told.end.phase, told.end.reason.as_deref());
         let full = self.from == Weight::FULL;
         let well = match self.fault {
-            Fault::Nothing | Fault::Slowness => phase == "succeeded",
             Fault::Silence if full => phase == "succeeded" || reason == Some("low_traffic"),
             // Nobody answers twice: what the person's pause left is a step nobody tried.
             Fault::Silence => phase == "paused" && reason == Some("low_traffic"),
             Fault::Outage | Fault::Slowness if full => {
                 phase == "succeeded" && joined.was(if self.person { "paused(manual) at 50%" } else { "trial at 50%" })
             }
+            Fault::Nothing | Fault::Slowness => phase == "succeeded",
             Fault::Outage => phase == "succeeded" && (self.person || joined.was("paused(stable_degraded)")),
             Fault::Slow => phase == "aborted" && told.took <= NOTICED_WARM,
             Fault::Hangs | Fault::Refuses | Fault::Errors(_) => phase == "aborted" && told.took <= NOTICED,
