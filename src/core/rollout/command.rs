@@ -92,11 +92,10 @@ impl Rollout {
         self.pause = None;
         self.approved = true;
         Ok(match self.stage {
-            // The checks come first; the tick asks them.
-            Stage::Verifying => Vec::new(),
             // What is approved begins after the trial.
             Stage::Trial { from, lasted } if lasted >= TRIAL => self.end_trial(from),
-            Stage::Trial { .. } => Vec::new(),
+            // Likewise; and the checks come first: the tick asks them.
+            Stage::Verifying | Stage::Trial { .. } => Vec::new(),
             _ => self.passed(plan),
         })
     }

@@ -118,7 +118,6 @@ impl Story {
         let candidate = |candidate| Weather { candidate, ..fair };
         let well = Conduct::WELL;
         match self.fault {
-            Fault::Nothing => fair,
             Fault::Errors(errors) => candidate(Conduct { errors, refused: 0.0, ..well }),
             Fault::Refuses => candidate(Conduct { errors: 0.0, refused: 1.0, ..well }),
             Fault::Slow => candidate(Conduct { slow: 5.0, ..well }),
@@ -131,7 +130,7 @@ impl Story {
                 let slow = Conduct { slow: 5.0, ..well };
                 Weather { candidate: slow, stable: slow, ..fair }
             }
-            Fault::Outage | Fault::Slowness => fair,
+            Fault::Nothing | Fault::Outage | Fault::Slowness => fair,
             Fault::Silence => Weather::fair(0.0),
         }
     }
