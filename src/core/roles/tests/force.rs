@@ -72,7 +72,7 @@ fn argo_995_a_forced_promotion_is_audited_with_who_and_why() {
             assert_eq!(run.ask(&Ask { reason: Some(" ".into()), ..asking(force) }), Err(Refused::NeedsReason("force")));
         }
         assert_eq!(run.roles, before, "refused, and nothing changed");
-        assert_eq!(run.ask(&reasoned(Verb::Promote { full: true, force: true })), Ok(200), "{phase}");
+        assert_eq!(run.ask(&reasoned(Verb::Promote { full: true, force: true })), Ok(false), "{phase}");
         let said = note(&run);
         assert_eq!((said.actor.as_str(), said.verb, said.rollout), ("ci", "promote", 2), "{phase}");
         assert_eq!(said.reason.as_deref(), Some("the database was down"));
