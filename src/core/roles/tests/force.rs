@@ -3,6 +3,9 @@
 use super::*;
 use crate::core::rollout::TRIAL_WEIGHT;
 
+/// A phase, and one that is in it.
+type Begun = (&'static str, fn() -> Run);
+
 /// One on trial that is baking.
 fn baking() -> Run {
     let mut run = Run::stable("v1");
@@ -38,7 +41,7 @@ fn note(run: &Run) -> &Note {
 /// argo#995, argo#1774: always possible, never unaccounted for.
 #[test]
 fn argo_995_a_forced_promotion_is_audited_with_who_and_why() {
-    let stages: [(&str, fn() -> Run); 5] = [
+    let stages: [Begun; 5] = [
         ("verifying", || {
             let mut run = Run::stable("v1");
             run.verb(start("v2=90")).expect("started");

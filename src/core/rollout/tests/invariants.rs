@@ -132,12 +132,11 @@ fn is_pass(effect: &Effect) -> bool {
 fn may_lower(before: &Rollout, after: &Rollout, happening: &Happening) -> bool {
     let aborted = matches!(after.stage, Stage::Over(End::Aborted(_)));
     match happening {
-        Happening::Command(Command::Abort | Command::Rollback) => aborted,
+        Happening::Command(Command::Abort | Command::Rollback) | Happening::Answer(_) => aborted,
         Happening::Command(Command::Weight(weight)) => after.weight == *weight,
         Happening::Command(Command::Resume | Command::PromoteNext) => before.by_hand,
         Happening::Command(_) | Happening::Restart(_) => false,
         Happening::Tick(facts, _) => aborted || (facts.alarm && after.weight == TRIAL_WEIGHT),
-        Happening::Answer(_) => aborted,
     }
 }
 

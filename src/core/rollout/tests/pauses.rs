@@ -212,10 +212,13 @@ fn what_pauses_while_verifying_is_clear_after_the_hold_of_the_first_step() {
 
 // --- past all of it ---
 
+/// A stage, and one that is in it.
+type Begun = (&'static str, fn() -> Run);
+
 /// argo#995, argo#1774: when stable itself is broken there has to be a way forward.
 #[test]
 fn argo_995_force_makes_it_stable_from_every_stage_and_pause() {
-    let stages: [(&str, fn() -> Run); 5] = [
+    let stages: [Begun; 5] = [
         ("verifying", || Run::new(plan())),
         ("progressing", || Run::at(0)),
         ("by hand", || {
