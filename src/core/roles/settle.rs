@@ -19,6 +19,7 @@ pub(super) struct Sight {
     pub(super) candidate: Option<Arc<Pool>>,
     warm: Option<Version>,
     pub(super) phase: &'static str,
+    trial: bool,
     pub(super) pause: Option<PauseReason>,
     pub(super) step: usize,
     id: u64,
@@ -79,6 +80,7 @@ impl Roles {
             candidate: self.candidate().cloned(),
             warm: self.warm.as_ref().map(|warm| warm.pool.version.clone()),
             phase: current.map_or("idle", |current| current.rollout.phase()),
+            trial: self.active().is_some_and(|current| matches!(current.rollout.stage, Stage::Trial { .. })),
             pause: current.and_then(|current| current.rollout.pause).map(|pause| pause.reason),
             step: current.map_or(0, |current| current.rollout.step),
             id: current.map_or(0, |current| current.id),
@@ -163,7 +165,8 @@ impl Roles {
         let closes = raw.contains(&rollout::Effect::Close);
         let restores = raw.contains(&rollout::Effect::Restore);
         let back = after.id == before.id && closes && after.phase != "superseded";
-        let trial = after.phase == "trial" && before.phase != "trial";
+        // Also under a person's pause.
+        let trial = after.trial && !before.trial;
         let mut swap = Vec::new();
         swap.extend(closes.then_some(Effect::Close));
         let seen = |s: &Sight| (s.running.clone(), Arc::clone(&s.stable), s.candidate.clone());
@@ -290,7 +293,7 @@ fn moved(before: &Sight, after: &Sight) -> &'static str {
     match (before.phase, after.phase) {
         (from, "aborted") if from != "aborted" => "abort",
         (from, "succeeded") if from != "succeeded" => "promote",
-        (from, "trial") if from != "trial" => "trial",
+        _ if after.trial && !before.trial => "trial",
         _ if after.pause.is_some() && after.pause != before.pause => "pause",
         _ if before.pause.is_some() && after.pause.is_none() => "resume",
         _ if before.warm.is_some() && after.warm.is_none() => "expire",
