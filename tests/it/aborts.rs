@@ -46,7 +46,7 @@ impl World {
             (Upstream::start(Behaviour::version("v1")).await, Upstream::start(Behaviour::version("v2")).await);
         let config = |base: Config| {
             (0..=SERVICES).fold(base.limits("max_requests = 10000000"), |config, n| {
-                let (service, steps) = (format!("s{n}"), "steps = [{ weight = \"50%\", hold = \"1h\" }]");
+                let (service, steps) = (format!("s{n}"), "steps = [{ weight = \"50%\", hold = \"30m\" }]");
                 config
                     .route(&format!("path = \"/s{n}\"\nservice = \"{service}\""))
                     .pools(&service, ("v1", &[&stable.address()]), ("v2", &[&candidate.address()]))
@@ -147,7 +147,7 @@ async fn the_last_attempt_is_a_moment_after_the_abort() {
 
 #[tokio::test]
 async fn a_full_disk_delays_no_abort() {
-    let full = "pwrite64:error=ENOSPC:when=1500+";
+    let full = "pwrite64:error=ENOSPC:when=800+";
     measure("a disk that is full", &[full], false, async |world| world.until_nothing_is_written().await).await;
 }
 

@@ -357,8 +357,10 @@ impl Process {
         let binary = env!("CARGO_BIN_EXE_tidegate");
         let mut command = Command::new(if faults.is_empty() { binary } else { "strace" });
         if !faults.is_empty() {
-            // As a grandchild, so that the process is a child of ours all the same; only the calls that are to fail are stopped.
-            command.args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"]);
+            // As a grandchild, so that the process is a child of ours all the same.
+            command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+            // Only the calls that are to fail are stopped then; signals are not sent that way.
+            command.args((!faults.iter().any(|fault| fault.contains("signal="))).then_some("--seccomp-bpf"));
             for fault in faults {
                 let calls = fault.split(':').next().unwrap_or_default();
                 command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={fault}")]);

@@ -2,7 +2,6 @@
 //! after it is what was written, and the audit is whole.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 use tidegate::control::ledger;
@@ -13,7 +12,6 @@ use super::{HELD, Releases, web};
 use crate::harness::client::{Load, Plan};
 use crate::harness::proxy::{Admin, Process};
 use crate::harness::soak;
-use crate::harness::wait::pause;
 
 const VERBS: [(&str, &str); 9] = [
     ("rollouts", "{}"),
@@ -26,7 +24,7 @@ const VERBS: [(&str, &str); 9] = [
     ("retry", "{\"reason\":\"again\"}"),
     ("rollback", "{}"),
 ];
-/// Longest life of a process between two kills, in milliseconds.
+/// Most requests between two kills.
 const LIFE_MAX: u64 = 150;
 /// Most writes of a start, a promotion and an abort together.
 const WRITES_MAX: usize = 200;
@@ -105,7 +103,7 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
     for round in 0..rounds {
         let load = Load::start(&process.address(), &Plan { sessions: 2, ..Plan::default() });
         let operators = [0, 1].map(|n| tokio::spawn(operate(process.admin.clone(), seed ^ (round * 2 + n))));
-        pause(Duration::from_millis(random.u64(5..LIFE_MAX))).await;
+        load.progress(random.u64(1..LIFE_MAX)).await;
         process.kill().await;
         let mut tellings = Vec::new();
         for operator in operators {
@@ -122,6 +120,7 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
         // Three restarts within ten minutes make it wait, as they should.
         process.admin.try_post("/v1/services/web/resume", "{}").await;
     }
+    println!("{acknowledged} commands were acknowledged in {rounds} lives");
     assert!(acknowledged > rounds, "{acknowledged} commands in {rounds} lives");
 }
 
@@ -162,6 +161,7 @@ async fn a_kill_at_any_write_leaves_the_state_before_or_after() {
         assert!(after.revision >= before.revision);
         if survived {
             // It did both without so many writes.
+            println!("killed at each of {killed} writes");
             assert!(killed > 5, "{killed} kills");
             return;
         }
