@@ -45,7 +45,7 @@ impl World {
         let (stable, candidate) =
             (Upstream::start(Behaviour::version("v1")).await, Upstream::start(Behaviour::version("v2")).await);
         let config = |base: Config| {
-            (0..=SERVICES).fold(base.limits("max_requests = 10000000"), |config, n| {
+            (0..=SERVICES).fold(base.limits("max_requests = 1000000"), |config, n| {
                 let (service, steps) = (format!("s{n}"), "steps = [{ weight = \"50%\", hold = \"30m\" }]");
                 config
                     .route(&format!("path = \"/s{n}\"\nservice = \"{service}\""))
