@@ -11,12 +11,14 @@ use crate::core::endpoint::{Address, Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::retry::RetryRules;
+use crate::core::rollout::wanted::Terms;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::state::live::{InFlight, ServiceLive};
+use crate::state::sensors::Glance;
 
 /// Samples by name and labels, with the families they belong to.
 struct Scrape {
@@ -120,7 +122,10 @@ fn routing(registry: &Registry, generation: u64, service: Service, previous: &[A
     let snapshot = Snapshot::build(generation, &[], services).expect("no routes");
     let previous: HashMap<Name, Arc<ServiceLive>> =
         previous.iter().map(|live| (Name::new("web").expect("name"), Arc::clone(live))).collect();
-    let live = registry.resolve(&snapshot, &previous);
+    let mut live = registry.resolve(&snapshot, &previous);
+    let watch = Watch::rollout(&Terms::default().gate, &[], 2, crate::clock::now());
+    watch.show(Glance { log_e: 3.5, bound: 6.9, opinion: Opinion::Clean });
+    live[0] = Arc::new(live[0].watched(&watch));
     Routing { snapshot, live }
 }
 
@@ -267,6 +272,17 @@ fn every_family_of_the_catalog_is_there_with_help_and_type() {
     let expected: BTreeMap<_, _> = catalog::ALL.iter().map(|e| (e.name.into(), e.kind.as_str().into())).collect();
     assert_eq!(scrape.kinds, expected);
     assert_eq!(scrape.helps, expected.into_keys().collect());
+}
+
+#[test]
+fn what_the_gate_thinks_and_has_found_is_told() {
+    let (registry, routing, process, _in_flight) = small_state();
+    let scrape = Scrape::parse(&gather(&routing, &registry, &process, &facts()).expect("renders"));
+    let of = |name: &str, labels: &str| scrape.samples[&format!("tidegate_gate_{name}{{service=\"web\"{labels}}}")];
+    let found =
+        [of("log_evidence", ""), of("bound", ""), of("detections_total", ""), of("detection_seconds_total", "")];
+    assert!(found.iter().zip([3.5, 6.9, 2.0, 0.35]).all(|(found, wanted)| (found - wanted).abs() < 1e-9), "{found:?}");
+    assert_eq!(["clean", "harmful"].map(|o| of("opinion", &format!(",opinion=\"{o}\"")) > 0.5), [true, false]);
 }
 
 #[test]
