@@ -15,13 +15,17 @@ pub mod gates;
 pub mod handle;
 pub mod health;
 pub mod journal;
+pub mod landing;
 pub mod ledger;
 pub mod opening;
+pub mod past;
 pub mod plane;
 mod publishing;
+mod recall;
 pub mod reload;
 pub mod rollouts;
 pub mod status;
+pub mod tally;
 mod tick;
 pub mod writer;
 

@@ -27,6 +27,7 @@ use super::gate::{Gates, Seen};
 use super::handle::{Abort, Command, Reload, Reply, Shared};
 use super::health;
 use super::journal::{Note, What};
+use super::landing::Landing;
 use super::ledger::{Failed, Ledger, Outcome};
 use super::reload::{Filing, Listening, Work};
 use super::rollouts::RolloutStatus;
@@ -86,6 +87,7 @@ pub(super) enum Then {
         service: Name,
         /// A rollout.
         begins: bool,
+        landing: Option<Landing>,
         reply: Reply<Applied>,
     },
     /// Nobody: steps that time has brought.
@@ -99,6 +101,7 @@ pub(super) struct Asked {
     /// What has to be in force.
     pub(super) expected: Option<Mark>,
     pub(super) ask: Ask,
+    pub(super) landing: Option<Landing>,
     pub(super) reply: Reply<Applied>,
 }
 
@@ -275,7 +278,7 @@ impl Control {
     }
 
     fn decide(&mut self, asked: Asked) {
-        let Asked { service, expected, ask, reply } = asked;
+        let Asked { service, expected, ask, landing, reply } = asked;
         let index = match self.find(&service).and_then(|index| self.expect(expected, index).map(|()| index)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
@@ -285,12 +288,16 @@ impl Control {
             Err(why) => drop(reply.send(Err(Refused::State { service, why }))),
             Ok(Decision::Nothing) => drop(reply.send(Ok(self.applied(index)))),
             Ok(Decision::Done(deeds)) => {
+                if let Some(landing) = landing {
+                    self.ledger.owe(landing.line());
+                }
                 self.carry_out(deeds);
                 drop(reply.send(Ok(self.applied(index))));
             }
             Ok(Decision::Up(proposal)) => {
                 let begins = proposal.begins();
-                self.write(proposal, Then::Command { service, begins, reply }, None);
+                let also = landing.clone().map(Landing::line);
+                self.write(proposal, Then::Command { service, begins, landing, reply }, also);
             }
         }
     }
@@ -318,6 +325,9 @@ impl Control {
             // A full disk has nothing of it. Of one that fails nobody knows.
             if let (Written::Refused { as_is }, false) = (written, full) {
                 self.owe(as_is);
+                if let Then::Command { landing: Some(landing), .. } = &then {
+                    self.ledger.owe(landing.undone());
+                }
             }
             return self.not_written(then, Refused::Store { full, why });
         }
@@ -328,7 +338,7 @@ impl Control {
                     self.carry_out(deeds);
                 }
             }
-            Then::Command { service, begins, reply } => {
+            Then::Command { service, begins, reply, .. } => {
                 let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
                 drop(reply.send(obeyed));
             }
@@ -365,7 +375,8 @@ impl Control {
 
     /// Carries out what follows from the start, once it is watched. The evidence of `lost` is, for the reason given.
     pub(super) fn begin(&mut self, deeds: Deeds, lost: Vec<(Name, String)>) {
-        let Deeds { owed, said, .. } = deeds;
+        let Deeds { owed, said, over, .. } = deeds;
+        self.shared.tally.count(&over);
         self.owe(owed);
         let running = |service: &Name| {
             let index = self.desk.find(service.as_str());

@@ -6,16 +6,25 @@ use tokio::sync::oneshot;
 
 use super::records;
 use crate::control::gates::Stored;
+use crate::control::past::Past;
 use crate::core::id::Name;
 use crate::core::roles::Roles;
-use crate::store::Change;
 use crate::store::audit::Draft;
+use crate::store::{self, Change, Table};
+
+/// Most other records that are owed at the same time.
+const ALSO_MAX: usize = 1_024;
 
 /// What is to be durable about one service, or about none.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// The service, and its record.
     pub service: Option<(Name, Record)>,
+    /// Rollouts that have ended with it.
+    pub past: Vec<Past>,
+    /// What else lands with it.
+    /// `None`: it goes. At most [`ALSO_MAX`]; of more, the oldest are left out.
+    pub also: Vec<(Table, String, Option<store::Record>)>,
     /// The evidence for and against its rollout; none if nothing is watched.
     pub evidence: Option<Box<Stored>>,
     /// What the audit says about it.
@@ -191,8 +200,11 @@ impl Line {
     }
 
     fn followed_by(mut self, newer: Self) -> Self {
+        self.past.extend(newer.past);
+        self.also.extend(newer.also);
+        self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
         self.drafts.extend(newer.drafts);
-        Self { service: newer.service.or(self.service), evidence: newer.evidence, drafts: self.drafts }
+        Self { service: newer.service.or(self.service), evidence: newer.evidence, ..self }
     }
 }
 

@@ -15,7 +15,7 @@ fn line(name: &str, revision: u64, verbs: &[&str]) -> Line {
     let roles = Roles { revision, ..Roles::first(First::NewService, &context).roles };
     let draft = |verb: &&str| Draft { verb: (*verb).to_owned(), ..Draft::default() };
     let drafts = verbs.iter().map(draft).collect();
-    Line { service: Some((wanted.name.clone(), Record::Is(Box::new(roles)))), evidence: None, drafts }
+    Line { service: Some((wanted.name.clone(), Record::Is(Box::new(roles)))), drafts, ..Line::default() }
 }
 
 fn said(change: &Change) -> String {
