@@ -24,6 +24,7 @@ pub mod rollouts;
 pub mod status;
 mod tick;
 pub mod writer;
+mod writing;
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -2,6 +2,7 @@
 
 mod gates;
 mod rollouts;
+mod storing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

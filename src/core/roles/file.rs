@@ -112,7 +112,7 @@ impl Roles {
         if raw.is_empty() && next == *self {
             return Ok(Outcome { roles: next, effects: Vec::new(), began, changes });
         }
-        let by = By { actor: "file", verb: "reload", reason: None };
+        let by = By::of("file", "reload");
         let effects = next.settle(&self.sight(), raw, Some(by), context.now);
         Ok(Outcome { roles: next, effects, began, changes })
     }
@@ -129,7 +129,7 @@ impl Roles {
             raw = effects;
         }
         next.warm = None;
-        let by = By { actor: "file", verb: "remove", reason: None };
+        let by = By::of("file", "remove");
         let mut effects = next.settle(&self.sight(), raw, Some(by), now);
         // Even without a rollout the pools go.
         if !effects.contains(&Effect::Publish) {

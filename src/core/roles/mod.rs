@@ -201,6 +201,8 @@ pub enum Effect {
     Close,
     /// Publish pools and [`Roles::running`].
     Publish,
+    /// Once that is published: no attempt begins on this version any more by what was published before. It was stable, and is rolled back.
+    Shut(Version),
     /// Make the state and this entry of the audit durable, in one transaction.
     Record(Note),
     /// Ask the checks of this point; the answer is an event for that rollout.
@@ -234,6 +236,8 @@ pub enum GateWork {
 pub struct Note {
     /// A token's name, `file`, `gate/<metric>`, `hook`, `plan` for what time did.
     pub actor: String,
+    /// The address it came from; empty for what the process did itself.
+    pub source: String,
     /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`.
     pub verb: &'static str,
     /// The number of the rollout it is about; zero for none.

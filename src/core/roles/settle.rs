@@ -29,6 +29,7 @@ pub(super) struct Sight {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct By<'a> {
     pub(super) actor: &'a str,
+    pub(super) source: &'a str,
     pub(super) verb: &'static str,
     pub(super) reason: Option<&'a str>,
 }
@@ -164,6 +165,8 @@ impl Roles {
         swap.extend(closes.then_some(Effect::Close));
         let seen = |s: &Sight| (s.running.clone(), Arc::clone(&s.stable), s.candidate.clone());
         swap.extend((seen(before) != seen(after)).then_some(Effect::Publish));
+        let rolled_back = restores && before.stable.version != after.stable.version;
+        swap.extend(rolled_back.then(|| Effect::Shut(before.stable.version.clone())));
         // Taking back waits for no disk.
         let mut effects = if back || restores || trial {
             swap.push(Effect::Record(note));
@@ -251,7 +254,8 @@ impl Roles {
             None => (self.moved_by(), moved(before, after)),
         };
         let reason = by.and_then(|by| by.reason).map(str::to_owned);
-        Note { actor, verb, rollout: after.id, from: words::sight(before), to: words::sight(after), reason }
+        let source = by.map(|by| by.source.to_owned()).unwrap_or_default();
+        Note { actor, source, verb, rollout: after.id, from: words::sight(before), to: words::sight(after), reason }
     }
 
     /// Who it is that moved when nobody asked.
@@ -285,6 +289,13 @@ fn moved(before: &Sight, after: &Sight) -> &'static str {
         _ if before.pause.is_some() && after.pause.is_none() => "resume",
         _ if before.warm.is_some() && after.warm.is_none() => "expire",
         _ => "step",
+    }
+}
+
+impl<'a> By<'a> {
+    /// Something that needs no reason, by the process itself.
+    pub(super) const fn of(actor: &'a str, verb: &'static str) -> Self {
+        Self { actor, source: "", verb, reason: None }
     }
 }
 

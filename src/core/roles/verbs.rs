@@ -21,6 +21,8 @@ pub struct Ask {
     pub expected: Expected,
     /// The name of the token.
     pub actor: String,
+    /// The address of whoever asks; empty for the process itself.
+    pub source: String,
     /// Why, in the caller's words.
     pub reason: Option<String>,
 }
@@ -136,7 +138,7 @@ impl Roles {
         if raw.is_empty() && next == *self {
             return Ok(Outcome { roles: next, effects: Vec::new(), began: None, changes: Vec::new() });
         }
-        let by = By { actor: &ask.actor, verb: ask.verb.as_str(), reason: ask.reason.as_deref() };
+        let by = By { source: &ask.source, reason: ask.reason.as_deref(), ..By::of(&ask.actor, ask.verb.as_str()) };
         let effects = next.settle(&before, raw, Some(by), context.now);
         Ok(Outcome { roles: next, effects, began, changes: Vec::new() })
     }
@@ -323,7 +325,8 @@ impl Ask {
     /// A command without anything else.
     #[must_use]
     pub fn of(verb: Verb, actor: &str) -> Self {
-        Self { verb, rollout: None, expected: Expected::default(), actor: actor.to_owned(), reason: None }
+        let (actor, source) = (actor.to_owned(), String::new());
+        Self { verb, rollout: None, expected: Expected::default(), actor, source, reason: None }
     }
 }
 

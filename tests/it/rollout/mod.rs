@@ -2,6 +2,7 @@
 
 mod commands;
 mod restarts;
+mod rolled_back;
 mod table;
 
 use serde_json::Value;

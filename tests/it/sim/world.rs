@@ -455,5 +455,5 @@ fn open(disk: &Disk, file: &[Arc<Service>], now: Duration) -> (Desk, Deeds) {
 
 fn line(entry: Entry) -> Line {
     let Entry { service, roles, .. } = entry;
-    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), evidence: None, drafts: Vec::new() }
+    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), ..Line::default() }
 }
