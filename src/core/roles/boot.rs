@@ -1,6 +1,5 @@
 //! The start of the process: with a record, the store wins; without one, nothing new is tried unasked.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,8 +82,8 @@ impl Roles {
             stable: Arc::clone(&wanted.stable),
             current: None,
             warm: None,
-            versions: Vec::new(),
-            history: VecDeque::new(),
+            versions: Arc::default(),
+            history: Arc::default(),
             declared: Declared::of(wanted),
         }
     }

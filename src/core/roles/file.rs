@@ -245,7 +245,7 @@ impl Roles {
     fn hold_back(&mut self, wanted: &Service) -> Option<String> {
         let current = self.current.as_mut().filter(|current| !current.rollout.is_over() && !current.own_terms)?;
         let terms = &wanted.rollout.terms;
-        let pending = (current.terms != *terms).then(|| terms.clone());
+        let pending = (*current.terms != *terms).then(|| Arc::new(terms.clone()));
         let new = pending.is_some() && current.pending != pending;
         current.pending = pending;
         new.then(|| words::pending(&current.candidate.version))
@@ -273,7 +273,7 @@ fn begin_or_wait(pool: &Arc<Pool>, wanted: &Service) -> Move {
 }
 
 pub(super) fn beginning(pool: Arc<Pool>, wanted: &Service, known: bool) -> Beginning {
-    let terms = wanted.rollout.terms.clone();
+    let terms = Arc::new(wanted.rollout.terms.clone());
     Beginning { pool, origin: Origin::File, terms, own_terms: false, known, by_hand: None }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct By<'a> {
 pub(super) struct Beginning {
     pub(super) pool: Arc<Pool>,
     pub(super) origin: Origin,
-    pub(super) terms: Terms,
+    pub(super) terms: Arc<Terms>,
     pub(super) own_terms: bool,
     /// Whether there is a history; without one it waits.
     pub(super) known: bool,
@@ -211,7 +211,7 @@ impl Roles {
     pub(super) fn restore(&mut self) {
         let Some(warm) = self.warm.take() else { return };
         self.stable = warm.pool;
-        if let Some(ended) = self.history.iter_mut().find(|ended| ended.id == warm.rollout) {
+        if let Some(ended) = Arc::make_mut(&mut self.history).iter_mut().find(|ended| ended.id == warm.rollout) {
             ended.end = End::RolledBack;
         }
         if let Some(current) = self.current.as_mut().filter(|current| current.id == warm.rollout) {
@@ -232,7 +232,8 @@ impl Roles {
         current.ended = Some(now);
         current.pending = None;
         current.kept = current.is_closed();
-        self.history.push_back(Ended {
+        let history = Arc::make_mut(&mut self.history);
+        history.push_back(Ended {
             id: current.id,
             version: current.candidate.version.clone(),
             end: end.clone(),
@@ -243,8 +244,8 @@ impl Roles {
             began: current.began,
             ended: now,
         });
-        while self.history.len() > HISTORY_MAX {
-            self.history.pop_front();
+        while history.len() > HISTORY_MAX {
+            history.pop_front();
         }
     }
 

@@ -232,7 +232,7 @@ impl Roles {
             return Err(Refused::Quarantined(version.clone()));
         }
         let pool = pool.ok_or_else(|| Refused::NoEndpoints(version.clone()))?;
-        let terms = with.terms.clone().unwrap_or_else(|| context.wanted.rollout.terms.clone());
+        let terms = Arc::new(with.terms.as_ref().unwrap_or(&context.wanted.rollout.terms).clone());
         let own_terms = with.terms.is_some();
         let what = Beginning { pool, origin: Origin::Command, terms, own_terms, known: true, by_hand: None };
         Ok(self.begin(context.next_rollout, what, context.now))
@@ -294,7 +294,7 @@ impl Roles {
         let known = self.remember(&version);
         known.quarantine = None;
         known.retries = known.retries.saturating_add(1);
-        let terms = context.wanted.rollout.terms.clone();
+        let terms = Arc::new(context.wanted.rollout.terms.clone());
         let what = Beginning { pool, origin: Origin::Command, terms, own_terms: false, known: true, by_hand: None };
         Ok(self.begin(context.next_rollout, what, context.now))
     }
@@ -312,7 +312,7 @@ impl Roles {
             return Err(Refused::Quarantined(pool.version.clone()));
         }
         let terms = context.wanted.rollout.terms.clone();
-        let terms = Terms { plan: rollout::Plan { steps: Vec::new(), ..terms.plan }, ..terms };
+        let terms = Arc::new(Terms { plan: rollout::Plan { steps: Vec::new(), ..terms.plan }, ..terms });
         let what =
             Beginning { pool, origin: Origin::Command, terms, own_terms: true, known: true, by_hand: Some(weight) };
         Ok(self.begin(context.next_rollout, what, context.now))
