@@ -3,6 +3,7 @@
 //! A route is a handler with its description; `described` lists them, a line each. Commands behind `once_per_key` are carried out once per
 //! `Idempotency-Key`.
 
+mod analysis;
 mod auth;
 pub mod bind;
 pub mod events;
@@ -122,6 +123,7 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(read::services))
         .routes(routes!(read::service))
         .routes(routes!(rollouts::list))
+        .routes(routes!(analysis::analysis))
         .routes(routes!(explain::explain))
         .routes(routes!(events::events))
         .merge(once_per_key)

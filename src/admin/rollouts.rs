@@ -27,7 +27,7 @@ use super::write::{WeightBody, parsed, parsed_or_empty, shortened};
 /// Longest digest, in bytes.
 const DIGEST_BYTES_MAX: usize = 256;
 /// The word for the latest rollout in a path.
-const CURRENT: &str = "current";
+pub(super) const CURRENT: &str = "current";
 
 /// What to start.
 #[derive(Default, Deserialize, ToSchema)]

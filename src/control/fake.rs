@@ -345,7 +345,11 @@ impl Gates for FakeGates {
     }
 
     fn proof(&self, _: &Name) -> Option<Proof> {
-        Some(Proof { words: "seven of seven".to_owned(), numbers: json!({ "S": 7 }) })
+        Some(Proof {
+            words: "seven of seven".to_owned(),
+            numbers: json!({ "S": 7 }),
+            after: Some(Duration::from_millis(150)),
+        })
     }
 
     fn evidence(&self, _: &Name) -> Option<Evidence> {

@@ -91,6 +91,8 @@ pub struct Proof {
     pub words: String,
     /// All numbers, for the audit.
     pub numbers: Value,
+    /// From the first sign of harm to the verdict, where the candidate is condemned.
+    pub after: Option<Duration>,
 }
 
 /// Why a rollout is not watched.

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::core::id::Name;
 use crate::core::roles::{Ask, Verb};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
@@ -18,11 +19,12 @@ use crate::state::names::Names;
 use super::answer::{Aborted, Applied, Drained, Mark, Refused, Reloaded, Validated};
 use super::discovery::Resolution;
 use super::endpoint::{self, EndpointCommand};
+use super::gates::Evidence;
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
-use super::rollouts::{EndedStatus, Views};
+use super::rollouts::{Detections, EndedStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
 use super::writer::Asked;
 
@@ -80,6 +82,7 @@ pub(super) enum Command {
     Found(Finding),
     Resolved { resolution: Resolution, reply: oneshot::Sender<()> },
     Endpoint(EndpointCommand),
+    Evidence { service: String, reply: Reply<Option<Evidence>> },
 }
 
 pub(super) struct Reload {
@@ -293,6 +296,21 @@ impl ControlHandle {
         let (_, active) = find(&routing, service)?;
         let view = self.shared.views.of(&active.service.name);
         Ok(view.map(|view| view.history.clone()).unwrap_or_default())
+    }
+
+    /// What the gate has seen of the latest rollout of `service`; `None` if it has watched none since the process began.
+    ///
+    /// # Errors
+    /// Unknown service, or the process is stopping.
+    pub async fn evidence(&self, service: &str) -> Result<Option<Evidence>, Refused> {
+        let service = service.to_owned();
+        ask(&self.commands, |reply| Command::Evidence { service, reply }).await
+    }
+
+    /// How often and after how long the gate has taken back candidates of `service`, since the process began.
+    #[must_use]
+    pub fn detections(&self, service: &Name) -> Detections {
+        self.shared.views.detections(service)
     }
 
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.

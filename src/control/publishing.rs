@@ -100,7 +100,11 @@ impl Control {
     /// Takes a transition down for people.
     pub(super) fn tell(&self, said: Said) {
         let Said { service, note, weights: (from, to) } = said;
-        let words = self.proof(&service, &note).map(|proof| proof.words);
+        let proof = self.proof(&service, &note);
+        if let (What::Abort, Some(after)) = (What::of_verb(note.verb), proof.as_ref().and_then(|proof| proof.after)) {
+            self.shared.views.detected(&service, after);
+        }
+        let words = proof.map(|proof| proof.words);
         let change = (from != to).then(|| (from.to_string(), to.to_string()));
         self.shared.journal.note(Note {
             actor: note.actor,

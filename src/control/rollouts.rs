@@ -1,7 +1,7 @@
 //! How rollouts stand, as people and programs ask for it: shown by control, read by anyone without waiting.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use crate::core::id::{Name, Version};
 use crate::core::roles::{Current, Ended, Origin, Roles};
 use crate::core::rollout::Stage;
 use crate::core::weight::Weight;
+use crate::state::sensors::Glance;
 
 use super::answer::as_text;
 use super::desk::Held;
@@ -111,6 +112,17 @@ pub struct WarmStatus {
     pub endpoints: Vec<EndpointStatus>,
 }
 
+/// What a gate thinks. The evidence is told anew once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+pub struct GateStatus {
+    /// Evidence that the candidate does harm, in nats.
+    pub log_evidence: f64,
+    /// From where on it is taken back, in nats.
+    pub bound: f64,
+    /// `unknown`, `inconclusive`, `clean` or `harmful`.
+    pub opinion: &'static str,
+}
+
 /// How a service stands, at one moment; time goes on by itself.
 #[derive(Clone, Debug)]
 pub(super) struct View {
@@ -128,27 +140,61 @@ pub(super) struct View {
 
 /// How all services stand.
 #[derive(Debug, Default)]
-pub(super) struct Views(ArcSwap<BTreeMap<Name, Arc<View>>>);
+pub(super) struct Views {
+    all: ArcSwap<BTreeMap<Name, Arc<View>>>,
+    /// By service; as many as were ever condemned.
+    detections: Mutex<BTreeMap<Name, Detections>>,
+}
+
+/// Candidates the gate has taken back, since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detections {
+    /// How many.
+    pub count: u64,
+    /// The times from the first sign of harm to the verdict, together.
+    pub took: Duration,
+}
+
+// === impl GateStatus ===
+
+impl GateStatus {
+    pub(super) fn of(glance: Glance) -> Self {
+        Self { log_evidence: glance.log_e, bound: glance.bound, opinion: glance.opinion.as_str() }
+    }
+}
 
 // === impl Views ===
 
 impl Views {
     /// Of the service called `name`.
     pub(super) fn of(&self, name: &Name) -> Option<Arc<View>> {
-        self.0.load().get(name).cloned()
+        self.all.load().get(name).cloned()
     }
 
     /// Shows these anew.
     pub(super) fn show<'a>(&self, held: impl Iterator<Item = &'a Held>, now: Instant) {
-        let mut views = BTreeMap::clone(&self.0.load());
+        let mut views = BTreeMap::clone(&self.all.load());
         views.extend(held.map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now)))));
-        self.0.store(Arc::new(views));
+        self.all.store(Arc::new(views));
     }
 
     /// Shows these, and no others.
     pub(super) fn replace(&self, held: &[Held], now: Instant) {
         let views = held.iter().map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now))));
-        self.0.store(Arc::new(views.collect()));
+        self.all.store(Arc::new(views.collect()));
+    }
+
+    /// The gate has taken back a candidate of `service`, so long after the first sign of harm.
+    pub(super) fn detected(&self, service: &Name, after: Duration) {
+        let mut all = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(service.clone()).or_default();
+        *known = Detections { count: known.count + 1, took: known.took.saturating_add(after) };
+    }
+
+    /// What was detected of `service`.
+    pub(super) fn detections(&self, service: &Name) -> Detections {
+        let all = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(service).copied().unwrap_or_default()
     }
 }
 

@@ -18,10 +18,11 @@ use crate::state::current::Routing;
 use crate::state::health::Probed;
 use crate::state::live::{EndpointLive, Registry, ServiceLive};
 use crate::state::names::{NameState, Names};
+use crate::state::sensors::Watch;
 
 use super::answer::as_text;
 use super::journal::{Event, InForce, LastReload};
-use super::rollouts::{QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
+use super::rollouts::{GateStatus, QuarantineStatus, RolloutStatus, View, Views, WarmStatus};
 
 /// Newest events shown in a status.
 pub const EVENTS_SHOWN_MAX: usize = 32;
@@ -112,6 +113,9 @@ pub struct ServiceStatus {
     /// The latest rollout, running or over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<RolloutStatus>,
+    /// What the gate thinks of the rollout it watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateStatus>,
     /// Where the file and what runs differ, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
@@ -302,6 +306,7 @@ impl ServiceStatus {
             retry: active.running.retry,
             revision: view.map_or(0, |view| view.revision),
             progress: view.and_then(|view| view.rollout(now)),
+            gate: live.watch.as_deref().and_then(Watch::glance).map(GateStatus::of),
             differences: view.map(|view| view.differences.clone()).unwrap_or_default(),
             quarantined: view.map(|view| view.quarantined.clone()).unwrap_or_default(),
             stable: PoolStatus {

@@ -243,6 +243,11 @@ impl Control {
                 let _ = reply.send(self.preview(&settings));
             }
             Command::Endpoint(command) => self.endpoint(command),
+            Command::Evidence { service, reply } => {
+                let found = self.find(&service);
+                let evidence = found.map(|index| self.gates.evidence(&self.desk.services()[index].wanted.name));
+                let _ = reply.send(evidence);
+            }
             Command::Found(finding) => {
                 self.release();
                 self.shared.journal.note(health::note(finding, self.current.snapshot.generation));

@@ -18,6 +18,7 @@ mod h2_upstream;
 mod harness;
 mod health;
 mod judgement;
+mod live;
 mod memory;
 mod openapi;
 mod outlier;

@@ -16,6 +16,9 @@ pub struct Evidence {
     pub step: u32,
     /// Whether anything is compared any more.
     pub running: bool,
+    /// From the candidate's first bad request, as long as there was evidence of harm since, to the verdict, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detected_after_ms: Option<u64>,
     /// Everything that was seen and concluded.
     pub report: Report,
     /// Endpoints of the candidate, by their index in the report.

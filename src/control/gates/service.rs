@@ -1,13 +1,13 @@
 //! One service: its history, and its gate while a rollout is watched.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::endpoint::EndpointKey;
 use crate::core::gate::history::{History, Second};
 use crate::core::gate::{
-    BadConfig, Cell, Event, Events, Exposures, Gate, GateConfig, Measure, Outcome, Reason, Thresholds, Tick, TickInput,
-    Verdict,
+    BadConfig, Cell, Event, Events, Exposures, Gate, GateConfig, Measure, Outcome, Reason, TICK_US, Thresholds, Tick,
+    TickInput, Verdict,
 };
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
@@ -16,7 +16,7 @@ use crate::core::service::Service;
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
 use crate::state::live::ServiceLive;
-use crate::state::sensors::{Reader, Taken, Watch};
+use crate::state::sensors::{Glance, Opinion, Reader, Taken, Watch};
 
 use super::evidence::{Evidence, words};
 use super::stored::Stored;
@@ -59,6 +59,12 @@ struct Running {
     ejected: Option<u16>,
     /// What the gate said last.
     said: Verdict,
+    /// In the last tick the candidate did something that counts against it.
+    fresh_bad: bool,
+    /// Since when something speaks against the candidate.
+    suspect: Option<Tick>,
+    /// How long that was until it was condemned, in ticks.
+    took: Option<Tick>,
     /// It has succeeded: only its report is left.
     over: bool,
 }
@@ -226,9 +232,16 @@ impl Watched {
             }
         };
         running.count(taken);
+        running.suspect(&verdict, second, last);
         running.publish(watch);
         if second {
             self.second.tell(&mut self.history, &taken.latencies[0]);
+            if weight == Weight::ZERO {
+                running.keep_up(&self.history, last + 1);
+            }
+        }
+        if second || verdict.outcome.is_harmful() {
+            watch.show(running.glance(&verdict));
         }
         Some(running.seen(verdict, watch))
     }
@@ -250,6 +263,7 @@ impl Watched {
             rollout: running.rollout,
             step: running.step,
             running: !running.over,
+            detected_after_ms: running.took.map(|ticks| ticks * TICK_US / 1_000),
             report: running.gate.report(),
             endpoints: self.watch.members().iter().map(|member| member.key.address.to_string()).collect(),
         })
@@ -261,7 +275,8 @@ impl Watched {
         let known = self.evidence()?;
         let words = words(&known, &running.said, running.metric(&running.said).as_deref())?;
         let numbers = serde_json::to_value(&known).unwrap_or_default();
-        Some(Proof { words, numbers })
+        let after = known.detected_after_ms.map(Duration::from_millis);
+        Some(Proof { words, numbers, after })
     }
 
     pub(super) fn stored(&self) -> Option<Stored> {
@@ -302,7 +317,44 @@ impl Running {
         let (published, counts) = (gate.thresholds(), Counts::default());
         let probed = Vec::new();
         let said = Verdict::nothing(gate.config().unit);
-        Self { rollout, first, step: 0, hold: 0, gate, published, counts, probed, ejected: None, said, over: false }
+        Self {
+            rollout,
+            first,
+            step: 0,
+            hold: 0,
+            gate,
+            published,
+            counts,
+            probed,
+            ejected: None,
+            said,
+            fresh_bad: false,
+            suspect: None,
+            took: None,
+            over: false,
+        }
+    }
+
+    /// A rollout may wait for long before anybody is sent to its candidate: until then its gate begins with what stable has done lately.
+    fn keep_up(&mut self, history: &History, first: Tick) {
+        if self.counts.requests == 0
+            && let Ok(gate) = Gate::new(self.gate.config().clone(), history, first)
+        {
+            self.gate = gate;
+        }
+    }
+
+    /// Keeps in mind since when something speaks against the candidate: from its first bad request on, as long as there is evidence of it
+    /// at the end of every second.
+    fn suspect(&mut self, verdict: &Verdict, second: bool, now: Tick) {
+        if self.fresh_bad {
+            self.suspect.get_or_insert(now);
+        }
+        if verdict.outcome.is_harmful() {
+            self.took = self.took.or(self.suspect.map(|since| now + 1 - since));
+        } else if second && self.gate.log_e() <= 0.0 {
+            self.suspect = None;
+        }
     }
 
     fn publish(&mut self, watch: &Watch) {
@@ -319,7 +371,10 @@ impl Running {
         let errors = series.iter().position(|s| s.measure == Measure::Errors && s.event == Event::Bad);
         let begun = taken.exposures.iter().filter(|e| e.cell != Cell::STABLE && e.channel.0 == 0);
         self.counts.requests += begun.map(|e| u64::from(e.count)).sum::<u64>();
-        let bad = taken.events.iter().filter(|e| e.cell != Cell::STABLE && Some(usize::from(e.series)) == errors);
+        let of_candidate = taken.events.iter().filter(|e| e.cell != Cell::STABLE);
+        let is_bad = |e: &&Events| series.get(usize::from(e.series)).is_some_and(|series| series.event != Event::Good);
+        self.fresh_bad = of_candidate.clone().any(|e| is_bad(&e));
+        let bad = of_candidate.filter(|e| Some(usize::from(e.series)) == errors);
         self.counts.bad += bad.map(|e| u64::from(e.requests)).sum::<u64>();
         self.counts.good += u64::from(taken.succeeded[1]);
     }
@@ -343,6 +398,15 @@ impl Running {
         };
         self.said = verdict;
         seen
+    }
+
+    fn glance(&self, verdict: &Verdict) -> Glance {
+        let opinion = match verdict.outcome {
+            Outcome::Harmful(_) => Opinion::Harmful,
+            Outcome::Clean => Opinion::Clean,
+            Outcome::Inconclusive => Opinion::Inconclusive,
+        };
+        Glance { log_e: self.gate.log_e(), bound: self.gate.bound(), opinion }
     }
 
     /// The metric that condemns the candidate, if one does.

@@ -11,7 +11,7 @@ use crate::core::snapshot::Running;
 use crate::core::weight::Weight;
 use crate::state::fixture::{all_ready, service, snapshot};
 use crate::state::live::Registry;
-use crate::state::sensors::{Place, Sense};
+use crate::state::sensors::{Opinion, Place, Sense};
 
 const TICK: Duration = Duration::from_millis(50);
 const WORKERS: usize = 2;
@@ -59,6 +59,17 @@ impl World {
         self.routing.snapshot.service("web").expect("a service").0
     }
 
+    fn is_tried(&self) -> bool {
+        self.routing.snapshot.services[self.web()].running.weight > Weight::ZERO
+    }
+
+    fn weigh(&mut self, weight: Weight) {
+        let index = self.web();
+        let mut services = self.routing.snapshot.services.clone();
+        services[index].running.weight = weight;
+        self.routing.snapshot = self.routing.snapshot.next(services);
+    }
+
     fn begin(&mut self) {
         let config = wanted(&self.routing.snapshot.services[0].service);
         self.gates.begin(&web(), 7, &config, self.now).expect("a sound configuration");
@@ -72,7 +83,7 @@ impl World {
         let live = Arc::clone(&self.routing.live[self.web()]);
         let watch = live.watch.as_ref().expect("counted");
         for _ in 0..count {
-            self.requests += 1;
+            self.requests += if self.is_tried() { 1 } else { 2 };
             let variant = if self.requests.is_multiple_of(2) { Variant::Stable } else { Variant::Candidate };
             let index = (self.requests / 2) as usize % live.pool(variant).len();
             let Some(counts) = watch.counts(variant, index) else { continue };
@@ -129,6 +140,12 @@ fn a_broken_candidate_is_condemned_within_some_ticks_and_with_its_numbers() {
     assert!(proof.words.starts_with("error-rate: candidate "), "{}", proof.words);
     assert!(proof.words.contains("stable 0 of ") && proof.words.contains(" of 6.9 nats"), "{}", proof.words);
     assert_eq!(proof.numbers["rollout"], 7);
+    let glance = world.routing.live[world.web()].watch.as_ref().and_then(|watch| watch.glance()).expect("watched");
+    assert!(glance.opinion == Opinion::Harmful && glance.log_e >= glance.bound, "{glance:?}");
+    assert_eq!(
+        (known.detected_after_ms, proof.after),
+        (Some(50 * (at + 1)), Some(TICK * u32::try_from(at + 1).expect("few")))
+    );
     assert_eq!((known.endpoints, known.running), (vec!["127.0.0.1:9000".to_owned()], true));
     world.gates.end(&web());
     let last = world.gates.evidence(&web()).expect("it stays");
@@ -279,4 +296,20 @@ fn the_history_of_stable_is_what_the_gate_begins_with() {
         world.gates.begin(&unknown, 1, &wanted(&world.routing.snapshot.services[0].service), world.now),
         Err(NotWatched::Unknown(_))
     ));
+}
+
+/// It waits for an approval, or for its endpoints.
+#[test]
+fn a_rollout_that_waits_at_nothing_knows_what_stable_did_meanwhile() {
+    let mut world = World::new(1);
+    world.weigh(Weight::ZERO);
+    world.begin();
+    world.run(1_200, 20, HEALTHY);
+    world.weigh(Weight::HALF);
+    world.run(40, 20, HEALTHY);
+    let report = world.gates.evidence(&web()).expect("a report").report;
+    assert!(report.stable_degraded.is_some() && report.tests[1].estimate.expect("an estimate").of > 500);
+    let degraded =
+        (0..200).any(|_| world.tick(20, Faults { every: [1, 1], ..HEALTHY }).is_some_and(|seen| seen.stable_degraded));
+    assert!(degraded);
 }

@@ -164,6 +164,12 @@ impl Gate {
         Report::new(self)
     }
 
+    /// Evidence of harm, all metrics together, in nats.
+    #[must_use]
+    pub fn log_e(&self) -> f64 {
+        self.state.tests.log_e(sequence::View::Full)
+    }
+
     /// The bound of the evidence, in nats.
     #[must_use]
     pub fn bound(&self) -> f64 {

@@ -7,6 +7,7 @@
 //! [`crate::core::gate::input`] asks for. What is good or bad is decided by neither.
 
 mod counts;
+mod glance;
 mod limits;
 mod read;
 mod sense;
@@ -26,6 +27,7 @@ use super::counters::Cell;
 use super::live::EndpointLive;
 
 pub use counts::{Counts, Shard};
+pub use glance::{Glance, Opinion};
 pub use limits::Limits;
 pub use read::{Reader, Taken};
 pub use sense::{Place, Sense};
@@ -33,6 +35,7 @@ pub use ticks::Ticks;
 pub use what::What;
 
 use counts::Depth;
+use glance::Board;
 
 /// Endpoints of the candidate that are counted apart; further ones share their counts, as they share an index in the gate.
 pub const MEMBERS_MAX: usize = 256;
@@ -60,6 +63,7 @@ struct Watched {
     /// Of stable and of the candidate, in this step.
     sessions: Option<Arc<[Sessions; 2]>>,
     keys: Arc<KeySet>,
+    board: Arc<Board>,
     drawn: Arc<[Drawn]>,
 }
 
@@ -96,6 +100,7 @@ impl Watch {
             pool: Vec::new(),
             sessions: new_sessions(&watch.what),
             keys: Arc::default(),
+            board: Arc::default(),
             drawn: (0..workers.max(1)).map(|_| Drawn::default()).collect(),
         };
         for (at, key) in members.iter().enumerate() {
@@ -205,6 +210,19 @@ impl Watch {
     /// Latencies are compared with these from now on.
     pub fn publish(&self, thresholds: &Thresholds) {
         self.limits.publish(thresholds, &self.what);
+    }
+
+    /// Whoever asks for a glance is told this from now on.
+    pub fn show(&self, glance: Glance) {
+        if let Some(watched) = &self.rollout {
+            watched.board.show(glance);
+        }
+    }
+
+    /// What the gate thinks of the rollout that is watched.
+    #[must_use]
+    pub fn glance(&self) -> Option<Glance> {
+        self.rollout.as_ref().map(|watched| watched.board.read())
     }
 
     /// Endpoints of the candidate, by their index in the gate.

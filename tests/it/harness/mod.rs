@@ -1,6 +1,8 @@
 //! Tests in three nouns: an upstream that does what its script says, the proxy, and a client that sends any bytes. Everything listens on
 //! free ports of the loopback, and everything is awaited, nothing slept for.
 
+pub(crate) mod arrivals;
+pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod dns;

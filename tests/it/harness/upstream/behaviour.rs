@@ -48,6 +48,8 @@ pub(crate) enum Act {
     Feed(FeedEnd),
     /// Does the handshake and echoes text, binary and ping frames until a close frame, which it answers.
     WebSocket,
+    /// One of the two, by lot, in place of this whole script.
+    Either(Behaviour, Behaviour),
     /// Lets time pass.
     Pause(Duration),
     /// Waits for its turn among all requests with the same lock, then lets time pass: a server that does one thing at a time.
@@ -73,6 +75,14 @@ impl Behaviour {
     /// These acts in order.
     pub(crate) fn script(acts: impl IntoIterator<Item = Act>) -> Self {
         Self(acts.into_iter().collect())
+    }
+
+    /// What it is for one request.
+    pub(super) fn drawn(self) -> Self {
+        match self.0.first() {
+            Some(Act::Either(one, other)) => if fastrand::bool() { one } else { other }.clone().drawn(),
+            _ => self,
+        }
     }
 
     /// Reads the request, then writes `response` byte for byte and keeps the connection.

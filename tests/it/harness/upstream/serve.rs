@@ -20,7 +20,7 @@ pub(super) async fn connection(mut wire: Wire, open: &Open) {
             Ok(framing) => framing,
             Err(fault) => return complain(open, &format!("{fault}, in {:?}", String::from_utf8_lossy(&head.raw))),
         };
-        let behaviour = open.shared.change(|log| log.arrive(&head));
+        let behaviour = open.shared.change(|log| log.arrive(&head)).drawn();
         let exchange = Exchange { wire, open, number, head, framing, body: None };
         match exchange.play(&behaviour).await {
             Some(kept) => wire = kept,
@@ -118,6 +118,8 @@ impl Exchange<'_> {
                 self.websocket().await?;
                 return Ok(Then::Close);
             }
+            // Drawn before.
+            Act::Either(..) => {}
             Act::Pause(period) => pause(*period).await,
             Act::Turn(lock, period) => {
                 let _turn = lock.lock().await;
