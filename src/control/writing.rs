@@ -115,7 +115,6 @@ impl Control {
             let note = undone(&self.reload_note(filing));
             self.writing.iter_mut().for_each(|writing| writing.then = Then::Nobody(Some(note.clone())));
         }
-        self.desk.give_up();
         if !matches!(then, Then::Tick) {
             self.tell_of_store(unanswered().to_string());
         }

@@ -145,7 +145,7 @@ impl Store {
     /// Makes `change` durable, all of it or nothing. Returns the number of the newest audit entry.
     ///
     /// # Errors
-    /// The disk failed or is full; the store is as it was, and the call can be repeated.
+    /// The disk failed or is full; the call can be repeated. Either the store is as it was, or, if a sync failed, as it was to be.
     pub fn commit(&self, change: &Change) -> Result<u64, StoreError> {
         self.attempt(|database| {
             let transaction = database.begin_write()?;

@@ -224,15 +224,8 @@ impl Desk {
         Written::True { deeds, overtaken }
     }
 
-    /// The store does not answer: what is being written never comes true, whatever becomes of it there.
-    pub fn give_up(&mut self) {
-        for decided in self.writing.iter_mut().flat_map(|proposal| &mut proposal.decided) {
-            decided.overtaken = true;
-        }
-    }
-
-    /// What the store is to have in place of what was given up, now that it has answered. `landed`: it had taken that, with what the audit
-    /// says about it.
+    /// What was being written was given up and never comes true: what the store is to have in its place. `landed`: it has taken that, with
+    /// what the audit says about it.
     pub fn given_up(&mut self, landed: bool) -> Vec<Entry> {
         let Some(proposal) = self.writing.take() else { return Vec::new() };
         let mut entries = self.as_is(&proposal);

@@ -50,7 +50,7 @@ pub enum Record {
 /// What became of a write.
 pub type Outcome = Result<(), Failed>;
 
-/// The store did not take it; nothing has changed there.
+/// The store did not take it, or cannot say that it did: whoever was told so puts right what it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// The disk is full.

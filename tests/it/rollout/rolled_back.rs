@@ -7,7 +7,7 @@ use crate::harness::upstream::Behaviour;
 use crate::harness::wait::{WAIT_MAX, eventually, within};
 
 /// Requests that wait, each on a connection of its own.
-const WAITING: usize = 24;
+const WAITING: u8 = 24;
 /// The waits are drawn from zero to ten seconds and more: most are far longer than the test.
 const RETRY: &str = "attempts = 5\nbackoff = \"10s\"\nbudget = \"100%\"\non = [\"connect\", \"stale\", \"5xx\", \"reset\", \"timeout\"]";
 
@@ -38,7 +38,7 @@ async fn waiting(releases: &Releases, proxy: &Proxy) -> Vec<Client> {
         client.send(GET).await;
         clients.push(client);
     }
-    let all = || async { Some(()).filter(|()| releases.0[1].arrived() >= WAITING) };
+    let all = || async { Some(()).filter(|()| releases.0[1].arrived() >= usize::from(WAITING)) };
     eventually(WAIT_MAX, "all have failed once", all).await;
     clients
 }
@@ -48,7 +48,7 @@ async fn none_goes_there(proxy: &Proxy, clients: Vec<Client>) {
     let back = ok(proxy, "rollback", "{\"reason\":\"it fails\"}").await;
     assert_eq!((back["settled"].as_bool(), back["stable"].as_str()), (Some(true), Some("v1")), "{back}");
     let before = attempts(&proxy.admin, "v2").await;
-    assert!(before >= WAITING as f64);
+    assert!(before >= f64::from(WAITING));
     for mut client in clients {
         let answer = within("an answer", client.response()).await;
         assert_eq!((answer.status, answer.version()), (200, "v1"));
