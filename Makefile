@@ -16,7 +16,7 @@ demo: tools ## Watch traffic move from one release to the next
 	$(CARGO) run -- demo
 
 test: tools ## Run every test
-	@.ci/tools grpc schemathesis
+	@.ci/tools grpc schemathesis strace
 	$(CARGO) test
 
 bench: tools ## Run the micro-benchmarks, the tails of the balances, how the gate judges beside others, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
@@ -47,7 +47,7 @@ pgo: tools ## Build a release tuned by the loads of the bench: target/pgo/releas
 	RUSTFLAGS='-Cprofile-use=$(abspath $(PGO))/profile.profdata' $(CARGO) build --release --target-dir $(PGO)
 
 soak: tools ## Run the long versions of the integration tests, optimised
-	@.ci/tools grpc schemathesis
+	@.ci/tools grpc schemathesis strace
 	TIDEGATE_SOAK=1 $(CARGO) test --release --test it -- --test-threads=1
 
 # Seconds for each fuzzer, and which of them.

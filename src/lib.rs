@@ -22,7 +22,8 @@
 //! - [`admin`]: the HTTP API: tokens and roles, events, its own description; [`watch`]: files, by their contents
 //! - [`discovery`]: names of endpoints, resolved beside the request path
 //! - [`control`]: the single writer; file, people, time and signals are events into one queue
-//!   - [`control::desk`]: what is decided, as values; [`control::ledger`]: what is written down, on a thread of its own
+//!   - [`control::desk`]: what is decided, as values; [`control::ledger`]: what is written down, on a thread of its own;
+//!     [`control::past`]: what is kept of rollouts that are over
 //!   - [`control::gates`]: every 50 ms counts become verdicts, and one that says harmful takes the traffic back
 //! - [`config`]: TOML in, everything resolved or all errors at once, out
 //! - [`state`]: what threads share: the published snapshot, live endpoint state, counters; [`state::sensors`]: what the gate is told

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::serve::{Connection, Peer, Reach};
 use crate::config::settings::{Admin, Role, Token, TokenDigest};
 use crate::control::handle::Author;
+use crate::control::landing::Landing;
 
 /// Answered to anyone: they say nothing but that the process lives.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -29,6 +30,8 @@ pub(super) struct Caller {
     role: Role,
     /// The token it is known by.
     token: Option<TokenDigest>,
+    /// What has to land in the store with the effect of the command.
+    landing: Option<Landing>,
 }
 
 /// Why nobody may ask so.
@@ -85,11 +88,11 @@ impl Caller {
 
     fn with_token(token: &Token, peer: Peer) -> Self {
         let (actor, source) = (format!("token {}", token.name), peer.source());
-        Self { actor, source, role: token.role, token: Some(token.digest) }
+        Self { actor, source, role: token.role, token: Some(token.digest), landing: None }
     }
 
     fn without_token(peer: Peer) -> Self {
-        Self { actor: peer.actor(), source: peer.source(), role: Role::Admin, token: None }
+        Self { actor: peer.actor(), source: peer.source(), role: Role::Admin, token: None, landing: None }
     }
 
     /// How it is called in events.
@@ -110,6 +113,16 @@ impl Caller {
     /// What keys of its commands and its places among readers belong to: its token, or all who have none.
     pub(super) fn scope(&self) -> &str {
         if self.has_token() { &self.actor } else { "" }
+    }
+
+    /// Has `landing` land with the effect of the command.
+    pub(super) fn lands_with(&mut self, landing: Option<Landing>) {
+        self.landing = landing;
+    }
+
+    /// What has to land in the store with the effect of the command.
+    pub(super) fn landing(&self) -> Option<Landing> {
+        self.landing.clone()
     }
 
     /// Whether it has shown a token: then it is no page in a browser, whatever it calls us.

@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::control::rollouts::{Detections, RolloutStatus};
+use crate::control::tally::{Counted, LASTED_BOUNDS_US};
 use crate::core::assign::Assignment;
 use crate::core::circuit::Limit;
 use crate::core::health::Probe;
-use crate::core::id::Variant;
+use crate::core::id::{Name, Variant};
 use crate::core::outlier::{Bound, Cause};
 use crate::core::retry::Reason;
 use crate::state::conduct::Stands;
@@ -16,6 +18,7 @@ use crate::state::counters::{
 use crate::state::current::Routing;
 use crate::state::live::{EndpointLive, Registry};
 use crate::state::names::NameCounts;
+use crate::state::sensors::{Opinion, Watch};
 use crate::telemetry::catalog;
 use crate::telemetry::metrics::{Distribution, Families};
 use crate::telemetry::process::ProcessStats;
@@ -33,6 +36,12 @@ pub struct Facts {
     pub workers: usize,
     /// Loads of the configuration.
     pub reloads: Reloads,
+    /// Rollouts that ended.
+    pub ended: Vec<Counted>,
+    /// Candidates the gate has taken back.
+    pub detections: Vec<(Name, Detections)>,
+    /// The latest rollouts, by service in order of name.
+    pub rollouts: Vec<(Name, Option<RolloutStatus>)>,
     /// How the names of endpoints stand.
     pub names: NameCounts,
     /// What the writer of the access log lost.
@@ -106,6 +115,7 @@ pub fn gather(
         endpoint(&mut families, live);
     }
     services(&mut families, routing);
+    rollouts(&mut families, facts);
     workers(&mut families, process, facts);
     config(&mut families, facts.reloads);
     names(&mut families, facts.names);
@@ -191,6 +201,14 @@ fn services(families: &mut Families, routing: &Routing) {
         let open = live.candidate_open.load(Ordering::Acquire) && active.version(Variant::Candidate).is_some();
         families.gauge_f64(catalog::CANDIDATE_WEIGHT, [name], active.running.weight.fraction());
         families.gauge(catalog::CANDIDATE_OPEN, [name], u64::from(open));
+        if let Some(glance) = live.watch.as_deref().and_then(Watch::glance) {
+            families.gauge_f64(catalog::GATE_EVIDENCE, [name], glance.log_e);
+            families.gauge_f64(catalog::GATE_BOUND, [name], glance.bound);
+            for opinion in Opinion::ALL {
+                let labels = [name, opinion.as_str()];
+                families.gauge(catalog::GATE_OPINION, labels, u64::from(opinion == glance.opinion));
+            }
+        }
         families.gauge(catalog::PANIC, [name], u64::from(live.panic.is_on()));
         families.counter(catalog::PANICS, [name], live.panic.began.get());
         for variant in Variant::ALL {
@@ -204,6 +222,47 @@ fn services(families: &mut Families, routing: &Routing) {
         }
     }
     families.gauge(catalog::GENERATION, [], routing.snapshot.generation);
+}
+
+/// What a rollout can be in.
+const PHASES: [&str; 10] = [
+    "idle",
+    "verifying",
+    "progressing",
+    "baking",
+    "trial",
+    "paused",
+    "succeeded",
+    "aborted",
+    "rolled_back",
+    "superseded",
+];
+
+fn rollouts(families: &mut Families, facts: &Facts) {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    for (service, rollout) in &facts.rollouts {
+        let (service, now) = (service.as_str(), rollout.as_ref().map_or(PHASES[0], |rollout| rollout.phase));
+        for phase in PHASES {
+            families.gauge(catalog::ROLLOUT_PHASE, [service, phase], u64::from(phase == now));
+        }
+        let step = rollout.as_ref().and_then(RolloutStatus::step_in_force);
+        families.gauge(catalog::ROLLOUT_STEP, [service], step.map_or(0, |step| number(step) + 1));
+        families.gauge(catalog::ROLLOUT_STEPS, [service], rollout.as_ref().map_or(0, |rollout| number(rollout.steps)));
+        families.gauge(catalog::ROLLOUT_ID, [service], rollout.as_ref().map_or(0, |rollout| rollout.id));
+    }
+    for (service, detections) in &facts.detections {
+        families.counter(catalog::GATE_DETECTIONS, [service.as_str()], detections.count);
+        families.counter_seconds(catalog::GATE_DETECTION_SECONDS, [service.as_str()], detections.took);
+    }
+    for counted in &facts.ended {
+        let labels = [counted.service.as_str(), counted.outcome, counted.reason];
+        families.counter(catalog::ROLLOUTS_ENDED, labels, counted.count);
+        if counted.buckets.iter().any(|count| *count > 0) {
+            let Counted { buckets, sum_us, .. } = counted;
+            let observed = Distribution { bounds_us: &LASTED_BOUNDS_US, counts: buckets, sum_us: *sum_us };
+            families.histogram(catalog::ROLLOUT_DURATION, labels, observed);
+        }
+    }
 }
 
 fn workers(families: &mut Families, process: &ProcessCounters, facts: &Facts) {

@@ -4,6 +4,8 @@
 //! when its client goes away, so that the repetition finds what became of it.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use ring::digest::{Context, SHA256};
 
 use super::auth::Caller;
 use super::guard::one;
+use super::kept::{Marker, service_of};
 use super::problem::Problem;
 use crate::clock;
 
@@ -79,8 +82,15 @@ pub enum Begun {
 pub trait Answers: Send + Sync {
     /// Takes `key` for `request`, if it is free; `now` is the time since 1970, so that keys can outlive the process.
     fn begin(&self, key: &Key, request: Fingerprint, now: Duration) -> Begun;
-    /// Keeps the answer of the command `key` was taken for.
-    fn finish(&self, key: &Key, answer: Answer);
+    /// Whether keys outlive the process: then a [`Marker`] lands with the effect of a command.
+    fn lasts(&self) -> bool;
+    /// Keeps the answer of the command `key` was taken for, beyond the process if there is a `marker`; done at once, but for the disk.
+    fn finish<'a>(
+        &'a self,
+        key: &'a Key,
+        answer: Answer,
+        marker: Option<&'a Marker>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Lets `key` go, as if its command had never been sent.
     fn forget(&self, key: &Key);
 }
@@ -101,6 +111,8 @@ struct Entry {
     request: Fingerprint,
     began: Duration,
     answer: Option<Answer>,
+    /// Its command is over.
+    over: bool,
 }
 
 /// Lets a key go unless the command came to its end.
@@ -116,7 +128,8 @@ pub(super) async fn once(State(answers): State<Arc<dyn Answers>>, request: Reque
         Ok((request, None)) => return next.run(request).await,
         Err(problem) => return problem.into_response(),
     };
-    match answers.begin(&key, fingerprint, clock::unix_time()) {
+    let now = clock::unix_time();
+    match answers.begin(&key, fingerprint, now) {
         Begun::New => {}
         Begun::Known(answer) => return answer.into_response(),
         Begun::UnderWay => {
@@ -130,18 +143,36 @@ pub(super) async fn once(State(answers): State<Arc<dyn Answers>>, request: Reque
         }
         Begun::Full => return Problem::busy("too many commands with an Idempotency-Key are under way").into_response(),
     }
+    let (request, marker) = marked(request, answers.as_ref(), &key, fingerprint, now);
     let mut undo = Undo { answers, key: Some(key) };
     // A task of its own: the command goes on when its client goes away, and its answer is there for the repetition.
     let carried_out = tokio::spawn(async move {
         let (response, answer) = kept(next.run(request).await).await;
         if let (Some(answer), Some(key)) = (answer, undo.key.take()) {
-            undo.answers.finish(&key, answer);
+            undo.answers.finish(&key, answer, marker.as_ref()).await;
         }
         response
     });
     carried_out
         .await
         .unwrap_or_else(|_| Problem::internal("the command ended unexpectedly; see the log").into_response())
+}
+
+/// The request, and what lands with its effect: whoever carries it out has it from the caller.
+fn marked(
+    mut request: Request,
+    answers: &dyn Answers,
+    key: &Key,
+    fingerprint: Fingerprint,
+    now: Duration,
+) -> (Request, Option<Marker>) {
+    let service = service_of(request.uri().path()).filter(|_| answers.lasts());
+    let Some(service) = service.map(str::to_owned) else { return (request, None) };
+    let marker = Marker { key: key.clone(), request: fingerprint, began: now, service };
+    if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
+        caller.lands_with(marker.landing());
+    }
+    (request, Some(marker))
 }
 
 type TakenApart = (Request, Option<(Key, Fingerprint)>);
@@ -218,29 +249,65 @@ impl Drop for Undo {
 
 // === impl Table ===
 
-impl Answers for Table {
-    fn begin(&self, key: &Key, request: Fingerprint, now: Duration) -> Begun {
+impl Table {
+    /// As [`Answers::begin`]; `let_go` is told of every other key that gives way.
+    pub(super) fn begin_with(
+        &self,
+        key: &Key,
+        request: Fingerprint,
+        now: Duration,
+        let_go: &mut dyn FnMut(&Key),
+    ) -> Begun {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.expire(now);
+        inner.expire(now, let_go);
         match inner.entries.get(key) {
             Some(entry) if entry.request != request => return Begun::Other,
             Some(Entry { answer: Some(answer), .. }) => return Begun::Known(answer.clone()),
             Some(_) => return Begun::UnderWay,
             None => {}
         }
-        if inner.entries.len() >= KEYS_MAX && !inner.make_room() {
+        if inner.entries.len() >= KEYS_MAX && !inner.make_room(let_go) {
             return Begun::Full;
         }
-        inner.entries.insert(key.clone(), Entry { request, began: now, answer: None });
+        inner.entries.insert(key.clone(), Entry { request, began: now, answer: None, over: false });
         inner.order.push_back(key.clone());
         Begun::New
     }
 
-    fn finish(&self, key: &Key, answer: Answer) {
+    /// Keeps the answer of the command `key` was taken for.
+    pub(super) fn answer(&self, key: &Key, answer: Answer) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = inner.entries.get_mut(key) {
-            entry.answer = Some(answer);
+            (entry.answer, entry.over) = (Some(answer), true);
         }
+    }
+
+    /// Counts the command `key` was taken for as over, though nobody knows its answer: it gives way like others.
+    pub(super) fn close(&self, key: &Key) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = inner.entries.get_mut(key) {
+            entry.over = true;
+        }
+    }
+}
+
+impl Answers for Table {
+    fn begin(&self, key: &Key, request: Fingerprint, now: Duration) -> Begun {
+        self.begin_with(key, request, now, &mut |_| {})
+    }
+
+    fn lasts(&self) -> bool {
+        false
+    }
+
+    fn finish<'a>(
+        &'a self,
+        key: &'a Key,
+        answer: Answer,
+        _: Option<&'a Marker>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.answer(key, answer);
+        Box::pin(std::future::ready(()))
     }
 
     fn forget(&self, key: &Key) {
@@ -250,20 +317,24 @@ impl Answers for Table {
 }
 
 impl Inner {
-    fn expire(&mut self, now: Duration) {
+    fn expire(&mut self, now: Duration, let_go: &mut dyn FnMut(&Key)) {
         let is_old = |entry: &Entry| now.saturating_sub(entry.began) >= KEPT_FOR;
         while self.order.front().is_some_and(|key| self.entries.get(key).is_none_or(is_old)) {
             if let Some(key) = self.order.pop_front() {
                 self.entries.remove(&key);
+                let_go(&key);
             }
         }
     }
 
     /// Lets the oldest key go whose command is over.
-    fn make_room(&mut self) -> bool {
-        let over = self.order.iter().find(|key| self.entries.get(*key).is_some_and(|entry| entry.answer.is_some()));
+    fn make_room(&mut self, let_go: &mut dyn FnMut(&Key)) -> bool {
+        let over = self.order.iter().find(|key| self.entries.get(*key).is_some_and(|entry| entry.over));
         match over.cloned() {
-            Some(over) => self.remove(|key| *key == over),
+            Some(over) => {
+                let_go(&over);
+                self.remove(|key| *key == over)
+            }
             None => false,
         }
     }
@@ -297,7 +368,7 @@ mod tests {
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::New);
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::UnderWay);
         assert_eq!(table.begin(&key("a"), request(2), now), Begun::Other);
-        table.finish(&key("a"), answer(200));
+        table.answer(&key("a"), answer(200));
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("a"), request(2), now), Begun::Other);
         let other = Key { caller: String::new(), ..key("a") };
@@ -310,7 +381,7 @@ mod tests {
     fn keys_are_kept_for_a_day() {
         let (table, now) = (Table::default(), clock::unix_time());
         table.begin(&key("a"), request(1), now);
-        table.finish(&key("a"), answer(200));
+        table.answer(&key("a"), answer(200));
         let almost = now + KEPT_FOR.saturating_sub(Duration::from_secs(1));
         assert_eq!(table.begin(&key("a"), request(1), almost), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("a"), request(1), now + KEPT_FOR), Begun::New);
@@ -323,8 +394,8 @@ mod tests {
             assert_eq!(table.begin(&key(&n.to_string()), request(1), now), Begun::New);
         }
         assert_eq!(table.begin(&key("more"), request(1), now), Begun::Full);
-        table.finish(&key("5"), answer(200));
-        table.finish(&key("3"), answer(201));
+        table.answer(&key("5"), answer(200));
+        table.answer(&key("3"), answer(201));
         assert_eq!(table.begin(&key("more"), request(1), now), Begun::New);
         assert_eq!(table.begin(&key("5"), request(1), now), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("0"), request(1), now), Begun::UnderWay);

@@ -11,10 +11,13 @@ pub mod explain;
 pub mod gather;
 mod guard;
 pub mod idempotency;
+pub mod kept;
 mod openapi;
+mod plan;
 pub mod probes;
 mod problem;
 mod read;
+pub mod records;
 mod rollouts;
 pub mod scrape;
 mod seats;
@@ -41,6 +44,7 @@ use events::Subscribers;
 use explain::Explainer;
 use guard::Guard;
 use idempotency::Answers;
+use records::Records;
 use scrape::Scrape;
 
 /// What the API answers from.
@@ -54,6 +58,8 @@ pub struct AdminState {
     pub metrics: Scrape,
     /// Answers `/v1/explain`.
     pub explain: Explainer,
+    /// Answers from the store.
+    pub records: Records,
     /// Remembers what was answered to commands with an `Idempotency-Key`.
     pub answers: Arc<dyn Answers>,
     /// Places for those who read events.
@@ -124,6 +130,8 @@ fn described(answers: Arc<dyn Answers>) -> OpenApiRouter<AdminState> {
         .routes(routes!(read::service))
         .routes(routes!(rollouts::list))
         .routes(routes!(analysis::analysis))
+        .routes(routes!(records::rollout))
+        .routes(routes!(records::audit))
         .routes(routes!(explain::explain))
         .routes(routes!(events::events))
         .merge(once_per_key)

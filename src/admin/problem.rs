@@ -65,6 +65,11 @@ macro_rules! kind {
 // === impl Problem ===
 
 impl Problem {
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, kind!("bad-request"), "The request is malformed", detail)
     }
@@ -128,6 +133,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, kind!("not-found"), "There is no such resource", detail)
     }
 
+    pub(super) fn unknown_rollout(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind!("unknown-rollout"), "There is no such rollout", detail)
+    }
+
+    /// The store cannot be read.
+    pub(super) fn store_unread(detail: impl Into<String>) -> Self {
+        let title = "The store cannot be read";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind!("store-failed"), title, detail)
+    }
+
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
         let title = "The method is not allowed here";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, kind!("method-not-allowed"), title, detail)
@@ -155,7 +170,9 @@ impl Problem {
                 (StatusCode::NOT_FOUND, kind!("unknown-rollout"), "There is no such rollout")
             }
             roles::Refused::Quarantined(_) => (StatusCode::LOCKED, kind!("quarantined"), "The candidate was aborted"),
-            roles::Refused::Runs(_) => (conflict, kind!("rollout-runs"), "Another rollout runs"),
+            roles::Refused::Runs(_) | roles::Refused::OtherPlan(_) => {
+                (conflict, kind!("rollout-runs"), "Another rollout runs")
+            }
             roles::Refused::Stale { .. } => return Self::stale(detail),
             roles::Refused::Unconditional => {
                 (StatusCode::PRECONDITION_REQUIRED, kind!("precondition-required"), "A precondition is needed")

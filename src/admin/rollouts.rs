@@ -19,6 +19,7 @@ use crate::core::roles::{self, Ask, StartWith, Verb};
 
 use super::AdminState;
 use super::auth::Caller;
+use super::plan::{PlanBody, terms};
 use super::problem::Problem;
 use super::read::{Named, segment};
 use super::tag::{Expected, Seen, Tag, Tagged, Unconditional};
@@ -35,6 +36,9 @@ pub(super) const CURRENT: &str = "current";
 pub(super) struct StartBody {
     /// Absent: the candidate of the file.
     candidate: Option<CandidateBody>,
+    /// Steps and limits for this rollout, the keys of `[services.X.rollout]`; what is left out is as the file says.
+    #[schema(value_type = Option<PlanBody>)]
+    plan: Option<serde_json::Value>,
     /// End the rollout of another version that runs.
     #[serde(default)]
     supersede: bool,
@@ -189,7 +193,7 @@ pub(super) async fn start(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let service = segment(name)?;
-    let StartBody { candidate, supersede, reason } = parsed_or_empty(&body)?;
+    let StartBody { candidate, plan, supersede, reason } = parsed_or_empty(&body)?;
     let reason = state.reason(reason)?;
     // An unknown service is the first to be told of.
     state.control.service(&service)?;
@@ -198,13 +202,11 @@ pub(super) async fn start(
         version: version(&candidate.version)?,
         digest: candidate.digest.map(digest).transpose()?,
         endpoints: endpoints(&candidate.endpoints)?,
-        terms: None,
+        terms: plan.map(|plan| terms(&state, &service, &plan)).transpose()?,
         supersede,
     });
-    let applied = state
-        .control
-        .obey(&service, Ask { reason, source: caller.source().to_owned(), ..Ask::of(verb, caller.actor()) })
-        .await?;
+    let ask = Ask { reason, source: caller.source().to_owned(), ..Ask::of(verb, caller.actor()) };
+    let applied = state.control.obey_landing(None, &service, ask, caller.landing()).await?;
     let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Tagged(Tag::at(applied.generation, applied.revision), applied)).into_response())
 }
@@ -364,7 +366,7 @@ pub(super) async fn obey(
     let expected = roles::Expected { required: meant.is_named && mark.is_none(), step: expected_step };
     let source = caller.source().to_owned();
     let ask = Ask { rollout: meant.rollout, expected, source, reason, ..Ask::of(verb, caller.actor()) };
-    let applied = state.control.obey_if(mark, &meant.service, ask).await?;
+    let applied = state.control.obey_landing(mark, &meant.service, ask, caller.landing()).await?;
     Ok(Tagged(Tag::at(applied.generation, applied.revision), applied))
 }
 
@@ -383,6 +385,16 @@ pub(super) async fn take_back(
     let aborting = tokio::spawn(async move { state.control.take_back(&service, ask).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;
     Ok(Tagged(Tag::at(aborted.generation, aborted.revision), aborted))
+}
+
+/// The service and the number of the rollout in a path; none: the latest.
+pub(super) fn rollout_named(named: Named<(String, String)>) -> Result<(String, Option<u64>), Problem> {
+    let (service, id) = segment(named)?;
+    match id.parse() {
+        Ok(number) => Ok((service, Some(number))),
+        Err(_) if id == CURRENT => Ok((service, None)),
+        Err(_) => Err(Problem::not_found(format!("{id:?}: a rollout is a number, or \"{CURRENT}\""))),
+    }
 }
 
 fn version(text: &str) -> Result<Version, Problem> {
@@ -422,12 +434,7 @@ impl Meant {
     /// # Errors
     /// It is neither a number nor the word for the latest.
     fn named(named: Named<(String, String)>) -> Result<Self, Problem> {
-        let (service, id) = segment(named)?;
-        let rollout = match id.parse() {
-            Ok(id) => Some(id),
-            Err(_) if id == CURRENT => None,
-            Err(_) => return Err(Problem::not_found(format!("{id:?}: a rollout is a number, or \"{CURRENT}\""))),
-        };
+        let (service, rollout) = rollout_named(named)?;
         Ok(Self { service, rollout, is_named: true })
     }
 }

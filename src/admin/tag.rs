@@ -79,7 +79,8 @@ impl Tag {
         Ok(Self { mark: control.mark(service)?, event: Some(event) })
     }
 
-    fn text(self) -> String {
+    /// As `ETag` has it.
+    pub(super) fn text(self) -> String {
         let revision = self.mark.revision.map(|revision| format!("-{revision}")).unwrap_or_default();
         let event = self.event.map(|event| format!(".{event}")).unwrap_or_default();
         format!("\"{}{revision}{event}\"", self.mark.generation)

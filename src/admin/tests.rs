@@ -3,6 +3,7 @@
 mod conditions;
 mod document;
 mod limits;
+mod records;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use super::bind::{AdminListener, bind};
 use super::events::Subscribers;
 use super::explain::Explained;
 use super::idempotency::Table;
+use super::records::Records;
 use super::scrape::Scrape;
 use super::serve::serve;
 use super::{AdminState, Bounds, router};
@@ -85,6 +87,7 @@ async fn start_on(listener: AdminListener, settings: Settings, bounds: Bounds) -
                 ..Explained::default()
             }),
         }),
+        records: Records::new(Arc::new(Arc::clone(&bench.store))),
         answers: Arc::new(Table::default()),
         subscribers: Subscribers::default(),
         bounds,

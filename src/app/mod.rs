@@ -18,6 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::events::Subscribers;
 use crate::admin::gather::{self, gather};
+use crate::admin::idempotency::Answers;
+use crate::admin::kept::Kept;
+use crate::admin::records::Records;
 use crate::admin::scrape::Scrape;
 use crate::admin::{AdminState, Bounds};
 use crate::config::settings::{Runtime, Settings};
@@ -35,11 +38,12 @@ use crate::state::counters::ProcessCounters;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::state::live::Registry;
 use crate::store::Store;
+use crate::store::keep::Keep;
 use crate::telemetry::access::AccessWriter;
 use crate::telemetry::log::Log;
 use crate::telemetry::process::ProcessStats;
 use crate::watch::FileWatch;
-use crate::{admin, clock, health};
+use crate::{clock, health};
 
 use follow::Follow;
 
@@ -100,6 +104,7 @@ struct Running {
 struct Ground {
     settings: Settings,
     opening: Opening,
+    store: Arc<Store>,
     registry: Arc<Registry>,
     process: Arc<ProcessCounters>,
     access: Arc<AccessWriter>,
@@ -151,7 +156,8 @@ pub fn start(options: &Options) -> Result<Handle, StartError> {
         explain: explain::explainer(control.current().clone(), control.clone(), secret),
         control: control.clone(),
         lifecycle: lifecycle.clone(),
-        answers: Arc::new(admin::idempotency::Table::default()),
+        answers: answers(&ground.store, &control)?,
+        records: Records::new(ground.store),
         subscribers: Subscribers::default(),
         bounds: Bounds::default(),
     };
@@ -182,7 +188,7 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
     let access = AccessWriter::start(load::access_log(&settings.log.access), clock::now).map_err(StartError::System)?;
     let access = Arc::new(access);
     // Before anything else is begun: another process may hold it, or it may not be readable.
-    let store = Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?;
+    let store = Arc::new(Store::open(&settings.state.dir).map_err(|error| StartError::System(error.to_string()))?);
     let began = clock::now();
     let registry = Arc::new(Registry::new(settings.runtime.workers, began));
     let setup = Setup {
@@ -190,14 +196,14 @@ fn ground(options: &Options) -> Result<Ground, StartError> {
         load,
         listening: load::listening(Arc::clone(&log), Arc::clone(&access)),
         registry: Arc::clone(&registry),
-        store: Arc::new(store),
+        store: Arc::clone(&store) as Arc<dyn Keep>,
         gates: Box::new(LiveGates::new(began, settings.runtime.workers)),
         path: options.config.display().to_string(),
         began,
     };
     let opening = Opening::new(setup).map_err(StartError::Refused)?;
     let process = Arc::new(ProcessCounters::new(settings.runtime.workers));
-    Ok(Ground { settings, opening, registry, process, access, log, follow })
+    Ok(Ground { settings, opening, store, registry, process, access, log, follow })
 }
 
 /// Keys session cookies of services without a secret of their own, for the life of the process.
@@ -284,6 +290,14 @@ fn listeners(control: &ControlHandle) -> Vec<(String, String)> {
     control.status().listeners.into_iter().map(|listener| (listener.name, listener.bound)).collect()
 }
 
+/// What was answered to commands with a key, before this process too.
+fn answers(store: &Arc<Store>, control: &ControlHandle) -> Result<Arc<dyn Answers>, StartError> {
+    let (store, control) = (Arc::clone(store) as Arc<dyn Keep>, control.clone());
+    let present = Arc::new(move |service: &str| control.applied(service));
+    let kept = Kept::load(store, clock::unix_time(), present).map_err(|error| StartError::System(error.to_string()))?;
+    Ok(Arc::new(kept))
+}
+
 /// Where `/metrics` comes from.
 struct Metrics {
     registry: Arc<Registry>,
@@ -307,6 +321,9 @@ impl Metrics {
                     last_successful: last.ok,
                     last_at: Duration::from_millis(last.at_ms),
                 },
+                ended: control.tally(),
+                detections: control.detections(),
+                rollouts: control.latest_rollouts(),
                 names: control.names().counts(),
                 access_log: self.access.stats(),
                 log_dropped: self.log.dropped(),

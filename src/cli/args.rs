@@ -1,5 +1,6 @@
 //! What can be asked on the command line. A refusal names what is allowed.
 
+mod records;
 mod rollout;
 
 use std::ffi::{OsStr, OsString};
@@ -13,7 +14,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use crate::core::id::Name;
 use crate::core::weight::Weight;
 
-pub(super) use rollout::{RolloutVerb, StartRollout, StepVerb};
+pub(super) use records::{Audit, History, ShowRollout};
+pub(super) use rollout::{PlanStep, RolloutVerb, StartRollout, StepVerb};
 
 /// Where the admin API is unless told otherwise.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:9900";
@@ -69,6 +71,10 @@ pub(super) enum Verb {
     Rollout(RolloutVerb),
     #[command(flatten)]
     Step(StepVerb),
+    /// Show the rollouts that ended, the newest first: how, why, by whom
+    History(History),
+    /// Show who did what when, or check that nothing of it was changed
+    Audit(Audit),
     /// Drain one endpoint of a service, or let it take requests again
     #[command(subcommand)]
     Endpoint(EndpointVerb),
@@ -320,7 +326,15 @@ mod tests {
             "abort web --reason slow",
             "rollout start web",
             "rollout start web v2 --endpoint 10.0.0.1:80 --endpoint [::1]:80 --digest sha256:a --supersede --reason go",
+            "rollout start web --steps 1%:2m,10%:5m,100%",
             "rollout list web --json",
+            "rollout show web",
+            "rollout show web 7 --json",
+            "history",
+            "history web --limit 3 --json",
+            "audit --after 7 --service web",
+            "audit --verify --json",
+            "audit --verify --state-dir /var/lib/tidegate",
             "promote web --full --force --reason hurry",
             "promote web --step 2",
             "pause web",
@@ -368,6 +382,12 @@ mod tests {
             ("promote web --step 0", "--step", "1..=100"),
             ("rollout start web --endpoint 10.0.0.1:80", "VERSION", "Usage: tidegate rollout start"),
             ("rollout start web -v", "-v", "Usage: tidegate rollout start"),
+            ("rollout start web --steps 1%:2m,130%", "--steps", "a weight is between 0% and 100%"),
+            ("rollout start web --steps 5%:", "--steps", "5%:30s"),
+            ("rollout show web x", "[ID]", "invalid digit"),
+            ("history --limit 0", "--limit", "1.."),
+            ("audit --verify --service web", "--verify", "--service"),
+            ("audit --state-dir a --admin b", "--state-dir", "--admin"),
             ("explain", "<URL>", "[METHOD] <URL>"),
             ("wieght web 5%", "wieght", "weight"),
         ] {

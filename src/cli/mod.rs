@@ -1,6 +1,7 @@
 //! The command line: argv in, exit code out. Client verbs are requests to the admin API; nothing is decided here.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod command;
@@ -8,6 +9,7 @@ mod demo;
 mod endpoint;
 mod explain;
 mod failure;
+mod history;
 mod launch;
 mod rollout;
 mod status;
@@ -77,6 +79,11 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
             let admin = Admin::choose(verb.admin())?;
             block_on(rollout::rollout(&admin, &verb, terminal))
         }
+        Verb::History(asked) => {
+            let admin = Admin::choose(&asked.admin)?;
+            block_on(history::history(&admin, &asked, terminal))
+        }
+        Verb::Audit(asked) => block_on(audit::perform(&asked, terminal)),
         Verb::Step(verb) => {
             let admin = Admin::choose(&verb.place().admin)?;
             block_on(rollout::perform(&admin, &verb, terminal))

@@ -7,6 +7,7 @@ use super::args::{self, RolloutVerb, StepVerb};
 use super::client::{self, Admin, with_reason};
 use super::command::warnings;
 use super::failure::Failure;
+use super::history;
 use super::status::Progress;
 use super::terminal::{Terminal, say};
 use super::text::{Align, Cell, Paint, Tone, clean, table};
@@ -40,6 +41,7 @@ pub(super) async fn rollout(admin: &Admin, verb: &RolloutVerb, terminal: Termina
             let body = admin.post(&format!("/v1/services/{}/rollouts", start.service), &start_body(start)).await?;
             say(&show(&body, terminal)?)
         }
+        RolloutVerb::Show(show) => history::show(admin, show, terminal).await,
         RolloutVerb::List(list) => {
             let body = admin.get(&format!("/v1/services/{}/rollouts", list.service)).await?;
             let text =
@@ -67,6 +69,13 @@ fn start_body(start: &args::StartRollout) -> Value {
             candidate["digest"] = json!(digest);
         }
         body["candidate"] = candidate;
+    }
+    if !start.steps.is_empty() {
+        let step = |step: &args::PlanStep| match &step.hold {
+            Some(hold) => json!({ "weight": step.weight.to_string(), "hold": hold }),
+            None => json!({ "weight": step.weight.to_string() }),
+        };
+        body["plan"] = json!({ "steps": start.steps.iter().map(step).collect::<Vec<_>>() });
     }
     if start.supersede {
         body["supersede"] = json!(true);

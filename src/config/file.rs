@@ -77,7 +77,12 @@ impl<'d> Context<'d> {
 impl<'d> Table<'d> {
     /// The whole document.
     pub(super) fn root(context: &'d Context<'d>, entries: &'d DeTable<'d>) -> Self {
-        Self::new(context, &keys::ROOT, String::new(), None, entries)
+        Self::at_root(context, &keys::ROOT, entries)
+    }
+
+    /// A whole document of another kind.
+    pub(super) fn at_root(context: &'d Context<'d>, section: &'static Section, entries: &'d DeTable<'d>) -> Self {
+        Self::new(context, section, String::new(), None, entries)
     }
 
     /// A table whose unknown keys are noted at once.

@@ -205,6 +205,23 @@ pub(super) static ROLLOUT: Section = section(
     ],
     &["max_step", "fallback"],
 );
+/// The plan of one rollout, in a command. What says when rollouts begin has no place in it.
+pub(super) static PLAN: Section = Section {
+    path: "services.*.rollout",
+    keys: &[
+        "strategy",
+        "steps",
+        "ramp",
+        "progress_deadline",
+        "on_deadline",
+        "keep_stable",
+        "on_restart",
+        "max_failed_requests",
+    ],
+    later: &["max_step", "fallback"],
+};
+/// What a command holds that is compiled here.
+pub(super) static COMMAND: Section = Section { path: "", keys: &["plan"], later: &[] };
 pub(super) static STEP: Section =
     section("services.*.rollout.steps[]", &["weight", "hold", "min_requests", "approval"], &["synthetic", "mirror"]);
 pub(super) static RAMP: Section = section("services.*.rollout.ramp", &["from", "to", "factor", "every"], &[]);

@@ -4,6 +4,7 @@ mod compile;
 mod error;
 mod file;
 mod keys;
+mod plan;
 mod render;
 pub mod settings;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use self::error::{ConfigError, ERRORS_MAX, Errors};
+pub use self::plan::plan;
 pub use self::render::render;
 
 use crate::core::endpoint::Place;

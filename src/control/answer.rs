@@ -346,7 +346,13 @@ impl Problem {
 impl From<ConfigError> for Problem {
     fn from(error: ConfigError) -> Self {
         let ConfigError { file, line, column, key, message } = error;
-        Self { file: Some(file), line, column, key: Some(key).filter(|key| !key.is_empty()), message }
+        Self {
+            file: Some(file).filter(|file| !file.is_empty()),
+            line,
+            column,
+            key: Some(key).filter(|key| !key.is_empty()),
+            message,
+        }
     }
 }
 

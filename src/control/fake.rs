@@ -15,14 +15,16 @@ use crate::config::settings::{
     AccessLog, Admin, Dns, Limits, ListenAddress, Listener, Log, LogFormat, LogLevel, Runtime, Settings, State,
     Underscores,
 };
-use crate::core::gate::GateConfig;
+use crate::core;
+use crate::core::gate::{GateConfig, History, Layout};
 use crate::core::id::Name;
+use crate::core::rollout::wanted::Terms;
 use crate::core::service::Service;
 use crate::core::weight::Weight;
 use crate::state::current::{Current, Routing};
 use crate::state::fixture::{route, service};
 use crate::state::live::Registry;
-use crate::store::audit::Draft;
+use crate::store::audit::{Draft, Entry, NOTHING_BEFORE, digest_of};
 use crate::store::keep::Keep;
 use crate::store::{Change, Record, StoreError, Table};
 
@@ -239,6 +241,9 @@ impl Keep for Arc<FakeStore> {
         for (table, key) in &change.remove {
             records.remove(&(name(*table), key.clone()));
         }
+        records.retain(|(kept, key), _| {
+            !change.cut.iter().any(|(table, keys)| name(*table) == *kept && keys.contains(key))
+        });
         let mut audit = lock(&self.audit);
         audit.extend(change.audit.iter().cloned());
         match *lock(&self.fails_late) {
@@ -252,14 +257,30 @@ impl Keep for Arc<FakeStore> {
         let of_table = records.iter().filter(|((kept, _), _)| *kept == name(table));
         Ok(of_table.map(|((_, key), record)| (key.clone(), record.clone())).collect())
     }
+
+    fn get(&self, table: Table, key: &str) -> Result<Option<Record>, StoreError> {
+        Ok(lock(&self.records).get(&(name(table), key.to_owned())).cloned())
+    }
+
+    fn audit(&self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let (mut entries, mut previous) = (Vec::new(), NOTHING_BEFORE.to_owned());
+        for (seq, what) in (1..).zip(lock(&self.audit).iter().cloned()) {
+            let bytes = serde_json::to_vec(&Entry { seq, previous, what }).expect("text");
+            previous = digest_of(&bytes);
+            entries.push((seq, bytes));
+        }
+        Ok(entries.into_iter().filter(|(at, _)| *at > seq).take(count).collect())
+    }
 }
 
 fn name(table: Table) -> &'static str {
     match table {
         Table::Services => "services",
         Table::Process => "process",
+        Table::Rollouts => "rollouts",
+        Table::Idempotency => "idempotency",
+        Table::Outbox => "outbox",
         Table::Evidence => "evidence",
-        Table::Rollouts | Table::Idempotency | Table::Outbox => "others",
     }
 }
 
@@ -353,7 +374,10 @@ impl Gates for FakeGates {
     }
 
     fn evidence(&self, _: &Name) -> Option<Evidence> {
-        None
+        let config = Terms::default().gate;
+        let history = History::new(&Layout::new(&config));
+        let report = core::gate::Gate::new(config, &history, 0).ok()?.report();
+        Some(Evidence { rollout: 1, step: 0, running: true, detected_after_ms: None, report, endpoints: Vec::new() })
     }
 
     fn state(&self, _: &Name) -> Option<Stored> {

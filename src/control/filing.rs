@@ -17,6 +17,7 @@ use super::discovery::shown;
 use super::endpoint::carry_drains;
 use super::handle::{Author, Reload};
 use super::journal::InForce;
+use super::ledger::Line;
 use super::reload::{self, Filing, Indexed, Look, Published, Ready, Stage, Waiting, With, Work};
 use super::writer::Control;
 use super::writing::{Then, unanswered};
@@ -68,7 +69,8 @@ impl Control {
             Ok(Filed { proposal, changes }) => {
                 let note = self.reload_note(&filing);
                 let draft = self.draft(None, note);
-                self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(draft));
+                let also = Line { drafts: vec![draft], ..Line::default() };
+                self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(also));
             }
         }
     }
@@ -117,6 +119,8 @@ impl Control {
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
+        self.shared.tally.count(&deeds.over);
+        self.shared.tally.keep(self.desk.services().iter().map(|held| &held.wanted.name));
         self.shared.views.replace(self.desk.services(), clock::now());
         let needs_restart = config::needs_restart(&self.began_with, &settings);
         let addresses = prepared.addresses();

@@ -8,7 +8,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::core::id::Name;
 use crate::core::roles::{Ask, Verb};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
@@ -22,10 +21,12 @@ use super::endpoint::{self, EndpointCommand};
 use super::gates::Evidence;
 use super::health::Finding;
 use super::journal::{Event, Journal, LastReload, Page, ReloadCounts};
+use super::landing::Landing;
 use super::plane::DataPlane;
 use super::reload::{self, Loader, Source};
-use super::rollouts::{Detections, EndedStatus, Views};
+use super::rollouts::{EndedStatus, Views};
 use super::status::{self, ConfigStatus, ServiceStatus, Status};
+use super::tally::Tally;
 use super::writer::Asked;
 
 /// Verbs waiting for the one before them to be written; senders wait for room.
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) current: Current,
     pub(super) journal: Journal,
     pub(super) views: Views,
+    pub(super) tally: Tally,
     pub(super) plane: Arc<dyn DataPlane>,
     pub(super) load: Loader,
     pub(super) path: String,
@@ -125,6 +127,20 @@ impl ControlHandle {
     /// # Errors
     /// As there, or something else is in force.
     pub async fn obey_if(&self, expected: Option<Mark>, service: &str, what: Ask) -> Result<Applied, Refused> {
+        self.obey_landing(expected, service, what, None).await
+    }
+
+    /// As [`Self::obey_if`]; `landing` is in the store if and only if the effect of the command is. A command without any writes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn obey_landing(
+        &self,
+        expected: Option<Mark>,
+        service: &str,
+        what: Ask,
+        landing: Option<Landing>,
+    ) -> Result<Applied, Refused> {
         if matches!(what.verb, Verb::Abort | Verb::Rollback) {
             let aborted = self.take_back(service, what).await?;
             let (generation, status) = self.service(service)?;
@@ -134,7 +150,7 @@ impl ControlHandle {
             return Ok(Applied { service, generation, weight, state, stable, candidate, revision, rollout, begins });
         }
         let service = service.to_owned();
-        ask(&self.verbs, |reply| Asked { service, expected, ask: what, reply }).await
+        ask(&self.verbs, |reply| Asked { service, expected, ask: what, landing, reply }).await
     }
 
     /// Holds the candidate of `service` at `weight`; opens a rollout by hand when none runs. `reason` is for the record.
@@ -307,12 +323,6 @@ impl ControlHandle {
         ask(&self.commands, |reply| Command::Evidence { service, reply }).await
     }
 
-    /// How often and after how long the gate has taken back candidates of `service`, since the process began.
-    #[must_use]
-    pub fn detections(&self, service: &Name) -> Detections {
-        self.shared.views.detections(service)
-    }
-
     /// Takes down what probes found out. Waits for room; nothing happens once the process is stopping.
     pub async fn found(&self, finding: Finding) {
         // Control is gone: so is everyone who would read it.
@@ -391,7 +401,7 @@ impl ControlHandle {
 }
 
 /// The service called `service`, with its index.
-fn find<'a>(routing: &'a Routing, service: &str) -> Result<(usize, &'a ActiveService), Refused> {
+pub(super) fn find<'a>(routing: &'a Routing, service: &str) -> Result<(usize, &'a ActiveService), Refused> {
     let unknown = || Refused::UnknownService { service: service.to_owned(), known: status::names(routing) };
     routing.snapshot.service(service).ok_or_else(unknown)
 }

@@ -28,6 +28,7 @@ use super::ledger::{self, Ledger};
 use super::plane::DataPlane;
 use super::reload::{self, Listening, Loader};
 use super::rollouts::Views;
+use super::tally::Tally;
 use super::tick::Ticker;
 use super::writer::{Control, watch};
 
@@ -143,6 +144,7 @@ impl Opening {
             current,
             journal,
             views,
+            tally: Tally::default(),
             plane,
             load: setup.load,
             path: setup.path,

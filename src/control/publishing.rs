@@ -20,18 +20,20 @@ use super::gate::Proof;
 use super::health;
 use super::journal::{Note, What};
 use super::ledger::{Line, Record};
+use super::past::Past;
 use super::writer::Control;
 use super::writing::{Then, Writing};
 
 impl Control {
     /// Does what is true already.
     pub(super) fn carry_out(&mut self, deeds: Deeds) {
-        let Deeds { close, publish, shut, owed, gate, said, released: _ } = deeds;
+        let Deeds { close, publish, shut, owed, gate, said, over, released: _ } = deeds;
         // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
         self.close(&close);
         self.publish_services(&publish, gate);
         self.shut(&shut);
         self.owe(owed);
+        self.shared.tally.count(&over);
         self.show(said.iter().map(|said| &said.service));
         for said in said {
             self.tell(said);
@@ -53,10 +55,10 @@ impl Control {
     }
 
     /// Has `proposal` written; it is true once that is done. Call it only while nothing is being written.
-    pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Draft>) {
+    pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Line>) {
         let entries = self.desk.write(proposal);
         let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry)).collect();
-        lines.extend(also.map(|draft| Line { drafts: vec![draft], ..Line::default() }));
+        lines.extend(also);
         let answer = self.ledger.write(lines, self.desk.next_rollout());
         self.writing = Some(Writing { answer, then, since: clock::now() });
     }
@@ -71,10 +73,16 @@ impl Control {
 
     /// What the store is told of `entry`, and of the evidence of its rollout.
     fn line(&self, entry: Entry) -> Line {
-        let Entry { service, roles, notes } = entry;
+        let Entry { service, roles, notes, over } = entry;
+        let past = over.into_iter().filter_map(|over| {
+            let proof = over.ended.by.starts_with("gate").then(|| self.gates.proof(&service)).flatten();
+            Some(Past::of(over.ended.id, over.course.as_deref()?, proof))
+        });
+        let past = past.collect();
         let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
         let evidence = self.gates.state(&service).map(Box::new);
-        Line { service: Some((service, roles.map_or(Record::Gone, Record::Is))), evidence, drafts, ..Line::default() }
+        let service = Some((service, roles.map_or(Record::Gone, Record::Is)));
+        Line { service, evidence, past, drafts, ..Line::default() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {

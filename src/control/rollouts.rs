@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Current, Ended, Origin, Roles};
+use crate::core::roles::{Course, Current, Ended, Origin, Roles};
 use crate::core::rollout::Stage;
 use crate::core::weight::Weight;
 use crate::state::sensors::Glance;
@@ -97,6 +97,11 @@ pub struct EndedStatus {
     pub started_at_ms: u64,
     /// When it ended.
     pub ended_at_ms: u64,
+    /// Who ended it: a token, `file`, `plan`, `gate/METRIC`...
+    pub by: String,
+    /// Why, in the words of whoever did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The stable of before the last promotion: connected and probed, without new requests.
@@ -128,6 +133,10 @@ pub struct GateStatus {
 pub(super) struct View {
     pub(super) revision: u64,
     rollout: Option<RolloutStatus>,
+    /// The highest weight it had.
+    pub(super) highest: Weight,
+    /// Its plan, and what became of it.
+    pub(super) course: Course,
     /// The rollout holds, and time runs.
     runs: bool,
     pub(super) differences: Vec<String>,
@@ -171,6 +180,11 @@ impl Views {
         self.all.load().get(name).cloned()
     }
 
+    /// The latest rollouts, in order of service.
+    pub(super) fn latest(&self, now: Instant) -> Vec<(Name, Option<RolloutStatus>)> {
+        self.all.load().iter().map(|(name, view)| (name.clone(), view.rollout(now))).collect()
+    }
+
     /// Shows these anew.
     pub(super) fn show<'a>(&self, held: impl Iterator<Item = &'a Held>, now: Instant) {
         let mut views = BTreeMap::clone(&self.all.load());
@@ -191,10 +205,10 @@ impl Views {
         *known = Detections { count: known.count + 1, took: known.took.saturating_add(after) };
     }
 
-    /// What was detected of `service`.
-    pub(super) fn detections(&self, service: &Name) -> Detections {
+    /// What was detected, in order of service.
+    pub(super) fn detections(&self) -> Vec<(Name, Detections)> {
         let all = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(service).copied().unwrap_or_default()
+        all.iter().map(|(service, known)| (service.clone(), *known)).collect()
     }
 }
 
@@ -211,6 +225,8 @@ impl View {
         Self {
             revision: roles.revision,
             rollout: roles.current.as_ref().map(RolloutStatus::of),
+            highest: roles.current.as_ref().map_or(Weight::ZERO, |current| current.highest),
+            course: roles.current.as_ref().map(Current::course).unwrap_or_default(),
             runs: roles.active().is_some_and(|current| current.rollout.pause.is_none()),
             differences: roles.differences(wanted),
             quarantined: quarantined.collect(),
@@ -239,6 +255,13 @@ impl RolloutStatus {
     /// The latest rollout of `roles`.
     pub(super) fn latest(roles: &Roles) -> Option<Self> {
         roles.current.as_ref().map(Self::of)
+    }
+
+    /// Index of the step it is in; none while it verifies, at a weight set by hand, and once it is over.
+    #[must_use]
+    pub fn step_in_force(&self) -> Option<usize> {
+        let stepping = self.ended_at_ms.is_none() && !self.by_hand && self.weight > Weight::ZERO;
+        (stepping && self.step < self.steps).then_some(self.step)
     }
 
     fn of(current: &Current) -> Self {
@@ -286,6 +309,8 @@ impl EndedStatus {
             highest: ended.highest,
             started_at_ms: ms(ended.began),
             ended_at_ms: ms(ended.ended),
+            by: ended.by.clone(),
+            why: ended.why.clone(),
         }
     }
 }
@@ -297,6 +322,6 @@ const fn word(origin: Origin) -> &'static str {
     }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -27,6 +27,7 @@ use super::gate::{Gates, Seen};
 use super::handle::{Abort, Command, Reload, Reply, Shared};
 use super::health;
 use super::journal::{Note, What};
+use super::landing::Landing;
 use super::ledger::Ledger;
 use super::reload::{Filing, Listening, Work};
 use super::rollouts::RolloutStatus;
@@ -81,6 +82,7 @@ pub(super) struct Asked {
     /// What has to be in force.
     pub(super) expected: Option<Mark>,
     pub(super) ask: Ask,
+    pub(super) landing: Option<Landing>,
     pub(super) reply: Reply<Applied>,
 }
 
@@ -260,7 +262,7 @@ impl Control {
     }
 
     pub(super) fn decide(&mut self, asked: Asked) {
-        let Asked { service, expected, ask, reply } = asked;
+        let Asked { service, expected, ask, landing, reply } = asked;
         let index = match self.find(&service).and_then(|index| self.expect(expected, index).map(|()| index)) {
             Ok(index) => index,
             Err(refused) => return drop(reply.send(Err(refused))),
@@ -270,6 +272,9 @@ impl Control {
             Err(why) => drop(reply.send(Err(Refused::State { service, why }))),
             Ok(Decision::Nothing) => drop(reply.send(Ok(self.applied(index)))),
             Ok(Decision::Done(deeds)) => {
+                if let Some(landing) = landing {
+                    self.ledger.owe(landing.line());
+                }
                 self.carry_out(deeds);
                 drop(reply.send(Ok(self.applied(index))));
             }
@@ -277,7 +282,8 @@ impl Control {
             Ok(Decision::Up(_)) if self.writing.is_some() => drop(reply.send(Err(unanswered()))),
             Ok(Decision::Up(proposal)) => {
                 let begins = proposal.begins();
-                self.write(proposal, Then::Command { service, begins, reply }, None);
+                let also = landing.clone().map(Landing::line);
+                self.write(proposal, Then::Command { service, begins, landing, reply }, also);
             }
         }
     }
@@ -298,7 +304,8 @@ impl Control {
 
     /// Carries out what follows from the start, once it is watched. The evidence of `lost` is, for the reason given.
     pub(super) fn begin(&mut self, deeds: Deeds, lost: Vec<(Name, String)>) {
-        let Deeds { owed, said, .. } = deeds;
+        let Deeds { owed, said, over, .. } = deeds;
+        self.shared.tally.count(&over);
         self.owe(owed);
         let running = |service: &Name| {
             let index = self.desk.find(service.as_str());

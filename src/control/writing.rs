@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::core::id::Name;
-use crate::core::roles;
 
 use super::answer::{Applied, Refused};
 use super::desk::{Written, undone};
 use super::handle::Reply;
 use super::journal::{Note, What};
+use super::landing::Landing;
 use super::ledger::{Failed, Line, Outcome};
 use super::reload::{Filing, Work};
 use super::writer::Control;
@@ -35,13 +35,14 @@ pub(super) enum Then {
         service: Name,
         /// A rollout.
         begins: bool,
+        landing: Option<Landing>,
         reply: Reply<Applied>,
     },
     /// Nobody: steps that time has brought.
     Tick,
     File(Box<Filing>),
-    /// Nobody any more: it was given up. Of a file, what the audit says then.
-    Nobody(Option<roles::Note>),
+    /// Nobody any more: it was given up. What is written if it has landed all the same, beside what becomes of services.
+    Nobody(Option<Box<Line>>),
 }
 
 // === impl Control ===
@@ -55,8 +56,8 @@ impl Control {
     /// Goes on after what was being written has landed, or has not.
     pub(super) fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
         let Some(Writing { then, .. }) = self.writing.take() else { return };
-        if let Then::Nobody(file) = then {
-            return self.answered_late(outcome.is_ok(), file);
+        if let Then::Nobody(undoing) = then {
+            return self.answered_late(outcome.is_ok(), undoing);
         }
         let failed = outcome.err();
         let written = self.desk.written(failed.is_none());
@@ -64,6 +65,9 @@ impl Control {
             // It may have all of it, or nothing: what it says is not what the disk has, the full disk included.
             if let Written::Refused { as_is } = written {
                 self.owe(as_is);
+                if let Then::Command { landing: Some(landing), .. } = &then {
+                    self.ledger.owe(landing.undone());
+                }
             }
             return self.not_written(then, Refused::Store { full, why });
         }
@@ -75,7 +79,7 @@ impl Control {
                 }
             }
             Then::Nobody(_) => {}
-            Then::Command { service, begins, reply } => {
+            Then::Command { service, begins, reply, .. } => {
                 let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
                 drop(reply.send(obeyed));
             }
@@ -111,10 +115,15 @@ impl Control {
         let late = |writing: &&mut Writing| now.saturating_duration_since(writing.since) >= WRITE_MAX;
         let Some(writing) = self.writing.as_mut().filter(|writing| !writing.is_given_up()).filter(late) else { return };
         let then = std::mem::replace(&mut writing.then, Then::Nobody(None));
-        if let Then::File(filing) = &then {
-            let note = undone(&self.reload_note(filing));
-            self.writing.iter_mut().for_each(|writing| writing.then = Then::Nobody(Some(note.clone())));
-        }
+        let undoing = match &then {
+            Then::File(filing) => {
+                let drafts = vec![self.draft(None, undone(&self.reload_note(filing)))];
+                Some(Line { drafts, ..Line::default() })
+            }
+            Then::Command { landing, .. } => landing.as_ref().map(Landing::undone),
+            Then::Tick | Then::Nobody(_) => None,
+        };
+        self.writing.iter_mut().for_each(|writing| writing.then = Then::Nobody(undoing.clone().map(Box::new)));
         if !matches!(then, Then::Tick) {
             self.tell_of_store(unanswered().to_string());
         }
@@ -122,12 +131,12 @@ impl Control {
     }
 
     /// The store has answered about what was given up; whatever it took must not stay.
-    fn answered_late(&mut self, landed: bool, file: Option<roles::Note>) {
+    fn answered_late(&mut self, landed: bool, undoing: Option<Box<Line>>) {
         let entries = self.desk.given_up(landed);
         self.owe(entries);
-        if let Some(note) = file.filter(|_| landed) {
-            let drafts = vec![self.draft(None, note)];
-            self.ledger.owe(Line { drafts, ..Line::default() });
+        // Of a write that failed nobody knows; what the audit was not told need not be taken back there, and keys may be.
+        if let Some(line) = undoing.filter(|line| landed || !line.also.is_empty()) {
+            self.ledger.owe(*line);
         }
         tracing::info!(landed, "the store answers again");
     }

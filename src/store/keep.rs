@@ -15,6 +15,18 @@ pub trait Keep: Send + Sync + 'static {
     /// # Errors
     /// The disk failed, or a record is damaged.
     fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError>;
+
+    /// The record of `table` called `key`.
+    ///
+    /// # Errors
+    /// The disk failed, or the record is damaged.
+    fn get(&self, table: Table, key: &str) -> Result<Option<Record>, StoreError>;
+
+    /// Audit entries after `seq` as stored, as [`Store::audit`].
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn audit(&self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError>;
 }
 
 impl Keep for Store {
@@ -24,5 +36,13 @@ impl Keep for Store {
 
     fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {
         Self::all(self, table)
+    }
+
+    fn get(&self, table: Table, key: &str) -> Result<Option<Record>, StoreError> {
+        Self::get(self, table, key)
+    }
+
+    fn audit(&self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        Self::audit(self, seq, count)
     }
 }

@@ -10,6 +10,7 @@ pub mod keep;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -26,8 +27,10 @@ pub use self::error::StoreError;
 pub const FORMAT: u32 = 1;
 /// Most audit entries kept; the oldest go first.
 pub const AUDIT_MAX: u64 = 100_000;
-/// Most audit entries given out at once.
+/// Most audit entries given out at once...
 pub const AUDIT_PAGE_MAX: usize = 1_000;
+/// ...unless they are larger than this together, in bytes; one of them is given out all the same.
+pub const AUDIT_PAGE_BYTES_MAX: usize = 512 * 1_024;
 /// Memory for pages of the file, in bytes: a record per service, and the end of the audit.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -73,6 +76,8 @@ pub struct Change {
     pub put: Vec<(Table, String, Record)>,
     /// Records to remove; those that are not there are no error.
     pub remove: Vec<(Table, String)>,
+    /// Ranges of keys to remove, after everything else.
+    pub cut: Vec<(Table, Range<String>)>,
     /// What the audit says about it, in order.
     pub audit: Vec<Draft>,
 }
@@ -121,6 +126,19 @@ impl Store {
         Self::open_with(dir, Box::new(open))
     }
 
+    /// Opens the store in `dir` to look at what is there; begins none.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or there is none.
+    pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(FILE);
+        match is_missing(&path) {
+            Ok(false) => Self::open(dir),
+            Ok(true) => Err(StoreError::Io { path, source: io::ErrorKind::NotFound.into() }),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
     fn open_with(dir: &Path, open: Opener) -> Result<Self, StoreError> {
         let at = |source| StoreError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
@@ -156,6 +174,10 @@ impl Store {
             }
             for (table, key) in &change.remove {
                 transaction.open_table(table.definition())?.remove(key.as_str())?;
+            }
+            for (table, keys) in &change.cut {
+                let range = keys.start.as_str()..keys.end.as_str();
+                transaction.open_table(table.definition())?.retain_in(range, |_, _| false)?;
             }
             let last = append(&mut transaction.open_table(AUDIT)?, &change.audit)?;
             transaction.commit()?;
@@ -193,19 +215,24 @@ impl Store {
         })
     }
 
-    /// Audit entries after `seq`, oldest first, at most `count` (and [`AUDIT_PAGE_MAX`]).
+    /// Audit entries after `seq` as stored, oldest first: at most `count`, [`AUDIT_PAGE_MAX`] and [`AUDIT_PAGE_BYTES_MAX`]. They are copied,
+    /// so that nobody who reads slowly keeps the file from giving room back.
     ///
     /// # Errors
-    /// The disk failed, or an entry is damaged.
-    pub fn audit(&self, seq: u64, count: usize) -> Result<Vec<Entry>, StoreError> {
+    /// The disk failed.
+    pub fn audit(&self, seq: u64, count: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         self.attempt(|database| {
             let Some(entries) = existing(database.begin_read()?.open_table(AUDIT))? else { return Ok(Vec::new()) };
-            let page = entries.range(seq.saturating_add(1)..)?.take(count.min(AUDIT_PAGE_MAX));
-            let read = page.map(|entry| {
-                let (_, bytes) = entry?;
-                serde_json::from_slice(bytes.value()).map_err(|error| damaged(&error))
-            });
-            read.collect()
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            for entry in entries.range(seq.saturating_add(1)..)?.take(count.min(AUDIT_PAGE_MAX)) {
+                let (seq, stored) = entry?;
+                bytes += stored.value().len();
+                if bytes > AUDIT_PAGE_BYTES_MAX && !page.is_empty() {
+                    break;
+                }
+                page.push((seq.value(), stored.value().to_vec()));
+            }
+            Ok(page)
         })
     }
 

@@ -45,9 +45,60 @@ fn draft(verb: &str) -> Draft {
 fn put(key: &str, contents: &str, verbs: &[&str]) -> Change {
     Change {
         put: vec![(Table::Services, key.to_owned(), text(1, contents))],
-        remove: Vec::new(),
         audit: verbs.iter().map(|verb| draft(verb)).collect(),
+        ..Change::default()
     }
+}
+
+fn entries(store: &Store, after: u64) -> Vec<Entry> {
+    let read = |(seq, bytes): (u64, Vec<u8>)| {
+        let entry: Entry = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(entry.seq, seq);
+        entry
+    };
+    store.audit(after, 10).unwrap().into_iter().map(read).collect()
+}
+
+#[test]
+fn ranges_of_records_are_cut_after_the_rest() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    let keys = ["a/1", "a/2", "a/3", "a-b/1", "a0/1"];
+    let put = keys.map(|key| (Table::Rollouts, key.to_owned(), text(1, key))).to_vec();
+    store.commit(&Change { put: put.clone(), ..Change::default() }).unwrap();
+    let left = || store.all(Table::Rollouts).unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let cut = |from: &str, to: &str| vec![(Table::Rollouts, from.to_owned()..to.to_owned())];
+    store.commit(&Change { cut: cut("a/", "a/3"), ..Change::default() }).unwrap();
+    assert_eq!(left(), ["a-b/1", "a/3", "a0/1"]);
+    store.commit(&Change { put, cut: cut("a/", "a0"), ..Change::default() }).unwrap();
+    assert_eq!(left(), ["a-b/1", "a0/1"]);
+}
+
+#[test]
+fn a_page_of_the_audit_is_bounded_in_bytes_and_never_empty_before_the_end() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    let large = |bytes: usize| Draft { reason: Some("x".repeat(bytes)), ..draft("start") };
+    let audit = vec![
+        large(AUDIT_PAGE_BYTES_MAX + 1),
+        large(10),
+        large(AUDIT_PAGE_BYTES_MAX / 2),
+        large(AUDIT_PAGE_BYTES_MAX / 2),
+    ];
+    store.commit(&Change { audit, ..Change::default() }).unwrap();
+    let page = |after| store.audit(after, 10).unwrap().into_iter().map(|(seq, _)| seq).collect::<Vec<_>>();
+    assert_eq!((page(0), page(1), page(3), page(4)), (vec![1], vec![2, 3], vec![4], vec![]));
+    assert_eq!(store.audit(1, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn only_a_store_that_is_there_is_opened_to_look_at_it() {
+    let dir = Dir::new();
+    let refused = Store::open_existing(&dir.0).unwrap_err();
+    assert!(matches!(&refused, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound), "{refused}");
+    assert!(!dir.0.exists(), "nothing was made");
+    drop(Store::open(&dir.0).unwrap());
+    Store::open_existing(&dir.0).unwrap();
 }
 
 #[test]
@@ -64,7 +115,7 @@ fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v1")));
     assert_eq!(store.all(Table::Services).unwrap(), [("web".to_owned(), text(1, "v1"))]);
     assert_eq!(store.all(Table::Rollouts).unwrap(), []);
-    let verbs: Vec<_> = store.audit(1, 10).unwrap().into_iter().map(|e| (e.seq, e.what.verb)).collect();
+    let verbs: Vec<_> = entries(&store, 1).into_iter().map(|e| (e.seq, e.what.verb)).collect();
     assert_eq!(verbs, [(2, "promote".to_owned())]);
     let gone = Change { remove: vec![(Table::Services, "web".to_owned())], ..Change::default() };
     store.commit(&gone).unwrap();

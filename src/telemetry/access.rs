@@ -222,6 +222,14 @@ impl AccessWriter {
     }
 }
 
+/// Time since 1970 as `2026-01-02T03:04:05.678Z` (RFC 3339), as the access log has it.
+#[must_use]
+pub fn timestamp(unix: Duration) -> String {
+    let mut text = Vec::with_capacity(24);
+    digits::timestamp(&mut text, unix);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 fn open(target: &Target) -> Result<Output, String> {
     Output::open(target).map_err(|error| {
         format!("cannot append to {target}: {error}; allowed is \"-\" or a file this process may write")

@@ -122,6 +122,28 @@ catalog! {
         "Whether so few endpoints of stable are usable that all that ever passed a probe are used (1) or not (0).";
     Counter PANICS "tidegate_panics_total" ["service"]
         "Times this began.";
+    Gauge ROLLOUT_PHASE "tidegate_rollout_phase" ["service", "phase"]
+        "Whether the latest rollout is in this phase (1) or not (0); idle without any.";
+    Gauge ROLLOUT_STEP "tidegate_rollout_step" ["service"]
+        "The step of the latest rollout, from 1; 0 without one, while it verifies, and at a weight set by hand.";
+    Gauge ROLLOUT_STEPS "tidegate_rollout_steps" ["service"]
+        "How many steps its plan has.";
+    Gauge ROLLOUT_ID "tidegate_rollout_id" ["service"]
+        "Its number; 0 without any.";
+    Counter ROLLOUTS_ENDED "tidegate_rollouts_ended_total" ["service", "outcome", "reason"]
+        "Rollouts that ended, by how and, of those aborted, why; one that is rolled back after its end is counted as that, too.";
+    Histogram ROLLOUT_DURATION "tidegate_rollout_duration_seconds" ["service", "outcome", "reason"]
+        "From the start of a rollout to its end.";
+    Gauge GATE_EVIDENCE "tidegate_gate_log_evidence" ["service"]
+        "Evidence that the candidate does harm, in nats, while a rollout is watched.";
+    Gauge GATE_BOUND "tidegate_gate_bound" ["service"]
+        "The evidence from which on it is taken back, in nats.";
+    Gauge GATE_OPINION "tidegate_gate_opinion" ["service", "opinion"]
+        "Whether this is what the gate thinks of the candidate (1) or not (0): unknown, inconclusive, clean or harmful.";
+    Counter GATE_DETECTIONS "tidegate_gate_detections_total" ["service"]
+        "Candidates the gate has taken back.";
+    Counter GATE_DETECTION_SECONDS "tidegate_gate_detection_seconds_total" ["service"]
+        "The times from their first sign of harm to the verdict, added up.";
     Gauge GENERATION "tidegate_generation" []
         "Generation of the routing state in force.";
     // The client's side.

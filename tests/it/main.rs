@@ -1,5 +1,6 @@
 //! The integration tests.
 
+mod aborts;
 mod admin;
 mod admin_commands;
 mod admin_tokens;

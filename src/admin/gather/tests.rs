@@ -11,12 +11,14 @@ use crate::core::endpoint::{Address, Endpoint, Pool};
 use crate::core::health::Readiness;
 use crate::core::id::{Name, Version};
 use crate::core::retry::RetryRules;
+use crate::core::rollout::wanted::Terms;
 use crate::core::service::{
     Affinity, AffinityCookie, HostMode, KeySource, OnIncrease, Protocol, SaltMode, SameSite, Service, Upstream,
 };
 use crate::core::snapshot::{ActiveService, Running, Snapshot};
 use crate::core::weight::Weight;
 use crate::state::live::{InFlight, ServiceLive};
+use crate::state::sensors::Glance;
 
 /// Samples by name and labels, with the families they belong to.
 struct Scrape {
@@ -120,8 +122,61 @@ fn routing(registry: &Registry, generation: u64, service: Service, previous: &[A
     let snapshot = Snapshot::build(generation, &[], services).expect("no routes");
     let previous: HashMap<Name, Arc<ServiceLive>> =
         previous.iter().map(|live| (Name::new("web").expect("name"), Arc::clone(live))).collect();
-    let live = registry.resolve(&snapshot, &previous);
+    let mut live = registry.resolve(&snapshot, &previous);
+    let watch = Watch::rollout(&Terms::default().gate, &[], 2, crate::clock::now());
+    watch.show(Glance { log_e: 3.5, bound: 6.9, opinion: Opinion::Clean });
+    live[0] = Arc::new(live[0].watched(&watch));
     Routing { snapshot, live }
+}
+
+fn rollout() -> RolloutStatus {
+    RolloutStatus {
+        id: 7,
+        version: Version::new("v2").expect("version"),
+        phase: "paused",
+        reason: Some("approval".to_owned()),
+        step: 1,
+        steps: 3,
+        weight: Weight::HALF,
+        by_hand: false,
+        origin: "file",
+        hold_left_ms: None,
+        pending: false,
+        started_at_ms: 1,
+        ended_at_ms: None,
+    }
+}
+
+fn aborted() -> Counted {
+    let service = Name::new("web").expect("name");
+    let mut buckets = [0; LASTED_BOUNDS_US.len() + 1];
+    (buckets[0], buckets[2]) = (1, 2);
+    Counted { service, outcome: "aborted", reason: "harmful", count: 3, buckets, sum_us: 95_000_000 }
+}
+
+#[test]
+fn rollouts_have_their_phase_step_and_ends() {
+    let (registry, routing, process, _in_flight) = small_state();
+    let scrape = Scrape::parse(&gather(&routing, &registry, &process, &facts()).expect("renders"));
+    let phases = |service: &str| -> Vec<&str> {
+        let is = |phase: &&str| {
+            scrape.value(&format!("tidegate_rollout_phase{{service=\"{service}\",phase=\"{phase}\"}}")) > 0.5
+        };
+        PHASES.into_iter().filter(is).collect()
+    };
+    assert_eq!((phases("web"), phases("api")), (vec!["paused"], vec!["idle"]));
+    let web = |name: &str| scrape.whole(&format!("tidegate_rollout_{name}{{service=\"web\"}}"));
+    assert_eq!((web("step"), web("steps"), web("id")), ("2".to_owned(), "3".to_owned(), "7".to_owned()));
+    assert_eq!(scrape.whole("tidegate_rollout_step{service=\"api\"}"), "0");
+    let labels = "service=\"web\",outcome=\"aborted\",reason=\"harmful\"";
+    assert_eq!(scrape.whole(&format!("tidegate_rollouts_ended_total{{{labels}}}")), "3");
+    let took = |end: &str| scrape.whole(&format!("tidegate_rollout_duration_seconds_{end}"));
+    assert_eq!(took(&format!("bucket{{{labels},le=\"10\"}}")), "1");
+    assert_eq!(took(&format!("bucket{{{labels},le=\"60\"}}")), "3");
+    assert_eq!(took(&format!("sum{{{labels}}}")), "95");
+    let over = RolloutStatus { ended_at_ms: Some(2), ..rollout() };
+    let by_hand = RolloutStatus { by_hand: true, ..rollout() };
+    assert_eq!((rollout().step_in_force(), over.step_in_force(), by_hand.step_in_force()), (Some(1), None, None));
 }
 
 fn facts() -> Facts {
@@ -135,6 +190,9 @@ fn facts() -> Facts {
             last_successful: false,
             last_at: Duration::from_secs(1_700_000_100),
         },
+        ended: vec![aborted()],
+        detections: vec![(Name::new("web").expect("name"), Detections { count: 2, took: Duration::from_millis(350) })],
+        rollouts: vec![(Name::new("api").expect("name"), None), (Name::new("web").expect("name"), Some(rollout()))],
         names: NameCounts { resolved: 3, stale: 2, unresolved: 1, answers: 70, failures: 8 },
         access_log: SinkStats { lines_lost: 5, write_errors: 2 },
         log_dropped: 9,
@@ -214,6 +272,17 @@ fn every_family_of_the_catalog_is_there_with_help_and_type() {
     let expected: BTreeMap<_, _> = catalog::ALL.iter().map(|e| (e.name.into(), e.kind.as_str().into())).collect();
     assert_eq!(scrape.kinds, expected);
     assert_eq!(scrape.helps, expected.into_keys().collect());
+}
+
+#[test]
+fn what_the_gate_thinks_and_has_found_is_told() {
+    let (registry, routing, process, _in_flight) = small_state();
+    let scrape = Scrape::parse(&gather(&routing, &registry, &process, &facts()).expect("renders"));
+    let of = |name: &str, labels: &str| scrape.samples[&format!("tidegate_gate_{name}{{service=\"web\"{labels}}}")];
+    let found =
+        [of("log_evidence", ""), of("bound", ""), of("detections_total", ""), of("detection_seconds_total", "")];
+    assert!(found.iter().zip([3.5, 6.9, 2.0, 0.35]).all(|(found, wanted)| (found - wanted).abs() < 1e-9), "{found:?}");
+    assert_eq!(["clean", "harmful"].map(|o| of("opinion", &format!(",opinion=\"{o}\"")) > 0.5), [true, false]);
 }
 
 #[test]

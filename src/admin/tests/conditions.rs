@@ -16,7 +16,13 @@ impl Answer {
 #[tokio::test]
 async fn what_the_client_has_is_not_sent_again_until_something_happens() {
     let api = start(Bounds::default()).await;
-    for path in ["/v1/status", "/v1/services", "/v1/services/web", "/v1/services/web/rollouts"] {
+    for path in [
+        "/v1/status",
+        "/v1/services",
+        "/v1/services/web",
+        "/v1/services/web/rollouts",
+        "/v1/services/web/rollouts/current",
+    ] {
         let first = api.get(path).await;
         let tag = first.header("etag").expect("a tag").to_owned();
         let again = api.get_with(path, &format!("\nIf-None-Match: {tag}")).await;

@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::{AdminAddress, reason};
+use super::{AdminAddress, ShowRollout, reason};
 use crate::core::id::{Name, Version};
 use crate::core::rollout::wanted::STEPS_MAX;
+use crate::core::weight::Weight;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum RolloutVerb {
@@ -12,6 +13,8 @@ pub(in crate::cli) enum RolloutVerb {
     Start(StartRollout),
     /// Show the rollout that runs, and those that are over
     List(ListRollouts),
+    /// Show one rollout: its steps, what became of it, who did what
+    Show(ShowRollout),
 }
 
 #[derive(Args, Debug)]
@@ -28,6 +31,9 @@ pub(in crate::cli) struct StartRollout {
     /// What it consists of, such as sha256:...
     #[arg(long, requires = "version")]
     pub(in crate::cli) digest: Option<String>,
+    /// Steps of this rollout, each a share and how long it is held, such as 1%:2m,10%:5m,100% [default: as the file says]
+    #[arg(long, value_name = "STEPS", value_parser = plan_step, value_delimiter = ',')]
+    pub(in crate::cli) steps: Vec<PlanStep>,
     /// In place of the rollout of another version that runs
     #[arg(long)]
     pub(in crate::cli) supersede: bool,
@@ -100,6 +106,23 @@ pub(in crate::cli) struct Retry {
     pub(in crate::cli) version: Option<Version>,
 }
 
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct PlanStep {
+    pub(in crate::cli) weight: Weight,
+    /// As it was written: the admin API knows what durations look like.
+    pub(in crate::cli) hold: Option<String>,
+}
+
+fn plan_step(text: &str) -> Result<PlanStep, String> {
+    let (weight, hold) = text.split_once(':').map_or((text, None), |(weight, hold)| (weight, Some(hold)));
+    let weight = Weight::parse(weight).map_err(|bad| bad.to_string())?;
+    if hold.is_some_and(str::is_empty) {
+        return Err("a step is written as 5%:30s, or 5% alone".to_owned());
+    }
+    Ok(PlanStep { weight, hold: hold.map(str::to_owned) })
+}
+
 // === impl RolloutVerb ===
 
 impl RolloutVerb {
@@ -108,6 +131,7 @@ impl RolloutVerb {
         match self {
             Self::Start(start) => &start.admin,
             Self::List(list) => &list.admin,
+            Self::Show(show) => &show.admin,
         }
     }
 }

@@ -22,6 +22,7 @@ mod syntax;
 use std::collections::HashSet;
 
 pub(super) use endpoints::place;
+pub(super) use rollout::planned;
 
 use super::file::Table;
 use super::settings::{ListenAddress, Settings};

@@ -24,23 +24,30 @@ const WEIGHT_FORM: &str = "a share above 0% such as \"5%\"";
 pub(super) fn rollout(table: Option<&Table<'_>>) -> Wanted {
     let default = Wanted::default();
     let Some(table) = table else { return default };
-    let strategy = table.word("strategy", &words::STRATEGY).unwrap_or(default.strategy);
-    let plan = Plan {
-        steps: steps(table, strategy),
-        progress_deadline: table.duration("progress_deadline", DEADLINE, default.terms.plan.progress_deadline),
-        on_deadline: table.word("on_deadline", &words::OTHERWISE).unwrap_or(default.terms.plan.on_deadline),
-        max_failed_requests: table.integer("max_failed_requests", REQUESTS, 0).into(),
-        resume_after_restart: table.word("on_restart", &words::ON_RESTART).unwrap_or(true),
-        ..default.terms.plan
-    };
-    refuse_deadline(table, &plan);
-    let keep_stable = table.duration("keep_stable", HOLD, default.terms.keep_stable);
+    let (strategy, terms) = planned(table, &default);
     Wanted {
         strategy,
         start: table.word("start", &words::START).unwrap_or(default.start),
         on_empty_store: table.word("on_empty_store", &words::ON_EMPTY_STORE).unwrap_or(default.on_empty_store),
-        terms: Terms { plan, keep_stable, ..default.terms },
+        terms,
     }
+}
+
+/// What a rollout is pinned to; what is not written is as in `base`.
+pub(in super::super) fn planned(table: &Table<'_>, base: &Wanted) -> (Strategy, Terms) {
+    let (strategy, plan) = (table.word("strategy", &words::STRATEGY).unwrap_or(base.strategy), &base.terms.plan);
+    let failed = table.value("max_failed_requests").and_then(|value| value.integer(&REQUESTS, ""));
+    let plan = Plan {
+        steps: steps(table, strategy, base),
+        progress_deadline: table.duration("progress_deadline", DEADLINE, plan.progress_deadline),
+        on_deadline: table.word("on_deadline", &words::OTHERWISE).unwrap_or(plan.on_deadline),
+        max_failed_requests: failed.map_or(plan.max_failed_requests, u64::from),
+        resume_after_restart: table.word("on_restart", &words::ON_RESTART).unwrap_or(plan.resume_after_restart),
+        ..plan.clone()
+    };
+    refuse_deadline(table, &plan);
+    let keep_stable = table.duration("keep_stable", HOLD, base.terms.keep_stable);
+    (strategy, Terms { plan, keep_stable, ..base.terms.clone() })
 }
 
 /// A deadline that healthy rollouts miss is a mistake.
@@ -58,7 +65,7 @@ fn refuse_deadline(table: &Table<'_>, plan: &Plan) {
     }
 }
 
-fn steps(table: &Table<'_>, strategy: Strategy) -> Vec<Step> {
+fn steps(table: &Table<'_>, strategy: Strategy, base: &Wanted) -> Vec<Step> {
     let (written, ramped) = (table.value("steps"), table.value("ramp"));
     if let (Some(_), Some(ramped)) = (written, ramped) {
         ramped.wrong("contradicts steps; write one of them");
@@ -66,6 +73,7 @@ fn steps(table: &Table<'_>, strategy: Strategy) -> Vec<Step> {
     let steps = match (written, ramped) {
         (Some(written), _) => written_steps(table, written),
         (None, Some(ramped)) => ramped.table(&keys::RAMP).map(|table| ramp_steps(&table)).unwrap_or_default(),
+        (None, None) if strategy == base.strategy => base.terms.plan.steps.clone(),
         (None, None) if strategy == Strategy::BlueGreen => vec![Step::new(Weight::FULL, Duration::from_secs(300))],
         (None, None) => Plan::default().steps,
     };

@@ -175,7 +175,7 @@ fn forgotten(service: Name, roles: &Roles, now: Duration) -> Entry {
         _ => None,
     });
     let notes: Vec<Note> = notes.collect();
-    Entry { service, roles: None, notes }
+    Entry { service, roles: None, notes, over: Vec::new() }
 }
 
 fn in_order(services: &[Arc<Service>]) -> Vec<&Arc<Service>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Ask, Context, Effect, GateWork, Note, Outcome, Refused, Roles, Verb};
+use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Note, Outcome, Over, Refused, Roles, Verb};
 use crate::core::rollout::{End, Event, Stage};
 use crate::core::service::Service;
 use crate::core::weight::Weight;
@@ -87,6 +87,8 @@ pub struct Deeds {
     pub gate: Vec<(Name, GateWork)>,
     /// What to tell people.
     pub said: Vec<Said>,
+    /// Rollouts that have ended.
+    pub over: Vec<(Name, Ended)>,
     /// Pools that are kept no longer.
     pub released: Vec<(Name, Version)>,
 }
@@ -100,6 +102,8 @@ pub struct Entry {
     pub roles: Option<Box<Roles>>,
     /// What the audit says about it.
     pub notes: Vec<Note>,
+    /// Rollouts that have ended.
+    pub over: Vec<Over>,
 }
 
 /// A transition, for the journal.
@@ -251,7 +255,7 @@ impl Desk {
         let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
         let entry = |decided: &Decided| {
             let service = &decided.wanted.name;
-            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new() };
+            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new(), over: Vec::new() };
             self.find(service.as_str()).map_or_else(gone, |index| self.held[index].entry(Vec::new()))
         };
         names.map(entry).collect()
@@ -312,7 +316,8 @@ impl Held {
     }
 
     fn entry(&self, notes: Vec<Note>) -> Entry {
-        Entry { service: self.wanted.name.clone(), roles: Some(Box::new(self.roles.clone())), notes }
+        let roles = Some(Box::new(self.roles.clone()));
+        Entry { service: self.wanted.name.clone(), roles, notes, over: Vec::new() }
     }
 }
 
@@ -344,7 +349,11 @@ impl Decided {
     fn entry(&self) -> Option<Entry> {
         let notes: Vec<Note> = self.notes().cloned().collect();
         let roles = (!self.goes).then(|| Box::new(self.outcome.roles.clone()));
-        (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes })
+        let over = self.outcome.effects.iter().filter_map(|effect| match effect {
+            Effect::Over(over) => Some(Over::clone(over)),
+            _ => None,
+        });
+        (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes, over: over.collect() })
     }
 
     /// The weight before and after. Whoever is promoted has everything, although it is no candidate any more.
@@ -368,13 +377,14 @@ impl Decided {
 impl Deeds {
     /// Does both as one; those of `other` are about other services.
     pub fn join(&mut self, other: Self) {
-        let Self { close, publish, shut, owed, gate, said, released } = other;
+        let Self { close, publish, shut, owed, gate, said, over, released } = other;
         self.close.extend(close);
         self.publish.extend(publish);
         self.shut.extend(shut);
         self.owed.extend(owed);
         self.gate.extend(gate);
         self.said.extend(said);
+        self.over.extend(over);
         self.released.extend(released);
     }
 
@@ -395,6 +405,7 @@ impl Deeds {
                 Effect::Record(note) => {
                     self.said.push(Said { service: name.clone(), note: note.clone(), weights: decided.weights() });
                 }
+                Effect::Over(over) => self.over.push((name.clone(), over.ended.clone())),
                 // Nothing asks for checks: the file cannot name any yet.
                 Effect::Check { .. } => {}
             }

@@ -6,10 +6,14 @@ use tokio::sync::oneshot;
 
 use super::records;
 use crate::control::gates::Stored;
+use crate::control::past::Past;
 use crate::core::id::Name;
 use crate::core::roles::Roles;
-use crate::store::Change;
 use crate::store::audit::Draft;
+use crate::store::{self, Change, Table};
+
+/// Most other records that are owed at the same time.
+const ALSO_MAX: usize = 1_024;
 
 /// Most entries of the audit about one service that are owed at the same time; of later ones only the number and the last are.
 pub const DRAFTS_OWED_MAX: usize = 256;
@@ -21,6 +25,11 @@ const REPLIES_MAX: usize = 1_024;
 pub struct Line {
     /// The service, and its record.
     pub service: Option<(Name, Record)>,
+    /// Rollouts that have ended with it.
+    pub past: Vec<Past>,
+    /// What else lands with it.
+    /// `None`: it goes. At most [`ALSO_MAX`]; of more, the oldest are left out.
+    pub also: Vec<(Table, String, Option<store::Record>)>,
     /// The evidence for and against its rollout; none if nothing is watched.
     pub evidence: Option<Box<Stored>>,
     /// What the audit says about it; while it is owed at most [`DRAFTS_OWED_MAX`].
@@ -220,6 +229,9 @@ impl Line {
     }
 
     fn followed_by(mut self, newer: Self) -> Self {
+        self.past.extend(newer.past);
+        self.also.extend(newer.also);
+        self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
         if let Some(left_out) = &mut self.left_out {
             let more = newer.drafts.len() as u64 + newer.left_out.as_ref().map_or(0, |more| more.count);
             left_out.count += more;

@@ -6,6 +6,7 @@ use std::fmt;
 use super::queue::{Line, Record as Kept};
 use crate::control::desk::Stored;
 use crate::control::gates;
+use crate::control::past;
 use crate::core::id::Name;
 use crate::core::roles::{Roles, STORED_VERSION};
 use crate::store::keep::Keep;
@@ -80,8 +81,17 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
             Some((name, Kept::Is(roles))) => {
                 let record = Record { version: STORED_VERSION, bytes: serde_json::to_vec(roles)? };
                 change.put.push((Table::Services, name.to_string(), record));
+                for past in &line.past {
+                    change.put.push((Table::Rollouts, past::key(name, past.id), past.record()?));
+                }
+                // What the history has let go.
+                let oldest = roles.history.front().filter(|_| !line.past.is_empty());
+                change.cut.extend(oldest.map(|ended| (Table::Rollouts, past::keys_before(name, Some(ended.id)))));
             }
-            Some((name, Kept::Gone)) => change.remove.push((Table::Services, name.to_string())),
+            Some((name, Kept::Gone)) => {
+                change.remove.push((Table::Services, name.to_string()));
+                change.cut.push((Table::Rollouts, past::keys_before(name, None)));
+            }
             None => {}
         }
         if let Some((name, _)) = &line.service {
@@ -91,6 +101,12 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
                     change.put.push((Table::Evidence, name.to_string(), record));
                 }
                 None => change.remove.push((Table::Evidence, name.to_string())),
+            }
+        }
+        for (table, key, record) in &line.also {
+            match record {
+                Some(record) => change.put.push((*table, key.clone(), record.clone())),
+                None => change.remove.push((*table, key.clone())),
             }
         }
         change.audit.extend(line.drafts.iter().cloned());

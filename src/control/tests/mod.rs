@@ -1,6 +1,8 @@
 //! Control against a fake data plane.
 
 mod gates;
+mod landing;
+mod past;
 mod rollouts;
 mod storing;
 

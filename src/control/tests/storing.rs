@@ -54,7 +54,7 @@ impl World {
     fn ask(&mut self, verb: Verb) -> Answer {
         let (reply, answer) = oneshot::channel();
         let ask = Ask { reason: Some("a test".into()), source: "10.0.0.7:4711".into(), ..Ask::of(verb, "token ci") };
-        self.control.decide(Asked { service: "web".to_owned(), expected: None, ask, reply });
+        self.control.decide(Asked { service: "web".to_owned(), expected: None, ask, landing: None, reply });
         answer
     }
 

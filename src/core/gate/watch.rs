@@ -241,7 +241,8 @@ impl Degraded {
     fn is_clear(&self) -> bool {
         let sum = |i: usize, at: usize| self.recent.parts.iter().map(|(_, part)| part[i][at]).sum::<u64>();
         let judged = self.watch.of.iter().enumerate().map(|(i, w)| (sum(i, 0), sum(i, 1), w.ceiling.null()));
-        self.is_judged() && judged.into_iter().all(|(n, bad, p0)| n > 0 && float(bad) <= p0 * float(n))
+        // Of latencies alone nothing is known to hold stable to; a trial they asked for ends all the same.
+        judged.into_iter().all(|(n, bad, p0)| n > 0 && float(bad) <= p0 * float(n))
     }
 }
 

@@ -6,6 +6,7 @@
 mod boot;
 mod file;
 mod settle;
+mod trail;
 mod verbs;
 mod words;
 
@@ -25,6 +26,7 @@ use super::weight::Weight;
 
 pub use boot::First;
 pub use file::Reason;
+pub use trail::{Course, LEGS_MAX, Leg, Over, Trail};
 pub use verbs::{Ask, Expected, Refused, StartWith, Verb};
 
 /// Version of the stored form.
@@ -90,6 +92,9 @@ pub struct Current {
     pub ended: Option<Duration>,
     /// The candidate stays known to the data plane after an abort, closed.
     pub kept: bool,
+    /// What became of it until now.
+    #[serde(with = "shared", default)]
+    pub trail: Arc<Trail>,
 }
 
 /// Who asked for a rollout.
@@ -160,6 +165,15 @@ pub struct Ended {
     pub began: Duration,
     /// When it ended, likewise.
     pub ended: Duration,
+    /// Who ended it: as in [`Note::actor`].
+    #[serde(default = "unknown")]
+    pub by: String,
+    /// Why, in the words of whoever did.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// The rest of what is known of it, on its way into an [`Effect::Over`].
+    #[serde(skip)]
+    course: Option<Box<Course>>,
 }
 
 /// What the file said last.
@@ -220,6 +234,8 @@ pub enum Effect {
     Gate(GateWork),
     /// The pool is kept no longer: it drains.
     Release(Version),
+    /// A rollout has ended, or was rolled back after its end.
+    Over(Box<Over>),
 }
 
 /// What the gate does.
@@ -365,6 +381,11 @@ impl Declared {
     fn pool(&self, version: &Version) -> Option<&Arc<Pool>> {
         self.pools().find(|pool| pool.version == *version)
     }
+}
+
+/// Who ended a rollout of which that was not written down.
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 /// What is shared is stored by its contents.

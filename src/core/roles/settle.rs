@@ -19,6 +19,7 @@ pub(super) struct Sight {
     pub(super) candidate: Option<Arc<Pool>>,
     warm: Option<Version>,
     pub(super) phase: &'static str,
+    trial: bool,
     pub(super) pause: Option<PauseReason>,
     pub(super) step: usize,
     id: u64,
@@ -80,6 +81,7 @@ impl Roles {
             candidate: self.candidate().cloned(),
             warm: self.warm.as_ref().map(|warm| warm.pool.version.clone()),
             phase: current.map_or("idle", |current| current.rollout.phase()),
+            trial: self.active().is_some_and(|current| matches!(current.rollout.stage, Stage::Trial { .. })),
             pause: current.and_then(|current| current.rollout.pause).map(|pause| pause.reason),
             step: current.map_or(0, |current| current.rollout.step),
             id: current.map_or(0, |current| current.id),
@@ -112,6 +114,7 @@ impl Roles {
             began: now,
             ended: None,
             kept: false,
+            trail: Arc::default(),
         });
         raw
     }
@@ -153,14 +156,18 @@ impl Roles {
         }
         self.revision += 1;
         let note = self.note(before, &after, by);
-        self.effects(before, &after, raw, note)
+        let over = self.trace(&note, now);
+        let mut effects = self.effects(before, &after, raw, note);
+        effects.extend(over);
+        effects
     }
 
     fn effects(&self, before: &Sight, after: &Sight, raw: Vec<rollout::Effect>, note: Note) -> Vec<Effect> {
         let closes = raw.contains(&rollout::Effect::Close);
         let restores = raw.contains(&rollout::Effect::Restore);
         let back = after.id == before.id && closes && after.phase != "superseded";
-        let trial = after.phase == "trial" && before.phase != "trial";
+        // Also under a person's pause.
+        let trial = after.trial && !before.trial;
         let mut swap = Vec::new();
         swap.extend(closes.then_some(Effect::Close));
         let seen = |s: &Sight| (s.running.clone(), Arc::clone(&s.stable), s.candidate.clone());
@@ -213,6 +220,9 @@ impl Roles {
         self.stable = warm.pool;
         if let Some(ended) = Arc::make_mut(&mut self.history).iter_mut().find(|ended| ended.id == warm.rollout) {
             ended.end = End::RolledBack;
+            ended.by.clear();
+            let current = self.current.as_ref().filter(|current| current.id == warm.rollout);
+            ended.course = current.map(|current| Box::new(current.course()));
         }
         if let Some(current) = self.current.as_mut().filter(|current| current.id == warm.rollout) {
             current.kept = true;
@@ -243,6 +253,9 @@ impl Roles {
             highest: current.highest,
             began: current.began,
             ended: now,
+            by: String::new(),
+            why: None,
+            course: Some(Box::new(current.course())),
         });
         while history.len() > HISTORY_MAX {
             history.pop_front();
@@ -285,7 +298,7 @@ fn moved(before: &Sight, after: &Sight) -> &'static str {
     match (before.phase, after.phase) {
         (from, "aborted") if from != "aborted" => "abort",
         (from, "succeeded") if from != "succeeded" => "promote",
-        (from, "trial") if from != "trial" => "trial",
+        _ if after.trial && !before.trial => "trial",
         _ if after.pause.is_some() && after.pause != before.pause => "pause",
         _ if before.pause.is_some() && after.pause.is_none() => "resume",
         _ if before.warm.is_some() && after.warm.is_none() => "expire",

@@ -90,6 +90,8 @@ pub enum Refused {
     State(rollout::Refused),
     /// A rollout of this version runs.
     Runs(Version),
+    /// A rollout of this version runs, under another plan.
+    OtherPlan(Version),
     /// The version is in service.
     IsStable(Version),
     /// The version was taken back.
@@ -209,13 +211,24 @@ impl Roles {
         if let Some(active) = self.active() {
             let waits = active.rollout.pause.is_some_and(|pause| pause.reason == PauseReason::NoHistory);
             return match active.candidate.version == with.version {
-                true if waits => self.command(Command::Resume),
+                true if waits => self.go_on_under(with.terms.as_ref()),
+                true if with.terms.as_ref().is_some_and(|terms| *terms != *active.terms) => {
+                    Err(Refused::OtherPlan(with.version.clone()))
+                }
                 true => Ok(Vec::new()),
                 false if with.supersede => self.start_new(with, pool, context),
                 false => Err(Refused::Runs(active.candidate.version.clone())),
             };
         }
         if self.stable.version == with.version { Ok(Vec::new()) } else { self.start_new(with, pool, context) }
+    }
+
+    /// Lets the rollout that waits for it begin, under `terms` if there are any: nothing of it has happened yet.
+    fn go_on_under(&mut self, terms: Option<&Terms>) -> Result<Vec<rollout::Effect>, Refused> {
+        if let (Some(current), Some(terms)) = (&mut self.current, terms) {
+            (current.terms, current.own_terms, current.pending) = (Arc::new(terms.clone()), true, None);
+        }
+        self.command(Command::Resume)
     }
 
     fn start_new(

@@ -114,6 +114,10 @@ impl fmt::Display for Refused {
             Self::NoSuchRollout(id) => write!(f, "there is no rollout {id}"),
             Self::State(refused) => refused.fmt(f),
             Self::Runs(version) => write!(f, "a rollout of {version} runs; abort it first, or start with supersede"),
+            Self::OtherPlan(version) => write!(
+                f,
+                "a rollout of {version} runs under another plan, which is pinned; go on without one, or abort it first"
+            ),
             Self::IsStable(version) => write!(f, "{version} is stable already; abort takes everything back to it"),
             Self::Quarantined(version) => {
                 write!(f, "{version} was taken back and is quarantined; retry it and say why it is safe now")

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AbortReason, Effect, End, PauseReason, Plan, Rollout, Stage};
+use super::{AbortReason, Effect, End, PauseReason, Plan, Rollout, Stage, TRIAL};
 use crate::core::weight::Weight;
 
 /// A verb of the API. Abort has no precondition; all others say what they need.
@@ -92,8 +92,10 @@ impl Rollout {
         self.pause = None;
         self.approved = true;
         Ok(match self.stage {
-            // The checks come first; the tick asks them.
-            Stage::Verifying => Vec::new(),
+            // What is approved begins after the trial.
+            Stage::Trial { from, lasted } if lasted >= TRIAL => self.end_trial(from),
+            // Likewise; and the checks come first: the tick asks them.
+            Stage::Verifying | Stage::Trial { .. } => Vec::new(),
             _ => self.passed(plan),
         })
     }

@@ -23,7 +23,7 @@ pub const TRIAL_WEIGHT: Weight = Weight::HALF;
 pub const TRIAL: Duration = Duration::from_secs(30);
 /// Above it nothing is left to compare with, so an alarm leads to a trial.
 pub const TRIAL_ABOVE: Weight = Weight::NINE_TENTHS;
-/// Bake time of whatever reaches 100 % without a step that says how long.
+/// Bake time of whatever reaches 100 % without a step that says how long; it wants [`wanted::MIN_REQUESTS`].
 pub const BAKE: Duration = Duration::from_secs(300);
 /// Restarts within [`RESTARTS_WITHIN`] after which a rollout waits for a person.
 pub const RESTARTS_MAX: usize = 3;
@@ -396,11 +396,13 @@ impl Rollout {
         }
     }
 
-    /// How long the stage lasts at least: the hold of its step, or the bake time.
+    /// How long the stage lasts at least: the hold of its step, or the bake time. While verifying that of the first step: it is how long
+    /// what paused it has to stay clear.
     #[must_use]
     pub fn hold(&self, plan: &Plan) -> Duration {
         let weight = if let Stage::Trial { from, .. } = self.stage { from } else { self.weight };
-        let step = plan.steps.get(self.step).filter(|step| !self.by_hand && step.weight == weight);
+        let verifying = self.stage == Stage::Verifying;
+        let step = plan.steps.get(self.step).filter(|step| !self.by_hand && (verifying || step.weight == weight));
         step.map_or(BAKE, |step| step.hold)
     }
 

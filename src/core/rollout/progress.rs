@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::wanted::MIN_REQUESTS;
 use super::{
     AbortReason, Checked, Counts, Effect, End, Event, Facts, OnLowTraffic, Otherwise, PauseReason, Plan, Point,
     RESTARTS_MAX, RESTARTS_WITHIN, Rollout, Stage, TRIAL, TRIAL_ABOVE, TRIAL_WEIGHT, Verdict,
@@ -37,6 +38,7 @@ impl Rollout {
         if facts.alarm && self.weight > TRIAL_ABOVE && !trying {
             return self.begin_trial();
         }
+        self.go_on_trying(facts, passed);
         if let Some(reason) = self.complaint(plan, facts) {
             return self.complain(reason);
         }
@@ -49,15 +51,22 @@ impl Rollout {
                 return self.otherwise(plan.on_deadline, AbortReason::Deadline, PauseReason::Deadline);
             }
         }
-        match &mut self.stage {
+        match &self.stage {
             Stage::Verifying => self.verify(plan, facts),
             Stage::Progressing | Stage::Baking => self.hold_on(plan, facts, passed),
-            Stage::Trial { lasted, .. } => {
-                *lasted += passed;
-                let over = *lasted >= TRIAL;
-                if over { self.pause_for(PauseReason::StableDegraded) } else { Vec::new() }
-            }
-            Stage::Over(_) => Vec::new(),
+            Stage::Trial { lasted, .. } if *lasted >= TRIAL => self.pause_for(PauseReason::StableDegraded),
+            Stage::Trial { .. } | Stage::Over(_) => Vec::new(),
+        }
+    }
+
+    /// A trial goes on under a person's pause, but not while there is nothing to compare.
+    fn go_on_trying(&mut self, facts: &Facts, passed: Duration) {
+        let stands_still = self.pause.is_some_and(|pause| pause.reason.clears());
+        if let Stage::Trial { lasted, .. } = &mut self.stage
+            && facts.verdict == Verdict::Open
+            && !stands_still
+        {
+            *lasted = lasted.saturating_add(passed);
         }
     }
 
@@ -111,12 +120,15 @@ impl Rollout {
         if reason == Some(PauseReason::Deadline) {
             self.spent = Duration::ZERO;
         }
-        if let Stage::Trial { from, .. } = self.stage {
+        if let Stage::Trial { from, lasted } = self.stage {
             // A pause for another reason came into the trial: it goes on.
-            let ended = reason == Some(PauseReason::StableDegraded);
-            return if ended { self.hold_at(from) } else { Vec::new() };
+            let ended = reason == Some(PauseReason::StableDegraded) || lasted >= TRIAL;
+            return if ended { self.end_trial(from) } else { Vec::new() };
         }
+        // Whoever asked for 100 % and answers a pause goes on baking.
+        let baking = reason.is_some() && self.stage == Stage::Baking;
         if asked
+            && !baking
             && std::mem::take(&mut self.by_hand)
             && let Some(step) = plan.steps.get(self.step)
         {
@@ -125,12 +137,21 @@ impl Rollout {
         Vec::new()
     }
 
+    /// A pause that waits for a person goes on waiting.
     fn begin_trial(&mut self) -> Vec<Effect> {
         self.stage = Stage::Trial { from: self.weight, lasted: Duration::ZERO };
-        self.pause = None;
+        self.pause = self.pause.filter(|pause| !pause.reason.clears());
         self.awaited = None;
         self.weight = TRIAL_WEIGHT;
         vec![Effect::Weight(TRIAL_WEIGHT)]
+    }
+
+    /// The step's weight returns, and what was approved stays so.
+    pub(super) fn end_trial(&mut self, from: Weight) -> Vec<Effect> {
+        let approved = self.approved;
+        let effects = self.hold_at(from);
+        self.approved = approved;
+        effects
     }
 
     fn verify(&mut self, plan: &Plan, facts: &Facts) -> Vec<Effect> {
@@ -144,7 +165,7 @@ impl Rollout {
         self.ask_step(plan, 0)
     }
 
-    /// In a step: goes on once it was held for long enough and enough requests have tried it.
+    /// In a step or a bake: goes on once it was held for long enough and enough requests have tried it.
     fn hold_on(&mut self, plan: &Plan, facts: &Facts, passed: Duration) -> Vec<Effect> {
         // Nobody has tried what has no endpoint to go to, least of all right after a restart.
         if !facts.ready {
@@ -159,7 +180,9 @@ impl Rollout {
         if self.held < hold {
             return Vec::new();
         }
-        let wanted = plan.steps.get(self.step).filter(|_| !held_by_hand).map_or(0, |step| step.min_requests);
+        // A bake no step describes wants what a step wants: no data is no pass.
+        let step = plan.steps.get(self.step).filter(|_| !held_by_hand);
+        let wanted = step.map_or(MIN_REQUESTS, |step| step.min_requests);
         if facts.counts.requests.saturating_sub(self.base.requests) >= wanted {
             return self.passed(plan);
         }

@@ -1,6 +1,7 @@
 //! Tests of the state machine: its paths one by one, its invariants under anything that can happen.
 
 mod invariants;
+mod pauses;
 
 use super::*;
 

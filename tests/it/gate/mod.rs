@@ -9,8 +9,12 @@
 )]
 
 mod behaviour;
+mod joined;
+mod kayenta;
 pub(crate) mod poisson;
+mod promise;
 mod rules;
 mod shapes;
 mod tables;
+mod trials;
 mod world;

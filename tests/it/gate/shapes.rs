@@ -1,69 +1,59 @@
-//! The promise: in every shape of healthy traffic at most alpha of the rollouts are condemned.
+//! Shapes of traffic in which nothing is wrong with the candidate. Each says of a seed whether it was condemned all the same.
 
 use tidegate::core::gate::{Cell, Channel, Events, Exposures, GateConfig, Tick, TickInput, Unit};
 
-use super::world::{
-    BEGIN, Phase, Poisson, Shape, World, bad, errors_only, five_tests, grains, no_false_aborts, run, runs,
-};
+use super::world::{BEGIN, Phase, Poisson, Shape, World, bad, errors_only, five_tests, grains, run};
 
 fn steady(rps: f64, weight: u16, rate: f64, seconds: f64) -> Shape {
     let phases = vec![Phase { from: 0.0, candidate: rate, stable: rate }];
     Shape { rps, weight, phases, seconds, stride: 5, fault: 0.0 }
 }
 
-fn is_condemned(shape: &Shape) -> impl FnMut(u64) -> bool + '_ {
-    |seed| run(shape, seed).aborted.is_some()
+fn is_condemned(shape: &Shape, seed: u64) -> bool {
+    run(shape, seed).aborted.is_some()
 }
 
-#[test]
-fn twins_at_a_thousand_requests_per_second() {
-    no_false_aborts("A/A 1000/s 5 % 0.1 %", runs(300), is_condemned(&steady(1_000.0, 500, 0.001, 120.0)));
+pub(super) fn twins_at_a_thousand_requests_per_second(seed: u64) -> bool {
+    is_condemned(&steady(1_000.0, 500, 0.001, 120.0), seed)
 }
 
-#[test]
-fn twins_at_a_quarter() {
-    no_false_aborts("A/A 200/s 25 % 1 %", runs(300), is_condemned(&steady(200.0, 2_500, 0.01, 120.0)));
+pub(super) fn twins_at_a_quarter(seed: u64) -> bool {
+    is_condemned(&steady(200.0, 2_500, 0.01, 120.0), seed)
 }
 
-#[test]
-fn twins_with_little_traffic() {
-    no_false_aborts("A/A 50/s 5 % 2 %", runs(300), is_condemned(&steady(50.0, 500, 0.02, 120.0)));
+pub(super) fn twins_with_little_traffic(seed: u64) -> bool {
+    is_condemned(&steady(50.0, 500, 0.02, 120.0), seed)
 }
 
-#[test]
-fn twins_that_fail_half_of_the_time() {
-    no_false_aborts("A/A 1000/s 1 % 50 %", runs(300), is_condemned(&steady(1_000.0, 100, 0.5, 120.0)));
+pub(super) fn twins_that_fail_half_of_the_time(seed: u64) -> bool {
+    is_condemned(&steady(1_000.0, 100, 0.5, 120.0), seed)
 }
 
-#[test]
-fn a_shared_outage() {
+pub(super) fn a_shared_outage(seed: u64) -> bool {
     let mut shape = steady(1_000.0, 500, 0.001, 60.0);
     shape.phases.push(Phase { from: 20.0, candidate: 0.5, stable: 0.5 });
     shape.phases.push(Phase { from: 40.0, candidate: 0.001, stable: 0.001 });
-    no_false_aborts("shared outage of 50 %", runs(250), is_condemned(&shape));
+    is_condemned(&shape, seed)
 }
 
-#[test]
-fn exactly_as_bad_as_allowed() {
+pub(super) fn exactly_as_bad_as_allowed(seed: u64) -> bool {
     let mut shape = steady(1_000.0, 500, 0.001, 120.0);
     shape.phases[0].candidate = 0.002;
-    no_false_aborts("exactly at the bound", runs(250), is_condemned(&shape));
+    is_condemned(&shape, seed)
 }
 
-#[test]
-fn under_the_floor_and_then_a_shared_outage() {
+pub(super) fn under_the_floor_and_then_a_shared_outage(seed: u64) -> bool {
     let mut shape = steady(1_000.0, 500, 0.00002, 320.0);
     shape.phases[0].candidate = 0.0005;
     shape.phases.push(Phase { from: 300.0, candidate: 0.5, stable: 0.5 });
     shape.stride = 10;
-    no_false_aborts("under the floor, then a shared outage", runs(100), is_condemned(&shape));
+    is_condemned(&shape, seed)
 }
 
-#[test]
-fn five_requests_per_second() {
+pub(super) fn five_requests_per_second(seed: u64) -> bool {
     let mut shape = steady(5.0, 500, 0.02, 600.0);
     shape.stride = 10;
-    no_false_aborts("low traffic, 5/s", runs(100), is_condemned(&shape));
+    is_condemned(&shape, seed)
 }
 
 /// Latencies fall into classes: above the median, the 95th and the 99th percentile of stable; the candidate's likewise, which is as slow as
@@ -97,21 +87,12 @@ fn five(seed: u64, rps: f64, weight: u16, seconds: u64, config: GateConfig) -> b
     false
 }
 
-#[test]
-fn five_default_tests() {
-    no_false_aborts("five default tests", runs(120), |seed| five(seed, 1_000.0, 500, 60, five_tests()));
+pub(super) fn five_default_tests(seed: u64) -> bool {
+    five(seed, 1_000.0, 500, 60, five_tests())
 }
 
-#[test]
-fn latencies_as_slow_as_allowed() {
-    let latency_only = || {
-        let mut config = five_tests();
-        config.metrics.retain(|metric| metric.name == "latency");
-        config.metrics.insert(0, errors_only().metrics[0].clone());
-        config.metrics.push(five_tests().metrics[2].clone());
-        GateConfig { alpha: 0.001, ..config }
-    };
-    no_false_aborts("latency A/A", runs(120), |seed| five(seed + 10_000, 100.0, 2_500, 60, latency_only()));
+pub(super) fn latencies_as_slow_as_allowed(seed: u64) -> bool {
+    five(seed + 10_000, 100.0, 2_500, 60, five_tests())
 }
 
 /// Sessions of thirty requests; every fiftieth fails three of five of its requests, on both sides.
@@ -164,16 +145,19 @@ fn bursts(seed: u64, rps: u32, unit: Unit, seconds: u64) -> bool {
     false
 }
 
+pub(super) fn sessions_with_bursts_of_errors(seed: u64) -> bool {
+    bursts(seed, 200, Unit::Session, 60)
+}
+
+/// Counted per request the same traffic is condemned: what the unit is for, and proof that the bursts are there.
 #[test]
-fn sessions_with_bursts_of_errors() {
-    no_false_aborts("sessions with bursts", runs(200), |seed| bursts(seed, 200, Unit::Session, 60));
-    // Counted per request the same traffic is condemned: what the unit is for, and proof that the bursts are there.
+fn bursts_counted_per_request_condemn() {
     let per_request = (1..=60).filter(|seed| bursts(*seed, 200, Unit::Request, 60)).count();
     assert!(per_request >= 2, "{per_request} of 60 per request");
 }
 
 /// Failures are known after 0.1 s or after 10 s, successes never before 5 s: whoever counts at completion condemns it.
-fn delayed(seed: u64) -> bool {
+pub(super) fn slow_successes_beside_fast_failures(seed: u64) -> bool {
     let mut world = World::new(errors_only(), seed, 400.0, 0.02);
     let draw =
         [0.05, 0.95].map(|share| (Poisson::new(400.0 / 10.0 * share * 0.02), Poisson::new(400.0 / 10.0 * share)));
@@ -196,11 +180,6 @@ fn delayed(seed: u64) -> bool {
         }
     }
     false
-}
-
-#[test]
-fn slow_successes_beside_fast_failures() {
-    no_false_aborts("slow successes, fast failures", runs(120), delayed);
 }
 
 /// Four endpoints; with `dead` the third fails every request.
@@ -233,55 +212,12 @@ fn endpoints(seed: u64, dead: bool) -> (bool, bool) {
     (false, flagged)
 }
 
-#[test]
-fn one_dead_endpoint_of_four() {
-    let mut missed = 0;
-    no_false_aborts("one dead endpoint of four", runs(100), |seed| {
-        let (condemned, flagged) = endpoints(seed, true);
-        missed += u32::from(!flagged);
-        condemned
-    });
-    assert_eq!(missed, 0, "a dead endpoint that was not flagged");
-    no_false_aborts("four healthy endpoints", runs(60), |seed| endpoints(seed, false) != (false, false));
+pub(super) fn one_dead_endpoint_of_four(seed: u64) -> bool {
+    let (condemned, flagged) = endpoints(seed, true);
+    assert!(condemned || flagged, "seed {seed}: a dead endpoint that was not flagged");
+    condemned
 }
 
-/// All traffic on the candidate; `shared` decides whether stable is as broken when it is asked again. What the verdicts were.
-fn trial(seed: u64, shared: bool) -> (bool, bool, bool) {
-    let mut world = World::new(errors_only(), seed, 1_000.0, 0.001);
-    let (mut weight, mut tried, mut paused) = (10_000_u16, false, false);
-    for at in 1..=50 * 20_u64 {
-        world.now = BEGIN + at - 1;
-        let broken = at > 100;
-        let rate = |side: usize| if broken && (side == 0 || shared) { 0.5 } else { 0.001 };
-        let share = [f64::from(weight) / 1e4, 1.0 - f64::from(weight) / 1e4];
-        let mut exposed = [0; 2];
-        let mut failed = [0; 2];
-        for side in 0..2 {
-            let mean = 50.0 * share[side];
-            // Fifty requests per tick, each with its own draw: rates change on the way.
-            exposed[side] = (mean + world.rng.f64()) as u32;
-            failed[side] = (0..exposed[side]).filter(|_| world.rng.f64() < rate(side)).count() as u32;
-        }
-        let events = [bad(Cell::candidate(0), world.now, failed[0]), bad(Cell::STABLE, world.now, failed[1])];
-        let verdict = world.feed(weight, exposed, &events);
-        tried |= verdict.trial;
-        paused |= verdict.paused.stable_degraded;
-        if verdict.outcome.is_harmful() {
-            return (true, tried, paused);
-        }
-        weight = if verdict.trial { 5_000 } else { 10_000 };
-    }
-    (false, tried, paused)
-}
-
-#[test]
-fn alone_with_all_traffic_it_takes_a_trial() {
-    no_false_aborts("shared outage at 100 %", runs(80), |seed| {
-        let (condemned, tried, paused) = trial(seed, true);
-        assert!(condemned || tried && paused, "seed {seed}: {condemned} {tried} {paused}");
-        condemned
-    });
-    for seed in 1..=20 {
-        assert_eq!(trial(seed, false), (true, true, false), "seed {seed}");
-    }
+pub(super) fn four_healthy_endpoints(seed: u64) -> bool {
+    endpoints(seed, false) != (false, false)
 }

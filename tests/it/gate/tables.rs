@@ -1,6 +1,9 @@
 //! Times to abort, as documented: one metric, alpha 0.001, stable 0.1 % errors, 1.5 times and 0.05 points allowed.
 
-use super::world::{Ended, Phase, Shape, quantile, run, runs};
+use tidegate::core::gate::{Cell, GateConfig};
+
+use super::poisson::Poisson;
+use super::world::{BEGIN, Ended, Phase, Shape, World, bad, errors_only, five_tests, quantile, run, run_with, runs};
 
 /// Requests per second, candidate error rate, median and p95 in seconds, failed candidate requests.
 type Row = (f64, f64, f64, f64, u32);
@@ -91,5 +94,54 @@ fn late_faults_are_seen_almost_as_fast() {
         let shape = shape(1_000.0, rate, 600.0, 20.0);
         let ended: Vec<Ended> = (1..=runs(24)).map(|seed| run(&shape, seed)).collect();
         check((1_000.0, rate, median, 0.0, failed), &ended, 0.1);
+    }
+}
+
+/// The five tests of a service that names no metrics share alpha: ln 5 more to prove, and a little longer.
+#[test]
+fn five_default_tests_take_a_little_longer() {
+    for (rate, seconds) in [(1.0, 2.0), (0.5, 2.0), (0.05, 20.0)] {
+        let shape = shape(1_000.0, rate, 0.0, seconds);
+        let times = |config: fn() -> _| -> Vec<Option<f64>> {
+            (1..=runs(150)).map(|seed| run_with(config(), &shape, seed).aborted).collect()
+        };
+        let (one, five) = (times(errors_only), times(five_tests));
+        let mean =
+            |times: &[Option<f64>]| times.iter().map(|time| time.expect("condemned")).sum::<f64>() / times.len() as f64;
+        // The same requests: more to prove never takes less time.
+        assert!(one.iter().zip(&five).all(|(one, five)| one <= five));
+        let factor = mean(&five) / mean(&one);
+        let (median, median_of_five) = (quantile(&one, 0.5), quantile(&five, 0.5));
+        println!("{rate}: {factor:.2} times as long; median {median:.2} s, {median_of_five:.2} s with five tests");
+        assert!((1.1..=1.4).contains(&factor), "{rate}: {factor} times as long");
+    }
+}
+
+/// Whether fifty candidate requests at 5 % of 50 per second, of which `rate` fail, are enough to condemn it.
+fn is_caught_by_fifty(config: GateConfig, rate: f64, seed: u64) -> bool {
+    let mut world = World::new(config, seed, 50.0, 0.001);
+    let stable = Poisson::new(19.0);
+    (0..50).any(|request| {
+        world.now = BEGIN + request * 8;
+        let exposed = stable.draw(&mut world.rng);
+        let failed = u32::from(world.rng.f64() < rate);
+        let beside = (0..exposed).filter(|_| world.rng.f64() < 0.001).count() as u32;
+        let events = [bad(Cell::candidate(0), world.now, failed), bad(Cell::STABLE, world.now, beside)];
+        world.feed(500, [1, exposed], &events).outcome.is_harmful()
+    })
+}
+
+#[test]
+fn the_requests_a_step_waits_for_are_enough_to_see_a_large_fault() {
+    let count = runs(400);
+    for (name, config) in [("one", errors_only as fn() -> GateConfig), ("five", five_tests)] {
+        let caught =
+            |rate| (1..=count).filter(|seed| is_caught_by_fifty(config(), rate, *seed)).count() as f64 / count as f64;
+        let (half, fifth) = (caught(0.5), caught(0.2));
+        println!(
+            "{name} test(s): fifty requests catch {half:.4} of those that fail half, {fifth:.3} of those that fail a fifth"
+        );
+        assert!(half >= 1.0, "{name}: {half}");
+        assert!(fifth >= 0.9, "{name}: {fifth}");
     }
 }

@@ -7,6 +7,8 @@ use tidegate::core::gate::{
 };
 use tidegate::core::weight::Weight;
 
+use crate::harness::soak;
+
 pub(crate) use super::poisson::Poisson;
 
 /// Where every simulation begins: not at tick zero, where mistakes in arithmetic hide.
@@ -117,9 +119,14 @@ pub(crate) fn five_tests() -> GateConfig {
     GateConfig { metrics: GateConfig::default_metrics(), ..errors_only() }
 }
 
-/// Runs one rollout of `shape`.
+/// Runs one rollout of `shape` with one metric.
 pub(crate) fn run(shape: &Shape, seed: u64) -> Ended {
-    let mut world = World::new(errors_only(), seed, shape.rps, 0.0);
+    run_with(errors_only(), shape, seed)
+}
+
+/// Runs one rollout of `shape`: errors, and nothing else that is bad.
+pub(crate) fn run_with(config: GateConfig, shape: &Shape, seed: u64) -> Ended {
+    let mut world = World::new(config, seed, shape.rps, 0.0);
     let per_feed = shape.rps * shape.stride as f64 / SECOND;
     let share = f64::from(shape.weight) / 10_000.0;
     let tables: Vec<[Poisson; 4]> = shape
@@ -151,17 +158,32 @@ pub(crate) fn run(shape: &Shape, seed: u64) -> Ended {
 
 /// Rollouts to run where `quick` are enough for every day.
 pub(crate) fn runs(quick: u64) -> u64 {
-    if std::env::var_os("TIDEGATE_SOAK").is_some() { quick * 5 } else { quick }
+    if soak() { quick * 5 } else { quick }
 }
 
-/// Runs `count` rollouts and checks that no more are condemned than alpha allows: so many that more would be a 1 in 1,000 accident if the
-/// promise held exactly. Seeds of the condemned are named.
-pub(crate) fn no_false_aborts(shape: &str, count: u64, mut condemned: impl FnMut(u64) -> bool) {
-    let wrong: Vec<u64> = (1..=count).filter(|seed| condemned(*seed)).collect();
-    let mean = 0.001 * count as f64;
-    let allowed = Poisson::new(mean).upper.partition_point(|p| *p < 0.999);
-    assert!(wrong.len() <= allowed, "{shape}: {} of {count} condemned, seeds {wrong:?}", wrong.len());
-    println!("{shape}: {} of {count} condemned", wrong.len());
+/// The bound of all gates in these simulations.
+const ALPHA: f64 = 0.001;
+/// How likely it is to be told of more than [`at_most`] by accident.
+const ACCIDENT: f64 = 0.001;
+
+/// How many of so many innocent rollouts may be condemned: if each were with a probability of exactly alpha, more would be an accident of
+/// one in a thousand. From the binomial distribution itself.
+pub(crate) fn at_most(rollouts: u64) -> u64 {
+    let n = rollouts as f64;
+    let (mut k, mut term) = (0.0, (n * (-ALPHA).ln_1p()).exp());
+    let mut below = term;
+    while below < 1.0 - ACCIDENT && k < n {
+        term *= (n - k) / (k + 1.0) * ALPHA / (1.0 - ALPHA);
+        below += term;
+        k += 1.0;
+    }
+    k as u64
+}
+
+#[test]
+fn the_bound_is_that_of_the_binomial_distribution() {
+    // By hand: 0.999^100 = 0.9048, then 0.0906, 0.0045; of one rollout none is too many but for the accident.
+    assert_eq!([0, 1, 100, 1_000, 10_000].map(at_most), [0, 0, 2, 5, 21]);
 }
 
 /// The value that `share` of `values` stay within; missing ones are larger than any.

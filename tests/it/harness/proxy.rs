@@ -179,6 +179,11 @@ impl Admin {
             .unwrap_or_else(|e| panic!("{method} {path} at {}: {e}", self.address))
     }
 
+    /// The answer to a POST of JSON, if the process lives to give one.
+    pub(crate) async fn try_post(&self, path: &str, body: &str) -> Option<Response> {
+        self.try_request("POST", path, "Content-Type: application/json\r\n", body).await.ok()
+    }
+
     async fn try_request(&self, method: &str, path: &str, fields: &str, body: &str) -> Result<Response, String> {
         let host = if self.address.starts_with("unix:") { "localhost" } else { &self.address };
         let length = body.len();
@@ -340,22 +345,36 @@ impl Process {
         let base = Config::new(&dir).admin(&admin.address);
         let text = build(base.clone()).text();
         dir.write(CONFIG, &text);
-        let child = Self::spawn(&dir);
+        let child = Self::spawn(&dir, &[]);
         let mut process = Self { site: Site { dir, admin, base, listeners: Vec::new() }, child };
         process.ready().await;
         process
     }
 
-    fn spawn(dir: &TempDir) -> Child {
+    /// Starts it; with `faults`, what strace does to its system calls (`pwrite64:error=ENOSPC:when=9+`).
+    fn spawn(dir: &TempDir, faults: &[String]) -> Child {
         let log = || File::options().create(true).append(true).open(dir.path().join("log")).expect("a log file");
-        Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let binary = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = Command::new(if faults.is_empty() { binary } else { "strace" });
+        if !faults.is_empty() {
+            // As a grandchild, so that the process is a child of ours all the same.
+            command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+            // Only the calls that are to fail are stopped then; signals are not sent that way.
+            command.args((!faults.iter().any(|fault| fault.contains("signal="))).then_some("--seccomp-bpf"));
+            for fault in faults {
+                let calls = fault.split(':').next().unwrap_or_default();
+                command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={fault}")]);
+            }
+            command.arg(binary);
+        }
+        command
             .arg("run")
             .arg(dir.path().join(CONFIG))
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(log())
             .spawn()
-            .expect("the binary")
+            .expect("the binary, and strace where calls are to fail")
     }
 
     /// Kills it, the hard way.
@@ -366,8 +385,27 @@ impl Process {
 
     /// Starts it again after its end, in the same directory.
     pub(crate) async fn start_again(&mut self) {
-        self.child = Self::spawn(&self.site.dir);
+        self.child = Self::spawn(&self.site.dir, &[]);
         self.ready().await;
+    }
+
+    /// Starts it again with faults in its system calls, as strace injects them; whether it is ready, or has ended before.
+    pub(crate) async fn start_again_with(&mut self, faults: &[String]) -> bool {
+        self.child = Self::spawn(&self.site.dir, faults);
+        let admin = self.site.admin.clone();
+        let lives = eventually(WAIT_MAX, "the process to be ready, or to end", || {
+            let ended = self.child.try_wait().expect("a child of ours").is_some();
+            let admin = admin.clone();
+            async move {
+                let ready = admin.try_request("GET", "/readyz", "", "").await.is_ok_and(|answer| answer.status == 200);
+                (ended || ready).then_some(!ended)
+            }
+        })
+        .await;
+        if lives {
+            self.site.listeners = self.site.admin.listeners().await;
+        }
+        lives
     }
 
     /// Kills it and starts it again.

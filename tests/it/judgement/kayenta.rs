@@ -37,3 +37,18 @@ fn no_data_is_no_failure() {
     assert!(fails(&[Class::Pass, Class::High]));
     assert!(!fails(&[Class::Pass; 2]));
 }
+
+/// kayenta#780, spinnaker#6278: seven values of ten that are a hundred times as high pass, an eighth makes them fail. `gate::kayenta` has the
+/// same values before this project's gate.
+#[test]
+fn kayenta_780_ranks_pass_what_requests_condemn() {
+    let control = [1.0; 10];
+    let experiment =
+        |hundreds: usize| -> Vec<f64> { (0..10).map(|at| if at < hundreds { 100.0 } else { 1.0 }).collect() };
+    assert_eq!(classify(&experiment(7), &control), Class::Pass);
+    let reversed: Vec<f64> = experiment(7).into_iter().rev().collect();
+    assert_eq!(classify(&reversed, &control), Class::Pass);
+    assert_eq!(classify(&experiment(8), &control), Class::High);
+    // kayenta#426
+    assert_eq!(classify(&[0.0, 1.0, 2.0, 1.0, 0.0, 0.0], &[0.0; 6]), Class::Pass);
+}

@@ -1,6 +1,8 @@
 //! Rollouts through the real proxy: by the file, by commands, over restarts.
 
 mod commands;
+mod kills;
+mod records;
 mod restarts;
 mod rolled_back;
 mod table;

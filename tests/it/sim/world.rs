@@ -49,6 +49,14 @@ struct Shown {
     aborted: bool,
 }
 
+/// Why something was decided.
+#[derive(Clone, Debug)]
+enum Why {
+    Asked(Verb),
+    File,
+    Time(Facts),
+}
+
 #[derive(Default)]
 struct Disk(Mutex<BTreeMap<(u8, String), Record>>);
 
@@ -60,8 +68,12 @@ pub(super) struct World {
     writing: Option<(oneshot::Receiver<Outcome>, bool)>,
     shown: BTreeMap<Name, Shown>,
     closed: BTreeSet<(Name, u64)>,
-    /// The disk has something nobody was told of, and that was not put right yet.
-    lied: bool,
+    /// Services of which the disk has something nobody was told of, and that was not put right yet.
+    lied: BTreeSet<Name>,
+    /// Why what is being written, or was written last, was decided.
+    asked: BTreeMap<Name, Why>,
+    /// What the gates said at the last tick.
+    said: BTreeMap<Name, Facts>,
     watched: BTreeSet<Name>,
     file: Vec<Arc<Service>>,
     now: Duration,
@@ -73,6 +85,9 @@ type Held = Result<(), String>;
 macro_rules! holds {
     ($condition:expr, $($say:tt)*) => { if !$condition { return Err(format_args!($($say)*).to_string()); } };
 }
+
+// Behind the macro, which it uses.
+mod falls;
 
 pub(super) fn version(n: u8) -> Version {
     Version::new(&format!("v{n}")).expect("a version")
@@ -111,7 +126,8 @@ fn number(table: Table) -> u8 {
     match table {
         Table::Services => 0,
         Table::Process => 1,
-        _ => 2,
+        Table::Rollouts => 2,
+        _ => 3,
     }
 }
 
@@ -124,7 +140,17 @@ impl Keep for Disk {
         for (table, key) in &change.remove {
             records.remove(&(number(*table), key.clone()));
         }
+        records
+            .retain(|(table, key), _| !change.cut.iter().any(|(of, keys)| number(*of) == *table && keys.contains(key)));
         Ok(0)
+    }
+
+    fn get(&self, table: Table, key: &str) -> Result<Option<Record>, StoreError> {
+        Ok(self.0.lock().expect("no panic").get(&(number(table), key.to_owned())).cloned())
+    }
+
+    fn audit(&self, _: u64, _: usize) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {
@@ -149,7 +175,9 @@ impl World {
             writing: None,
             shown: BTreeMap::new(),
             closed: BTreeSet::new(),
-            lied: false,
+            lied: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            said: BTreeMap::new(),
             watched: BTreeSet::new(),
             file,
             now,
@@ -165,19 +193,20 @@ impl World {
             Event::Ask(service, ask) => self.ask(*service, ask)?,
             Event::File(wanted) => self.file(*wanted),
             Event::Tick(ms) => self.tick(Duration::from_millis(u64::from(*ms)), facts)?,
-            Event::Disk { fails, landed } => self.disk(*fails, *landed),
+            Event::Disk { fails, landed } => self.disk(*fails, *landed)?,
             Event::Crash { landed } => self.crash(*landed),
             Event::StoreLost => self.lose(),
         }
         self.rises(event, &shown)?;
         self.falls(event, &before)?;
+        self.acts(event, &before)?;
         self.always(event, &before)
     }
 
     /// Lets the disk catch up; then it has what is true.
     pub(super) fn settle(&mut self) -> Held {
         for _ in 0..10 {
-            self.disk(false, true);
+            self.disk(false, true)?;
         }
         holds!(!self.queue.is_owing() && self.writing.is_none(), "something never lands");
         let stored = ledger::load(&self.disk).map_err(|bad| bad.to_string())?;
@@ -205,7 +234,8 @@ impl World {
             Ok(Decision::Done(deeds)) => self.carry_out(deeds),
             Ok(Decision::Up(proposal)) => {
                 holds!(!back, "1: what goes back waits for the disk");
-                self.write(proposal, false);
+                let name = self.desk.services()[service].wanted.name.clone();
+                self.write(proposal, false, BTreeMap::from([(name, Why::Asked(ask.verb.clone()))]));
             }
         }
         if ask.verb == Verb::Abort {
@@ -225,30 +255,35 @@ impl World {
         let Some(wanted) = files(wanted) else { return };
         if let Ok(Filed { proposal, .. }) = self.desk.file(&wanted, self.now) {
             self.file = wanted;
-            self.write(proposal, true);
+            self.write_file(proposal);
         }
     }
 
     fn tick(&mut self, passed: Duration, mut facts: impl FnMut(Counts) -> Facts) -> Held {
         self.now += passed;
-        let mut ups = Proposal::default();
+        let (mut ups, mut why) = (Proposal::default(), BTreeMap::new());
         for index in 0..self.desk.services().len() {
             let held = &self.desk.services()[index];
             let before = held.roles.current.as_ref().map(|current| (current.rollout.phase(), current.rollout.seen));
             let facts = facts(before.map(|(_, seen)| seen).unwrap_or_default());
             let harmful = matches!(facts.verdict, Verdict::Harmful { .. });
+            let name = held.wanted.name.clone();
+            self.said.insert(name.clone(), facts.clone());
             // Ticks are short; a simulated one stands for many that said the same.
-            match self.desk.on(index, RolloutEvent::Tick(facts), passed * 200, self.now) {
+            match self.desk.on(index, RolloutEvent::Tick(facts.clone()), passed * 200, self.now) {
                 Decision::Nothing => {}
                 Decision::Done(deeds) => self.carry_out(deeds),
-                Decision::Up(proposal) => ups.join(proposal),
+                Decision::Up(proposal) => {
+                    ups.join(proposal);
+                    why.insert(name, Why::Time(facts));
+                }
             }
             let after = self.desk.services()[index].roles.current.as_ref().map(|current| current.rollout.phase());
             let aborted = after == Some("aborted") && before.is_some_and(|(phase, _)| phase != "aborted");
             holds!(!aborted || harmful, "4: aborted, and nobody spoke of harm");
         }
         if !ups.is_empty() && !self.desk.is_writing() {
-            self.write(ups, false);
+            self.write(ups, false, why);
         }
         for index in 0..self.desk.services().len() {
             if let Some(entry) = self.desk.checkpoint(index) {
@@ -258,33 +293,39 @@ impl World {
         Ok(())
     }
 
-    fn disk(&mut self, fails: bool, landed: bool) {
+    fn disk(&mut self, fails: bool, landed: bool) -> Held {
         let Some(turn) = self.queue.next(true) else {
-            self.lied = false;
-            return;
+            holds!(self.lied.is_empty(), "10: nothing puts {:?} right", self.lied);
+            return Ok(());
         };
-        self.lied |= fails && landed;
+        let about = services_of(&turn);
         let mut outcome = if landed || !fails { self.commit(&turn) } else { Ok(()) };
         if fails {
             outcome = Err(Failed { full: !landed, why: "as the seed has it".to_owned() });
+            self.lied.extend(about.into_iter().filter(|_| landed));
+        } else {
+            self.lied.retain(|name| !about.contains(name));
         }
         self.queue.done(turn, outcome);
-        let Some((answer, filed)) = &mut self.writing else { return };
-        let Ok(outcome) = answer.try_recv() else { return };
+        let Some((answer, filed)) = &mut self.writing else { return Ok(()) };
+        let Ok(outcome) = answer.try_recv() else { return Ok(()) };
         let filed = *filed;
         self.writing = None;
         match self.desk.written(outcome.is_ok()) {
             Written::True { deeds, .. } => self.carry_out_of(deeds, filed),
             Written::Overtaken { as_is } => {
+                // It landed, and is not what is true.
+                self.lied.extend(as_is.iter().map(|entry| entry.service.clone()));
                 self.owe_all(as_is);
                 let again = self.desk.file(&self.file.clone(), self.now);
                 if let Ok(Filed { proposal, .. }) = again {
-                    self.write(proposal, true);
+                    self.write_file(proposal);
                 }
             }
             Written::Refused { as_is } if landed => self.owe_all(as_is),
             Written::Refused { .. } => {}
         }
+        Ok(())
     }
 
     fn commit(&self, turn: &Turn) -> Outcome {
@@ -307,7 +348,7 @@ impl World {
     }
 
     fn begin_again(&mut self) {
-        (self.queue, self.writing, self.lied) = (Queue::default(), None, false);
+        (self.queue, self.writing, self.lied) = (Queue::default(), None, BTreeSet::new());
         (self.closed, self.watched, self.shown) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let stored = ledger::load(&self.disk).expect("understood");
         // A file that does not fit what is known of a digest would stop the start; these have none.
@@ -325,7 +366,13 @@ impl World {
         self.carry_out_of(deeds, true);
     }
 
-    fn write(&mut self, proposal: Proposal, filed: bool) {
+    fn write_file(&mut self, proposal: Proposal) {
+        let why = self.desk.services().iter().map(|held| (held.wanted.name.clone(), Why::File));
+        self.write(proposal, true, why.collect());
+    }
+
+    fn write(&mut self, proposal: Proposal, filed: bool, why: BTreeMap<Name, Why>) {
+        self.asked = why;
         let lines = self.desk.write(proposal).into_iter().map(line).collect();
         let (reply, answer) = oneshot::channel();
         self.queue.write(lines, self.desk.next_rollout(), reply);
@@ -388,38 +435,11 @@ impl World {
                 "2: {name} rose from {was}"
             );
             let kept = stored.roles.get(name).map_or(Weight::ZERO, Roles::weight);
-            holds!(shown.weight <= kept || self.lied, "6: {name} is at {}, the store has {kept}", shown.weight);
-        }
-        Ok(())
-    }
-
-    /// 9, 5, 7: what a file, a start and a promotion may do.
-    fn falls(&self, event: &Event, before: &BTreeMap<Name, Roles>) -> Held {
-        for held in self.desk.services() {
-            let (name, after) = (&held.wanted.name, &held.roles);
-            let Some(before) = before.get(name).filter(|_| !matches!(event, Event::Crash { .. } | Event::StoreLost))
-            else {
-                continue;
-            };
-            if let (Some(was), Some(is)) = (before.active(), after.active())
-                && was.id == is.id
-            {
-                holds!(was.terms == is.terms, "9: the plan in flight of {name} changed");
-            }
-            let swapped = before.stable.version != after.stable.version;
-            if let (true, Some(was)) =
-                (swapped, before.active().filter(|was| was.candidate.version == after.stable.version))
-            {
-                holds!(Arc::ptr_eq(&was.candidate, &after.stable), "7: a promotion made a pool anew");
-                let warm = after.warm.as_ref().is_some_and(|warm| Arc::ptr_eq(&warm.pool, &before.stable));
-                holds!(warm, "7: the old stable is gone");
-            }
-            let new = after.active().filter(|new| before.current.as_ref().is_none_or(|old| old.id != new.id));
-            if let Some(new) = new {
-                let retried = after.known(&new.candidate.version).is_some_and(|known| known.retries > 0);
-                let quarantined = before.quarantine(&new.candidate.version).is_some();
-                holds!(!quarantined || retried, "5: {} is tried again", new.candidate.version);
-            }
+            holds!(
+                shown.weight <= kept || self.lied.contains(name),
+                "6: {name} is at {}, the store has {kept}",
+                shown.weight
+            );
         }
         Ok(())
     }
@@ -451,6 +471,14 @@ impl World {
 
 fn open(disk: &Disk, file: &[Arc<Service>], now: Duration) -> (Desk, Deeds) {
     Desk::open(ledger::load(disk).expect("understood"), file, now).expect("a file that fits")
+}
+
+fn services_of(turn: &Turn) -> BTreeSet<Name> {
+    let change = turn.change().expect("records that can be written");
+    let put = change.put.iter().map(|(table, key, _)| (table, key));
+    let keys = put.chain(change.remove.iter().map(|(table, key)| (table, key)));
+    let services = keys.filter(|(table, _)| matches!(table, Table::Services));
+    services.map(|(_, key)| Name::new(key).expect("the name of a service")).collect()
 }
 
 fn line(entry: Entry) -> Line {

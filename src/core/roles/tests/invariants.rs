@@ -220,6 +220,7 @@ impl World {
         // 2
         let may_rise = matches!(act, Act::Tick(_, says, ..) if *says > 1) || matches!(act, Act::Verb(3.., ..));
         prop_assert!(may_rise || after.weight() <= before.weight(), "{act:?}");
+        prop_assert!(after.weight() >= before.weight() || may_fall(before, after, act), "2: {act:?}");
         // 5
         if let Some(new) = after.active().filter(|new| before.current.as_ref().is_none_or(|old| old.id != new.id)) {
             let retried = matches!(act, Act::Verb(5, _, true));
@@ -244,6 +245,24 @@ impl World {
             "two roles, two versions"
         );
         Ok(())
+    }
+}
+
+/// 2: what takes the weight down is an abort, a rollback, a trial, a command that says so, a file or start that supersedes, a promotion
+/// (of a stable there is no share to speak of).
+fn may_fall(before: &Roles, after: &Roles, act: &Act) -> bool {
+    let Some(was) = before.active() else { return false };
+    let end = after.history.iter().find(|ended| ended.id == was.id).map(|ended| &ended.end);
+    match (act, end) {
+        (Act::Verb(0 | 1, ..), end) => matches!(end, Some(End::Aborted(AbortReason::Manual))),
+        (Act::Verb(6, weight, _), None) => after.weight() == Weight::of_percent((*weight).into()),
+        // Back to the step, or to the one after it.
+        (Act::Verb(3 | 7 | 8, ..), None) => was.rollout.by_hand,
+        (Act::Verb(7 | 8, ..) | Act::Tick(..), Some(End::Succeeded)) => after.stable.version == was.candidate.version,
+        (Act::Start(_, true) | Act::File(..), Some(End::Superseded)) => true,
+        (Act::Tick(_, says, ..), Some(End::Aborted(AbortReason::Harmful { .. }))) => *says == 0,
+        (Act::Tick(_, _, alarm, _), None) => *alarm && after.weight() == TRIAL_WEIGHT,
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Roles: verbs one by one; the table of the file and its invariants are beside.
 
+mod course;
+mod force;
 mod invariants;
 mod table;
 

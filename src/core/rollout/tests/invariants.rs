@@ -16,8 +16,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         any::<bool>().prop_map(|force| Command::PromoteFull { force }),
         (0_u16..=100).prop_map(|n| Command::Weight(percent(n))),
     ];
-    let facts =
-        (any::<[bool; 5]>(), 0_u64..80, 0_u8..24).prop_map(|([ready, alarm, degraded, ratio, endpoint], n, v)| {
+    let facts = (any::<[bool; 5]>(), prop_oneof![Just(0), 0_u64..80], 0_u8..24).prop_map(
+        |([ready, alarm, degraded, ratio, endpoint], n, v)| {
             let verdict = match v {
                 0 => Verdict::Harmful { metric: "latency".to_owned() },
                 1 | 2 => Verdict::Error,
@@ -28,7 +28,8 @@ fn happening() -> impl Strategy<Value = Happening> {
             let (alarm, sample_ratio) = (rare(alarm), rare(ratio));
             let (stable_degraded, endpoint) = (rare(degraded), rare(endpoint));
             Facts { ready, counts, verdict, alarm, stable_degraded, sample_ratio, endpoint }
-        });
+        },
+    );
     prop_oneof![
         1 => command.prop_map(Happening::Command),
         8 => (facts, 0_u32..90).prop_map(|(facts, seconds)| Happening::Tick(facts, seconds)),
@@ -89,6 +90,11 @@ impl World {
             }
             _ => {}
         }
+        if matches!(happening, Happening::Tick(..)) && effects.iter().any(is_pass) {
+            assert!(self.counts.requests > before.base.requests, "no data is no pass: {before:?} {effects:?}");
+        }
+        let lowered = effects.iter().any(|e| matches!(e, Effect::Weight(w) if *w < published));
+        assert!(!lowered || may_lower(before, rollout, happening), "2: {before:?} {happening:?} {effects:?}");
         if matches!(rollout.stage, Stage::Over(End::Aborted(_))) && !before.is_over() {
             assert_eq!(effects[0], Effect::Close, "whoever takes the traffic back shuts the candidate out first");
             assert_eq!(self.published, Weight::ZERO);
@@ -114,6 +120,23 @@ fn may_raise(before: &Rollout, happening: &Happening) -> bool {
         }
         Happening::Answer(kind) => *kind > 1 && before.pause.is_none(),
         Happening::Restart(_) => false,
+    }
+}
+
+/// A step after another one, or the promotion.
+fn is_pass(effect: &Effect) -> bool {
+    matches!(effect, Effect::Promote | Effect::StepBegan(1..))
+}
+
+/// What lowers it is an abort, a trial, or a command that says so.
+fn may_lower(before: &Rollout, after: &Rollout, happening: &Happening) -> bool {
+    let aborted = matches!(after.stage, Stage::Over(End::Aborted(_)));
+    match happening {
+        Happening::Command(Command::Abort | Command::Rollback) | Happening::Answer(_) => aborted,
+        Happening::Command(Command::Weight(weight)) => after.weight == *weight,
+        Happening::Command(Command::Resume | Command::PromoteNext) => before.by_hand,
+        Happening::Command(_) | Happening::Restart(_) => false,
+        Happening::Tick(facts, _) => aborted || (facts.alarm && after.weight == TRIAL_WEIGHT),
     }
 }
 

@@ -7,10 +7,12 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
+use tidegate::clock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -64,6 +66,8 @@ struct Log {
     requests: VecDeque<Request>,
     /// Heads ever read.
     arrived: usize,
+    /// When the last one of each target was read.
+    latest: BTreeMap<String, Instant>,
     /// Connections ever accepted.
     accepted: usize,
     /// Connections open now.
@@ -131,6 +135,11 @@ impl Upstream {
     /// How many requests (heads) ever came.
     pub(crate) fn arrived(&self) -> usize {
         self.shared.log().arrived
+    }
+
+    /// When the last request for `target` came, if one did.
+    pub(crate) fn latest(&self, target: &str) -> Option<Instant> {
+        self.shared.log().latest.get(target).copied()
     }
 
     /// How many connections were ever accepted.
@@ -214,6 +223,7 @@ impl Log {
             heads: VecDeque::new(),
             requests: VecDeque::new(),
             arrived: 0,
+            latest: BTreeMap::new(),
             accepted: 0,
             open: 0,
             violations: Vec::new(),
@@ -222,6 +232,11 @@ impl Log {
 
     fn arrive(&mut self, head: &Head) -> Behaviour {
         self.arrived += 1;
+        if let Some(target) = head.line.split(' ').nth(1)
+            && (self.latest.len() < RECORDS_MAX || self.latest.contains_key(target))
+        {
+            self.latest.insert(target.to_owned(), clock::now());
+        }
         if self.heads.len() < RECORDS_MAX {
             self.heads.push_back(head.clone());
         }
