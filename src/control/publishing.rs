@@ -82,7 +82,7 @@ impl Control {
         let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
         let evidence = self.gates.state(&service).map(Box::new);
         let service = Some((service, roles.map_or(Record::Gone, Record::Is)));
-        Line { service, evidence, past, drafts, ..Line::default() }
+        Line { service, past, evidence, drafts, ..Line::default() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {
