@@ -22,6 +22,7 @@ test: tools ## Run every test
 bench: tools ## Run the micro-benchmarks, the tails of the balances, how the gate judges beside others, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
 	$(CARGO) bench --bench balance
+	$(CARGO) bench --bench canary
 	$(CARGO) bench --bench judgement
 	$(CARGO) bench --bench micro
 	$(CARGO) bench --bench policy
