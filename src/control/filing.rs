@@ -15,15 +15,16 @@ use super::answer::{Outcome, Refused, Reloaded};
 use super::desk::{Filed, Written};
 use super::discovery::shown;
 use super::endpoint::carry_drains;
-use super::handle::Reload;
+use super::handle::{Author, Reload};
 use super::journal::InForce;
 use super::ledger::Line;
 use super::reload::{self, Filing, Indexed, Look, Published, Ready, Stage, Waiting, With, Work};
-use super::writer::{Control, Then};
+use super::writer::Control;
+use super::writing::{Then, unanswered};
 
 impl Control {
     pub(super) fn look(&mut self, first: Reload) -> Work {
-        let mut waiting = Waiting { actor: first.actor, replies: vec![first.reply] };
+        let mut waiting = Waiting { by: first.by, replies: vec![first.reply] };
         while let Ok(more) = self.reloads.try_recv() {
             waiting.replies.push(more.reply);
         }
@@ -47,7 +48,7 @@ impl Control {
         };
         match outcome {
             Ok(Look::Unchanged) => {
-                let answer = Ok(self.unchanged(&waiting.actor));
+                let answer = Ok(self.unchanged(&waiting.by.actor));
                 waiting.answer(&answer);
             }
             Ok(Look::Ready(ready)) => {
@@ -60,22 +61,25 @@ impl Control {
 
     /// Decides what a file changes and has that written.
     pub(super) fn file(&mut self, filing: Filing) {
+        if self.writing.is_some() {
+            return self.refuse(filing, unanswered());
+        }
         match self.desk.file(&filing.ready.settings.services, clock::unix_time()) {
             Err(refusals) => self.refuse(filing, Refused::Plan(refusals)),
             Ok(Filed { proposal, changes }) => {
-                let note = roles::Note {
-                    actor: filing.waiting.actor.clone(),
-                    verb: "reload",
-                    rollout: 0,
-                    from: self.config.to_string(),
-                    to: filing.ready.digest.clone(),
-                    reason: None,
-                };
+                let note = self.reload_note(&filing);
                 let draft = self.draft(None, note);
                 let also = Line { drafts: vec![draft], ..Line::default() };
                 self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(also));
             }
         }
+    }
+
+    /// What the audit says of a file.
+    pub(super) fn reload_note(&self, filing: &Filing) -> roles::Note {
+        let Author { actor, source } = filing.waiting.by.clone();
+        let (from, to) = (self.config.to_string(), filing.ready.digest.clone());
+        roles::Note { actor, source, verb: "reload", rollout: 0, from, to, reason: None }
     }
 
     /// Puts a file in force that was written; one that something overtook is decided anew.
@@ -111,6 +115,7 @@ impl Control {
         self.watch(deeds.gate);
         let replaced = self.publish(next);
         self.close_superseded(&previous);
+        self.shut(&deeds.shut);
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
@@ -121,7 +126,7 @@ impl Control {
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
-        journal.reloaded(&waiting.actor, Outcome::Applied, generation, &changes);
+        journal.reloaded(&waiting.by.actor, Outcome::Applied, generation, &changes);
         let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
         let published = Published { answer, prepared, commit, replaced };
         Some(reload::finish(published, Arc::clone(&self.shared.plane), waiting))
@@ -133,7 +138,7 @@ impl Control {
     }
 
     fn refuse_reload(&self, waiting: Waiting, refused: Refused) {
-        self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
+        self.shared.journal.refused(&waiting.by.actor, self.current.snapshot.generation, &refused);
         waiting.answer(&Err(refused));
     }
 

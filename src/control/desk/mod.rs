@@ -72,13 +72,15 @@ struct Sight {
     active: bool,
 }
 
-/// What has to be done, in this order: switches, publication, records, the rest.
+/// What has to be done, in this order: switches, publication, what that shuts, records, the rest.
 #[derive(Debug, Default)]
 pub struct Deeds {
     /// Throw the switch of the candidate of these, for good.
     pub close: Vec<Name>,
     /// Publish what runs of these.
     pub publish: Vec<Name>,
+    /// Once that is done: shut these to everything published before.
+    pub shut: Vec<(Name, Version)>,
     /// Has to land in the store, sooner or later.
     pub owed: Vec<Entry>,
     /// What the gate does for these.
@@ -226,6 +228,20 @@ impl Desk {
         Written::True { deeds, overtaken }
     }
 
+    /// What was being written was given up and never comes true: what the store is to have in its place. `landed`: it has taken that, with
+    /// what the audit says about it.
+    pub fn given_up(&mut self, landed: bool) -> Vec<Entry> {
+        let Some(proposal) = self.writing.take() else { return Vec::new() };
+        let mut entries = self.as_is(&proposal);
+        if landed {
+            for entry in &mut entries {
+                let of_it = proposal.decided.iter().filter(|decided| decided.wanted.name == entry.service);
+                entry.notes = of_it.flat_map(Decided::notes).map(undone).collect();
+            }
+        }
+        entries
+    }
+
     /// The record of the service at `index` as it is, for a restart to go on from: time that passed, requests that were seen.
     #[must_use]
     pub fn checkpoint(&self, index: usize) -> Option<Entry> {
@@ -359,6 +375,19 @@ impl Decided {
 // === impl Deeds ===
 
 impl Deeds {
+    /// Does both as one; those of `other` are about other services.
+    pub fn join(&mut self, other: Self) {
+        let Self { close, publish, shut, owed, gate, said, over, released } = other;
+        self.close.extend(close);
+        self.publish.extend(publish);
+        self.shut.extend(shut);
+        self.owed.extend(owed);
+        self.gate.extend(gate);
+        self.said.extend(said);
+        self.over.extend(over);
+        self.released.extend(released);
+    }
+
     /// Adds what has to be done for `decided`, its records left out.
     fn take_in(&mut self, decided: &Decided) {
         let name = &decided.wanted.name;
@@ -367,6 +396,7 @@ impl Deeds {
             match effect {
                 Effect::Close => self.close.push(name.clone()),
                 Effect::Publish => publish = true,
+                Effect::Shut(version) => self.shut.push((name.clone(), version.clone())),
                 Effect::Release(version) => {
                     self.released.push((name.clone(), version.clone()));
                     publish = true;
@@ -384,6 +414,14 @@ impl Deeds {
             self.publish.push(name.clone());
         }
     }
+}
+
+/// That what `note` says never came true.
+#[must_use]
+pub fn undone(note: &Note) -> Note {
+    let (actor, from, to) = ("store".to_owned(), note.to.clone(), note.from.clone());
+    let reason = Some(format!("{} was given up before the store answered; it never came true", note.verb));
+    Note { actor, source: String::new(), verb: "undo", rollout: note.rollout, from, to, reason }
 }
 
 const PROMOTED: Stage = Stage::Over(End::Succeeded);

@@ -1,6 +1,5 @@
 //! The start of the process: with a record, the store wins; without one, nothing new is tried unasked.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ impl Roles {
             }
             None => {}
         }
-        let by = By { actor: "file", verb: "add", reason: None };
+        let by = By::of("file", "add");
         let mut effects = roles.settle(&before, raw, Some(by), context.now);
         if !effects.contains(&super::Effect::Publish) {
             effects.insert(1, super::Effect::Publish);
@@ -65,7 +64,7 @@ impl Roles {
             Some(current) => current.on(Event::Restarted { at: context.now, counts }, Duration::ZERO),
             None => Vec::new(),
         };
-        let by = By { actor: "plan", verb: "restart", reason: None };
+        let by = By::of("plan", "restart");
         let mut effects = next.settle(&before, raw, Some(by), context.now);
         if !effects.contains(&super::Effect::Publish) {
             effects.insert(1, super::Effect::Publish);
@@ -83,8 +82,8 @@ impl Roles {
             stable: Arc::clone(&wanted.stable),
             current: None,
             warm: None,
-            versions: Vec::new(),
-            history: VecDeque::new(),
+            versions: Arc::default(),
+            history: Arc::default(),
             declared: Declared::of(wanted),
         }
     }
