@@ -156,12 +156,11 @@ impl Gates for LiveGates {
                 }
                 None
             }));
-            match looked {
-                Ok(said) => seen.extend(said.map(|said| (index, said))),
-                Err(_) => {
-                    tracing::error!(service = %service.name(), "the gate ended unexpectedly; this is a defect");
-                    service.give_up();
-                }
+            if let Ok(said) = looked {
+                seen.extend(said.map(|said| (index, said)));
+            } else {
+                tracing::error!(service = %service.name(), "the gate ended unexpectedly; this is a defect");
+                service.give_up();
             }
         }
         seen
