@@ -19,7 +19,7 @@ use super::endpoint::carry_drains;
 use super::gate::Proof;
 use super::health;
 use super::journal::{Note, What};
-use super::ledger::{Line, Record};
+use super::ledger::Line;
 use super::past::Past;
 use super::writer::{Control, Then, Writing};
 
@@ -64,7 +64,7 @@ impl Control {
 
     /// What the store is told of `entry`, and of the evidence of its rollout.
     fn line(&self, entry: Entry) -> Line {
-        let Entry { service, roles, notes, over } = entry;
+        let Entry { service, record, notes, over } = entry;
         let past = over.into_iter().filter_map(|over| {
             let proof = over.ended.by.starts_with("gate").then(|| self.gates.proof(&service)).flatten();
             Some(Past::of(over.ended.id, over.course.as_deref()?, proof))
@@ -72,8 +72,7 @@ impl Control {
         let past = past.collect();
         let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
         let evidence = self.gates.state(&service).map(Box::new);
-        let service = Some((service, roles.map_or(Record::Gone, Record::Is)));
-        Line { service, evidence, past, drafts, also: Vec::new() }
+        Line { service: Some((service, record)), evidence, past, drafts, also: Vec::new() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {

@@ -6,11 +6,12 @@
 
 mod file;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Note, Outcome, Over, Refused, Roles, Verb};
+use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Memory, Note, Outcome, Over, Refused, Roles, Verb};
 use crate::core::rollout::{End, Event, Stage};
 use crate::core::service::Service;
 use crate::core::weight::Weight;
@@ -22,6 +23,8 @@ pub use file::{Filed, Stored};
 pub struct Desk {
     /// In order of name, as in the snapshot.
     held: Vec<Held>,
+    /// Services that left the file.
+    memories: BTreeMap<Name, Memory>,
     next_rollout: u64,
     writing: Option<Proposal>,
 }
@@ -59,8 +62,8 @@ struct Decided {
     wanted: Arc<Service>,
     before: Option<Sight>,
     outcome: Outcome,
-    /// The service is gone from the file.
-    goes: bool,
+    /// The service is gone from the file: what is remembered of it.
+    goes: Option<Memory>,
     overtaken: bool,
 }
 
@@ -96,12 +99,23 @@ pub struct Deeds {
 pub struct Entry {
     /// The service.
     pub service: Name,
-    /// Its record; `None`: it is forgotten.
-    pub roles: Option<Box<Roles>>,
+    /// Its record.
+    pub record: Record,
     /// What the audit says about it.
     pub notes: Vec<Note>,
     /// Rollouts that have ended.
     pub over: Vec<Over>,
+}
+
+/// The record of a service.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// It is this.
+    Is(Box<Roles>),
+    /// It left the file, and this is remembered of it.
+    Left(Box<Memory>),
+    /// There is none any more.
+    Gone,
 }
 
 /// A transition, for the journal.
@@ -239,8 +253,7 @@ impl Desk {
         let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
         let entry = |decided: &Decided| {
             let service = &decided.wanted.name;
-            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new(), over: Vec::new() };
-            self.find(service.as_str()).map_or_else(gone, |index| self.held[index].entry(Vec::new()))
+            self.find(service.as_str()).map_or_else(|| self.left(service), |index| self.held[index].entry(Vec::new()))
         };
         names.map(entry).collect()
     }
@@ -259,7 +272,7 @@ impl Desk {
         let held = &self.held[index];
         let before = Some(Sight::of(&held.roles));
         let back = is_back(&outcome.effects);
-        let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: false, overtaken: false };
+        let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: None, overtaken: false };
         if !back {
             return Decision::Up(Proposal { decided: vec![decided], whole: false });
         }
@@ -300,8 +313,8 @@ impl Held {
     }
 
     fn entry(&self, notes: Vec<Note>) -> Entry {
-        let roles = Some(Box::new(self.roles.clone()));
-        Entry { service: self.wanted.name.clone(), roles, notes, over: Vec::new() }
+        let record = Record::Is(Box::new(self.roles.clone()));
+        Entry { service: self.wanted.name.clone(), record, notes, over: Vec::new() }
     }
 }
 
@@ -331,13 +344,11 @@ impl Proposal {
 impl Decided {
     /// What has to be written for it, if anything.
     fn entry(&self) -> Option<Entry> {
-        let notes: Vec<Note> = self.notes().cloned().collect();
-        let roles = (!self.goes).then(|| Box::new(self.outcome.roles.clone()));
-        let over = self.outcome.effects.iter().filter_map(|effect| match effect {
-            Effect::Over(over) => Some(Over::clone(over)),
-            _ => None,
-        });
-        (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes, over: over.collect() })
+        let record = match &self.goes {
+            Some(memory) => Record::Left(Box::new(memory.clone())),
+            None => Record::Is(Box::new(self.outcome.roles.clone())),
+        };
+        entry(&self.wanted.name, record, &self.outcome.effects)
     }
 
     /// The weight before and after. Whoever is promoted has everything, although it is no candidate any more.
@@ -349,10 +360,7 @@ impl Decided {
     }
 
     fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.outcome.effects.iter().filter_map(|effect| match effect {
-            Effect::Record(note) => Some(note),
-            _ => None,
-        })
+        notes(&self.outcome.effects)
     }
 }
 
@@ -384,6 +392,23 @@ impl Deeds {
             self.publish.push(name.clone());
         }
     }
+}
+
+/// What has to be written of `service` for `effects`, if anything.
+fn entry(service: &Name, record: Record, effects: &[Effect]) -> Option<Entry> {
+    let notes: Vec<Note> = notes(effects).cloned().collect();
+    let over = effects.iter().filter_map(|effect| match effect {
+        Effect::Over(over) => Some(Over::clone(over)),
+        _ => None,
+    });
+    (!notes.is_empty()).then(|| Entry { service: service.clone(), record, notes, over: over.collect() })
+}
+
+fn notes(effects: &[Effect]) -> impl Iterator<Item = &Note> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Record(note) => Some(note),
+        _ => None,
+    })
 }
 
 const PROMOTED: Stage = Stage::Over(End::Succeeded);

@@ -1,7 +1,7 @@
 //! Way up: written, then true. Way back: true, and overtakes.
 
 use super::*;
-use crate::core::roles::StartWith;
+use crate::core::roles::{MEMORIES_MAX, StartWith};
 use crate::core::rollout::{Counts, Facts, Verdict as Seen};
 use crate::state::fixture;
 
@@ -53,6 +53,10 @@ fn tick(desk: &mut Desk, verdict: Seen) -> Decision {
     desk.on(0, Event::Tick(facts), TICK, NOW)
 }
 
+fn roles_of(entry: &Entry) -> Option<&Roles> {
+    if let Record::Is(roles) = &entry.record { Some(roles) } else { None }
+}
+
 fn weight(desk: &Desk) -> Weight {
     desk.services()[0].roles.weight()
 }
@@ -96,7 +100,7 @@ fn what_the_store_refuses_has_not_happened_and_is_decided_again() {
     let promoted = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     desk.write(promoted);
     let Written::Refused { as_is } = desk.written(false) else { panic!("it did not land") };
-    let records: Vec<_> = as_is.iter().map(|entry| (entry.roles.as_deref(), entry.notes.len())).collect();
+    let records: Vec<_> = as_is.iter().map(|entry| (roles_of(entry), entry.notes.len())).collect();
     assert_eq!(records, [(Some(&before), 0)], "whatever the disk has, this is true");
     assert!(!desk.is_writing());
     assert_eq!(desk.services()[0].roles, before);
@@ -147,7 +151,7 @@ fn an_abort_while_a_start_is_being_written_drops_the_start_and_corrects_the_stor
     let next = desk.next_rollout();
     desk.write(begun);
     let deeds = done(ask(&mut desk, Verb::Abort));
-    assert!(deeds.publish.is_empty() && deeds.owed[0].roles.as_ref().expect("a record").current.is_none());
+    assert!(deeds.publish.is_empty() && roles_of(&deeds.owed[0]).expect("a record").current.is_none());
     assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
     assert!(desk.services()[0].roles.current.is_none());
     assert!(matches!(ask(&mut desk, Verb::Abort), Decision::Nothing), "nothing is left to drop");
@@ -164,7 +168,7 @@ fn a_file_is_all_or_nothing_and_is_decided_anew_when_something_overtook_it() {
     done(ask(&mut desk, Verb::Abort));
     let Written::Overtaken { as_is } = desk.written(true) else { panic!("overtaken") };
     assert_eq!(desk.services().len(), 1, "nothing of it is true");
-    let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), e.roles.is_some())).collect();
+    let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), roles_of(e).is_some())).collect();
     assert_eq!(corrected, [("api", false), ("web", true)], "and the store is told so");
     let again = desk.file(&files, NOW).expect("accepted").proposal;
     let Written::True { deeds, .. } = land(&mut desk, again) else { panic!("landed") };
@@ -183,22 +187,48 @@ fn refusals_come_all_at_once_and_name_their_service() {
 }
 
 #[test]
-fn the_store_wins_at_the_start_and_forgets_who_is_gone() {
+fn the_store_wins_at_the_start_and_who_is_gone_is_remembered() {
     let desk = rolling();
     let roles = desk.services()[0].roles.clone();
     let gone = Roles { service: Name::new("gone").expect("a name"), ..roles.clone() };
     let stored = [roles, gone].map(|roles| (roles.service.clone(), roles)).into();
     let file = [fixture::service("web", 1, Some(("v9", 1)))];
-    let (desk, deeds) = Desk::open(Stored { roles: stored, next_rollout: 1 }, &file, NOW).expect("opens");
+    let stored = Stored { roles: stored, next_rollout: 1, ..Stored::default() };
+    let (mut desk, deeds) = Desk::open(stored, &file, NOW).expect("opens");
     assert_eq!(
         (weight(&desk), desk.services()[0].roles.candidate().expect("v2").version.as_str()),
         (Weight::of_percent(5), "v2")
     );
     assert!(desk.next_rollout() > 1, "numbers in use are not used again");
-    let forgotten: Vec<_> =
-        deeds.owed.iter().filter(|entry| entry.roles.is_none()).map(|e| e.service.as_str()).collect();
-    assert_eq!(forgotten, ["gone"]);
+    let owed: Vec<_> = deeds.owed.iter().map(|entry| (entry.service.as_str(), roles_of(entry).is_some())).collect();
+    assert!(owed.contains(&("gone", false)), "{owed:?}");
     assert!(deeds.gate.iter().any(|(_, work)| matches!(work, GateWork::Begin(_))), "it is watched again");
+    // Its rollout was aborted: back in the file, the candidate waits.
+    let back = [fixture::service("gone", 1, Some(("v2", 1))), Arc::clone(&file[0])];
+    let Filed { proposal, changes } = desk.file(&back, NOW).expect("accepted");
+    assert!(changes[1].contains("v2 is quarantined since rollout"), "{changes:?}");
+    land(&mut desk, proposal);
+    let gone = &desk.services()[0].roles;
+    assert!(gone.active().is_none() && gone.history.len() == 1 && desk.memories.is_empty());
+}
+
+#[test]
+fn those_who_left_first_are_forgotten_first() {
+    let mut desk = open(&[]);
+    for n in 0..=MEMORIES_MAX {
+        let name = format!("s{}", MEMORIES_MAX - n);
+        let here = desk.file(&[fixture::service(&name, 1, None)], NOW).expect("accepted").proposal;
+        land(&mut desk, here);
+        let gone = desk.file(&[], NOW + Duration::from_secs(n as u64)).expect("accepted").proposal;
+        let Written::True { deeds, .. } = land(&mut desk, gone) else { panic!("landed") };
+        let gone: Vec<_> = deeds.owed.iter().map(|entry| (entry.service.as_str(), &entry.record)).collect();
+        match gone.as_slice() {
+            [] => assert!(n < MEMORIES_MAX),
+            [(service, Record::Gone)] => assert_eq!((*service, n), (format!("s{MEMORIES_MAX}").as_str(), MEMORIES_MAX)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(desk.memories.len(), MEMORIES_MAX);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::core::id::Name;
 use crate::store::StoreError;
 use crate::store::keep::Keep;
 
-pub use queue::{Failed, Line, Outcome, Queue, Record, Turn};
+pub use queue::{Failed, Line, Outcome, Queue, Turn};
 pub use records::{BadRecord, load, load_evidence};
 
 /// Shortest pause before what is owed is tried again; it doubles with every failure...

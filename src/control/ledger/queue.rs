@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::records;
+use crate::control::desk::Record;
 use crate::control::gates::Stored;
 use crate::control::past::Past;
 use crate::core::id::Name;
-use crate::core::roles::Roles;
 use crate::store::audit::Draft;
 use crate::store::{self, Change, Table};
 
@@ -29,15 +29,6 @@ pub struct Line {
     pub evidence: Option<Box<Stored>>,
     /// What the audit says about it.
     pub drafts: Vec<Draft>,
-}
-
-/// The record of a service.
-#[derive(Clone, Debug)]
-pub enum Record {
-    /// It is this.
-    Is(Box<Roles>),
-    /// There is none any more.
-    Gone,
 }
 
 /// What became of a write.

@@ -247,6 +247,48 @@ async fn a_restart_goes_on_where_it_was_and_the_third_waits_for_somebody() {
     }
 }
 
+/// Neither a file nor a restart makes a version unknown that was taken back.
+#[tokio::test]
+async fn a_service_that_leaves_and_comes_back_is_remembered() {
+    let api = || fixture::service("api", 1, None);
+    let with = |digest: &str| {
+        let mut web = Service::clone(&quick());
+        let candidate = web.candidate.as_mut().expect("v2");
+        Arc::make_mut(candidate).digest = Some(digest.to_owned());
+        settings(vec![api(), Arc::new(web)])
+    };
+    let store: Arc<FakeStore> = Arc::default();
+    let (bench, control) = open_with(with("sha256:1"), Arc::clone(&store)).await.expect("opens");
+    let running = tokio::spawn(control.run());
+    bench.handle.abort("web", "test", None).await.expect("aborted");
+    assert_eq!(phase(&bench), "aborted(manual)");
+    for stays_away in [false, true] {
+        bench.write(settings(vec![api()]));
+        bench.handle.reload("test").await.expect("web is gone");
+        if stays_away {
+            break;
+        }
+        bench.write(with("sha256:2"));
+        let other = bench.handle.reload("test").await.expect_err("another build");
+        assert!(format!("{other:?}").contains("version v2 has digest sha256:1"), "{other:?}");
+        bench.write(with("sha256:1"));
+        let back = bench.handle.reload("test").await.expect("back").changes;
+        assert!(back.iter().any(|change| change.contains("v2 is quarantined since rollout 1")), "{back:?}");
+        let status = bench.handle.service("web").expect("web").1;
+        assert!(status.progress.is_none() && status.quarantined.len() == 1, "it waits");
+        assert!(Past::load(&bench.store, &quick().name, 1).expect("read").is_some(), "with what became of it");
+    }
+    running.abort();
+    running.await.expect_err("cancelled");
+    // It comes back while nobody looks.
+    let (again, control) = open_with(with("sha256:1"), Arc::clone(&store)).await.expect("opens");
+    let status = again.handle.service("web").expect("web").1;
+    assert!(status.progress.is_none() && status.quarantined.len() == 1, "it waits");
+    tokio::spawn(control.run());
+    let retried = again.handle.obey("web", asking(Verb::Retry(None))).await.expect("with a reason");
+    assert_eq!(retried.rollout.expect("one").version.as_str(), "v2");
+}
+
 #[tokio::test]
 async fn a_store_nobody_understands_stops_the_start() {
     let bench = start(fake::web_and_api()).await;

@@ -5,6 +5,7 @@
 
 mod boot;
 mod file;
+mod memory;
 mod settle;
 mod trail;
 mod verbs;
@@ -26,6 +27,7 @@ use super::weight::Weight;
 
 pub use boot::First;
 pub use file::Reason;
+pub use memory::{MEMORIES_MAX, MEMORY_VERSION, Memory};
 pub use trail::{Course, LEGS_MAX, Leg, Over, Trail};
 pub use verbs::{Ask, Expected, Refused, StartWith, Verb};
 

@@ -295,8 +295,9 @@ impl Roles {
         if let Some(active) = self.active() {
             return Err(Refused::Runs(active.candidate.version.clone()));
         }
-        let latest = self.current.as_ref().map(|current| current.candidate.version.clone());
-        let version = version.cloned().or(latest).ok_or(Refused::NothingToRetry)?;
+        let latest = self.current.as_ref().map(|current| &current.candidate.version);
+        let latest = latest.or_else(|| Some(&self.history.back()?.version));
+        let version = version.or(latest).cloned().ok_or(Refused::NothingToRetry)?;
         let tried = self.quarantine(&version).is_some() || self.history.iter().any(|ended| ended.version == version);
         if version == self.stable.version || !tried {
             return Err(Refused::NothingToRetry);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate::control::desk::{Decision, Deeds, Desk, Entry, Filed, Proposal, Written};
-use tidegate::control::ledger::{self, Failed, Line, Outcome, Queue, Record as Kept, Turn};
+use tidegate::control::ledger::{self, Failed, Line, Outcome, Queue, Turn};
 use tidegate::core::endpoint::{Declared, Place};
 use tidegate::core::id::{Name, Version};
 use tidegate::core::roles::{Ask, GateWork, Roles, Verb};
@@ -127,6 +127,7 @@ fn number(table: Table) -> u8 {
         Table::Services => 0,
         Table::Process => 1,
         Table::Rollouts => 2,
+        Table::Memories => 4,
         _ => 3,
     }
 }
@@ -482,6 +483,6 @@ fn services_of(turn: &Turn) -> BTreeSet<Name> {
 }
 
 fn line(entry: Entry) -> Line {
-    let Entry { service, roles, .. } = entry;
-    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), ..Line::default() }
+    let Entry { service, record, .. } = entry;
+    Line { service: Some((service, record)), ..Line::default() }
 }

@@ -74,8 +74,8 @@ impl Run {
     }
 
     fn first(first: First, file: Service) -> Self {
-        let outcome = Roles::first(first, &Context { now: SECOND, wanted: &file, next_rollout: 1 });
-        let Outcome { roles, effects, .. } = outcome;
+        let outcome = Roles::first(first, None, &Context { now: SECOND, wanted: &file, next_rollout: 1 });
+        let Outcome { roles, effects, .. } = outcome.expect("a file");
         Self { roles, file, next: 2, now: SECOND, effects, counts: Counts::default() }
     }
 
@@ -87,6 +87,17 @@ impl Run {
 
     fn reload(&mut self, file: Service) -> Result<Vec<String>, Vec<Reason>> {
         let outcome = self.roles.file(&Context { now: self.now, wanted: &file, next_rollout: self.next })?;
+        self.file = file;
+        Ok(self.take(outcome))
+    }
+
+    /// The service leaves the file, and comes back in this one.
+    fn leave_for(&mut self, file: Service) -> Result<Vec<String>, Vec<Reason>> {
+        let memory = Memory::of(&self.roles.removed(self.now).roles, self.now);
+        let stored = serde_json::to_vec(&memory).expect("stored");
+        let memory: Memory = serde_json::from_slice(&stored).expect("read");
+        let context = Context { now: self.now, wanted: &file, next_rollout: self.next };
+        let outcome = Roles::first(First::NewService, Some(&memory), &context)?;
         self.file = file;
         Ok(self.take(outcome))
     }
