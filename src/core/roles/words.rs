@@ -140,6 +140,12 @@ impl fmt::Display for Refused {
             Self::Stale { step, revision } => {
                 write!(f, "it has moved on: step {step} is in force, at revision {revision}; look again")
             }
+            Self::StepStays { step, revision } => write!(
+                f,
+                "step {step} is not in force yet, and is the one in force after it: expected_step does not tell the first of two from \
+                 the second; look again, at revision {revision}, and say If-Match"
+            ),
+            Self::OnlyFullIsForced => f.write_str("force is only for a promotion to \"full\""),
             Self::Unconditional => f.write_str("say what you believe to be true: expected_step, or If-Match"),
             Self::NothingToRollBack => {
                 f.write_str("the old stable is kept no longer (keep_stable); start a rollout of it instead")
