@@ -250,11 +250,21 @@ fn a_promotion_swaps_two_pools_and_a_rollback_swaps_them_back() {
     assert!(Arc::ptr_eq(&run.roles.stable, &new));
     assert!(Arc::ptr_eq(&run.roles.warm.as_ref().expect("warm").pool, &old));
     assert_eq!(run.runs(), ("v2", None, 0));
+    run.now += 60 * SECOND;
     assert_eq!(run.verb(Verb::Rollback), Ok(STANDS));
     assert!(Arc::ptr_eq(&run.roles.stable, &old));
     assert_eq!((run.runs(), run.phase()), (("v1", Some("v2"), 0), "rolled_back"));
     assert_eq!(run.effects[0], Effect::Publish);
     assert_eq!(run.roles.history[0].end, End::RolledBack);
+    let current = run.roles.current.as_ref().expect("it is remembered");
+    assert_eq!(
+        (run.roles.history[0].ended, current.ended),
+        (run.now, Some(run.now)),
+        "now, and not when it was promoted"
+    );
+    let stable = current.trail.legs.last().expect("a leg");
+    assert_eq!((stable.phase.as_str(), stable.verb.as_str(), stable.weight), ("succeeded", "promote", Weight::FULL));
+    assert_eq!(stable.began, run.now - 60 * SECOND, "{stable:?}");
     assert!(run.roles.quarantine(&version("v2")).is_some());
 }
 
