@@ -21,7 +21,7 @@ use crate::state::current::{Publisher, Routing};
 use crate::state::live::Registry;
 
 use super::answer::{Aborted, Applied, Mark, Refused, Validated};
-use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written};
+use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written, undone};
 use super::discovery::Answers;
 use super::gate::{Gates, Seen};
 use super::handle::{Abort, Command, Reload, Reply, Shared};
@@ -324,9 +324,11 @@ impl Control {
         if let Some(Failed { full, why }) = failed {
             // A full disk has nothing of it. Of one that fails nobody knows.
             if let (Written::Refused { as_is }, false) = (written, full) {
-                self.owe(as_is);
-                if let Then::Command { landing: Some(landing), .. } = &then {
-                    self.ledger.owe(landing.undone());
+                self.put_right(as_is);
+                match &then {
+                    Then::Command { landing: Some(landing), .. } => drop(self.ledger.owe(landing.undone())),
+                    Then::File(filing) => self.take_back(filing, undone),
+                    _ => {}
                 }
             }
             return self.not_written(then, Refused::Store { full, why });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decided, Deeds, Desk, Entry, Held, Proposal, Record, Sight, Written, entry};
+use super::{Decided, Deeds, Desk, Entry, Held, Proposal, Record, Sight, Written, decided_anew, entry};
 use crate::core::id::Name;
 use crate::core::roles::{Context, First, MEMORIES_MAX, Memory, Reason, Roles};
 use crate::core::service::Service;
@@ -127,7 +127,7 @@ impl Desk {
     /// Puts a file in force that was written, unless something overtook it.
     pub(super) fn filed(&mut self, proposal: Proposal) -> Written {
         if proposal.decided.iter().any(|decided| decided.overtaken) {
-            return Written::Overtaken { as_is: self.as_is(&proposal) };
+            return Written::Overtaken { as_is: self.as_is(&proposal, decided_anew) };
         }
         let mut deeds = Deeds::default();
         let mut held = Vec::with_capacity(proposal.decided.len());

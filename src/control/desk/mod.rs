@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Memory, Note, Outcome, Over, Refused, Roles, Verb};
+use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Memory, Note, Outcome, Over, Refused, Roles};
 use crate::core::rollout::{End, Event, Stage};
 use crate::core::service::Service;
 use crate::core::weight::Weight;
@@ -127,6 +127,8 @@ pub struct Said {
     pub note: Note,
     /// The weight before and after.
     pub weights: (Weight, Weight),
+    /// A rollout begins with it.
+    pub begins: bool,
 }
 
 /// What became of a proposal.
@@ -185,10 +187,18 @@ impl Desk {
     pub fn ask(&mut self, index: usize, ask: &Ask, now: Duration) -> Result<Decision, Refused> {
         let held = &self.held[index];
         let context = Context { now, wanted: &held.wanted, next_rollout: self.next_rollout };
-        let outcome = held.roles.obey(ask, &context)?;
+        let outcome = match held.roles.obey(ask, &context) {
+            Ok(outcome) => outcome,
+            // It may be the one that is being written.
+            Err(Refused::NoSuchRollout(id)) if ask.is_back() => {
+                return self.drop_unwritten(index, ask).map(Decision::Done).ok_or(Refused::NoSuchRollout(id));
+            }
+            Err(refused) => return Err(refused),
+        };
         self.next_rollout += u64::from(outcome.began.is_some());
         if outcome.effects.is_empty() {
-            return Ok(self.nothing_to_do(index, &ask.verb));
+            let dropped = if ask.is_back() { self.drop_unwritten(index, ask) } else { None };
+            return Ok(dropped.map_or(Decision::Nothing, Decision::Done));
         }
         Ok(self.decision(index, outcome))
     }
@@ -224,7 +234,7 @@ impl Desk {
     pub fn written(&mut self, landed: bool) -> Written {
         let Some(proposal) = self.writing.take() else { return Written::Refused { as_is: Vec::new() } };
         if !landed {
-            return Written::Refused { as_is: self.as_is(&proposal) };
+            return Written::Refused { as_is: self.as_is(&proposal, undone) };
         }
         if proposal.whole {
             return self.filed(proposal);
@@ -248,24 +258,32 @@ impl Desk {
         (!self.is_written_about(index)).then(|| held.entry(Vec::new()))
     }
 
-    /// What the store is to have in place of `proposal`.
-    fn as_is(&self, proposal: &Proposal) -> Vec<Entry> {
+    /// What the store is to have in place of `proposal`, and what the audit says of each of its notes. Of what was overtaken that has been
+    /// said.
+    fn as_is(&self, proposal: &Proposal, say: impl Fn(&Note) -> Note) -> Vec<Entry> {
         let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
         let entry = |decided: &Decided| {
             let service = &decided.wanted.name;
-            self.find(service.as_str()).map_or_else(|| self.left(service), |index| self.held[index].entry(Vec::new()))
+            let index = self.find(service.as_str());
+            let entry = index.map_or_else(|| self.left(service), |index| self.held[index].entry(Vec::new()));
+            let notes = decided.notes().filter(|_| !decided.overtaken).map(&say).collect();
+            Entry { notes, ..entry }
         };
         names.map(entry).collect()
     }
 
-    /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store.
-    fn nothing_to_do(&mut self, index: usize, verb: &Verb) -> Decision {
-        let back = matches!(verb, Verb::Abort | Verb::Rollback);
-        if !back || !self.overtake(index) {
-            return Decision::Nothing;
+    /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store. One that names
+    /// another rollout than that has nothing to do with it.
+    fn drop_unwritten(&mut self, index: usize, ask: &Ask) -> Option<Deeds> {
+        let begun = self.unwritten(index)?.notes().next().cloned()?;
+        if ask.rollout.is_some_and(|id| id != begun.rollout) {
+            return None;
         }
-        let owed = vec![self.held[index].entry(Vec::new())];
-        Decision::Done(Deeds { owed, ..Deeds::default() })
+        self.overtake(index, &ask.actor);
+        let (actor, verb, reason) = (ask.actor.clone(), ask.verb.as_str(), ask.reason.clone());
+        let note = Note { actor, verb, rollout: begun.rollout, from: begun.to, to: begun.from, reason };
+        let held = &self.held[index];
+        Some(Deeds { owed: vec![held.entry(vec![note.clone()])], said: vec![Said::of(held, note)], ..Deeds::default() })
     }
 
     fn decision(&mut self, index: usize, outcome: Outcome) -> Decision {
@@ -276,24 +294,38 @@ impl Desk {
         if !back {
             return Decision::Up(Proposal { decided: vec![decided], whole: false });
         }
-        self.overtake(index);
-        let mut deeds = Deeds { owed: decided.entry().into_iter().collect(), ..Deeds::default() };
+        let actor = decided.notes().next().map_or("", |note| note.actor.as_str());
+        let overtaken = self.overtake(index, actor);
+        let held = &self.held[index];
+        let said = overtaken.iter().cloned().map(|note| Said::of(held, note)).collect();
+        let owed = decided.entry().map(|mut entry| {
+            entry.notes.splice(0..0, overtaken);
+            entry
+        });
+        let mut deeds = Deeds { owed: owed.into_iter().collect(), said, ..Deeds::default() };
         self.install(index, decided, &mut deeds);
         Decision::Done(deeds)
     }
 
-    /// Lets what is being written about the service at `index` never come true; whether there is something.
-    fn overtake(&mut self, index: usize) -> bool {
+    /// Lets what is being written about the service at `index` never come true; says so of each of its notes, by `actor`.
+    fn overtake(&mut self, index: usize, actor: &str) -> Vec<Note> {
         let name = &self.held[index].wanted.name;
         let decided = self.writing.iter_mut().flat_map(|proposal| &mut proposal.decided);
         let mut about = decided.filter(|decided| decided.wanted.name == *name && !decided.overtaken);
-        about.next().map(|decided| decided.overtaken = true).is_some()
+        let Some(decided) = about.next() else { return Vec::new() };
+        decided.overtaken = true;
+        decided.notes().map(|note| overtaken(note, actor)).collect()
+    }
+
+    /// What is being written about the service at `index`, as far as nothing overtook it.
+    fn unwritten(&self, index: usize) -> Option<&Decided> {
+        let name = &self.held[index].wanted.name;
+        let mut decided = self.writing.iter().flat_map(|proposal| &proposal.decided);
+        decided.find(|decided| decided.wanted.name == *name && !decided.overtaken)
     }
 
     fn is_written_about(&self, index: usize) -> bool {
-        let name = &self.held[index].wanted.name;
-        let mut decided = self.writing.iter().flat_map(|proposal| &proposal.decided);
-        decided.any(|decided| decided.wanted.name == *name && !decided.overtaken)
+        self.unwritten(index).is_some()
     }
 
     /// Makes a decision true.
@@ -315,6 +347,16 @@ impl Held {
     fn entry(&self, notes: Vec<Note>) -> Entry {
         let record = Record::Is(Box::new(self.roles.clone()));
         Entry { service: self.wanted.name.clone(), record, notes, over: Vec::new() }
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    /// Something that moves nothing.
+    fn of(held: &Held, note: Note) -> Self {
+        let weight = held.roles.weight();
+        Self { service: held.wanted.name.clone(), note, weights: (weight, weight), begins: false }
     }
 }
 
@@ -381,7 +423,8 @@ impl Deeds {
                 }
                 Effect::Gate(work) => self.gate.push((name.clone(), *work)),
                 Effect::Record(note) => {
-                    self.said.push(Said { service: name.clone(), note: note.clone(), weights: decided.weights() });
+                    let (weights, begins) = (decided.weights(), decided.outcome.began.is_some());
+                    self.said.push(Said { service: name.clone(), note: note.clone(), weights, begins });
                 }
                 Effect::Over(over) => self.over.push((name.clone(), over.ended.clone())),
                 // Nothing asks for checks: the file cannot name any yet.
@@ -409,6 +452,31 @@ fn notes(effects: &[Effect]) -> impl Iterator<Item = &Note> {
         Effect::Record(note) => Some(note),
         _ => None,
     })
+}
+
+/// That what `note` says, which was being written, never came true: `actor` overtook it.
+fn overtaken(note: &Note, actor: &str) -> Note {
+    let reason = format!("it overtook {} by {}, which was not written yet and never came true", note.verb, note.actor);
+    never_true(note, actor, "overtaken", reason)
+}
+
+/// That what `note` says never came true: the store did not take it, or not that anybody knew of.
+#[must_use]
+pub fn undone(note: &Note) -> Note {
+    never_true(note, "store", "undo", format!("the store did not take {}, which never came true", note.verb))
+}
+
+/// That a file never came true of which `note` is a part: it is decided anew as a whole.
+#[must_use]
+pub fn decided_anew(note: &Note) -> Note {
+    let reason =
+        format!("something overtook a part of the file: all of it is decided anew, and {} never came true", note.verb);
+    never_true(note, &note.actor, "overtaken", reason)
+}
+
+fn never_true(note: &Note, actor: &str, verb: &'static str, reason: String) -> Note {
+    let (actor, from, to) = (actor.to_owned(), note.to.clone(), note.from.clone());
+    Note { actor, verb, rollout: note.rollout, from, to, reason: Some(reason) }
 }
 
 const PROMOTED: Stage = Stage::Over(End::Succeeded);

@@ -1,7 +1,7 @@
 //! Way up: written, then true. Way back: true, and overtakes.
 
 use super::*;
-use crate::core::roles::{MEMORIES_MAX, StartWith};
+use crate::core::roles::{MEMORIES_MAX, StartWith, Verb};
 use crate::core::rollout::{Counts, Facts, Verdict as Seen};
 use crate::state::fixture;
 
@@ -101,7 +101,10 @@ fn what_the_store_refuses_has_not_happened_and_is_decided_again() {
     desk.write(promoted);
     let Written::Refused { as_is } = desk.written(false) else { panic!("it did not land") };
     let records: Vec<_> = as_is.iter().map(|entry| (roles_of(entry), entry.notes.len())).collect();
-    assert_eq!(records, [(Some(&before), 0)], "whatever the disk has, this is true");
+    assert_eq!(records, [(Some(&before), 1)], "whatever the disk has, this is true");
+    let undone = &as_is[0].notes[0];
+    assert_eq!((undone.actor.as_str(), undone.verb), ("store", "undo"));
+    assert!(undone.from.contains("at 25%") && undone.to.contains("at 5%"), "{undone:?}");
     assert!(!desk.is_writing());
     assert_eq!(desk.services()[0].roles, before);
     let again = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
@@ -123,7 +126,10 @@ fn an_abort_overtakes_a_step_that_is_being_written() {
     desk.write(promoted);
     let deeds = done(ask(&mut desk, Verb::Abort));
     assert_eq!((deeds.close.len(), deeds.publish.len(), deeds.owed.len()), (1, 1, 1));
-    assert_eq!(deeds.owed[0].notes[0].verb, "abort");
+    let said: Vec<_> = deeds.owed[0].notes.iter().map(|note| (note.actor.as_str(), note.verb)).collect();
+    assert_eq!(said, [("ci", "overtaken"), ("ci", "abort")]);
+    assert!(deeds.owed[0].notes[0].from.contains("at 25%"), "{:?}", deeds.owed[0].notes);
+    assert_eq!(deeds.said.iter().map(|said| said.note.verb).collect::<Vec<_>>(), ["overtaken", "abort"]);
     let Written::True { deeds, overtaken } = desk.written(true) else { panic!("landed") };
     assert_eq!((overtaken.len(), deeds.publish.len(), weight(&desk)), (1, 0, Weight::ZERO));
     assert_eq!(desk.services()[0].roles.current.as_ref().expect("it").rollout.phase(), "aborted");
@@ -135,8 +141,8 @@ fn harm_overtakes_too_and_needs_nobody() {
     let promoted = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     desk.write(promoted);
     let deeds = done(tick(&mut desk, Seen::Harmful { metric: "error-rate".into() }));
-    assert_eq!(deeds.said[0].note.actor, "gate/error-rate");
-    assert_eq!(deeds.said[0].weights, (Weight::of_percent(5), Weight::ZERO));
+    assert_eq!((deeds.said[0].note.verb, deeds.said[1].note.actor.as_str()), ("overtaken", "gate/error-rate"));
+    assert_eq!(deeds.said[1].weights, (Weight::of_percent(5), Weight::ZERO));
     assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
     assert_eq!(weight(&desk), Weight::ZERO);
 }
@@ -151,11 +157,40 @@ fn an_abort_while_a_start_is_being_written_drops_the_start_and_corrects_the_stor
     let next = desk.next_rollout();
     desk.write(begun);
     let deeds = done(ask(&mut desk, Verb::Abort));
+    let (said, owed) = (&deeds.said[0].note, &deeds.owed[0].notes);
+    assert_eq!((said.actor.as_str(), said.verb, said.rollout), ("ci", "abort", next - 1), "it is told");
+    assert!(owed == std::slice::from_ref(said) && said.from.contains("v2") && said.to.contains("idle"), "{owed:?}");
     assert!(deeds.publish.is_empty() && roles_of(&deeds.owed[0]).expect("a record").current.is_none());
     assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
     assert!(desk.services()[0].roles.current.is_none());
     assert!(matches!(ask(&mut desk, Verb::Abort), Decision::Nothing), "nothing is left to drop");
     assert_eq!(desk.next_rollout(), next, "the number is not used again");
+}
+
+/// CI that repeats the abort of a rollout that is over has nothing to say about the next one.
+#[test]
+fn an_abort_of_another_rollout_overtakes_nothing() {
+    let mut desk = rolling();
+    let over = desk.services()[0].roles.active().expect("runs").id;
+    done(ask(&mut desk, Verb::Abort));
+    let declared = fixture::service("x", 1, None).stable.declared.clone();
+    let version = Version::new("v7").expect("a version");
+    let with = StartWith { version, digest: None, endpoints: declared, terms: None, supersede: false };
+    let begun = up(ask(&mut desk, Verb::Start(with)));
+    desk.write(begun);
+    let abort = |rollout| Ask { rollout: Some(rollout), ..Ask::of(Verb::Abort, "ci") };
+    let nothing = desk.ask(0, &abort(over), NOW).expect("never refused");
+    assert!(matches!(nothing, Decision::Nothing), "{nothing:?}");
+    assert_eq!(desk.ask(0, &abort(over + 7), NOW).err(), Some(Refused::NoSuchRollout(over + 7)));
+    let Written::True { overtaken, .. } = desk.written(true) else { panic!("landed") };
+    assert!(overtaken.is_empty() && desk.services()[0].roles.active().is_some_and(|current| current.id > over));
+    // The one that is being written is aborted by its number, although it does not run yet.
+    done(ask(&mut desk, Verb::Abort));
+    let again = up(ask(&mut desk, Verb::Retry(None)));
+    let id = desk.next_rollout() - 1;
+    desk.write(again);
+    done(desk.ask(0, &abort(id), NOW).expect("never refused"));
+    assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
 }
 
 #[test]
@@ -170,6 +205,8 @@ fn a_file_is_all_or_nothing_and_is_decided_anew_when_something_overtook_it() {
     assert_eq!(desk.services().len(), 1, "nothing of it is true");
     let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), roles_of(e).is_some())).collect();
     assert_eq!(corrected, [("api", false), ("web", true)], "and the store is told so");
+    let said: Vec<Vec<_>> = as_is.iter().map(|e| e.notes.iter().map(|note| note.verb).collect()).collect();
+    assert_eq!(said, [vec!["overtaken"], vec![]], "and the audit; of web the abort has said it");
     let again = desk.file(&files, NOW).expect("accepted").proposal;
     let Written::True { deeds, .. } = land(&mut desk, again) else { panic!("landed") };
     assert_eq!((desk.services().len(), deeds.publish.len()), (2, 2));

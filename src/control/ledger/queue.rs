@@ -194,7 +194,12 @@ impl Line {
         self.past.extend(newer.past);
         self.also.extend(newer.also);
         self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
-        self.drafts.extend(newer.drafts);
+        // What fails again and again is tried and undone again and again: once is enough until it lands.
+        for draft in newer.drafts {
+            if self.drafts.last().is_none_or(|last| *last != Draft { time: last.time, ..draft.clone() }) {
+                self.drafts.push(draft);
+            }
+        }
         Self { service: newer.service.or(self.service), evidence: newer.evidence, ..self }
     }
 }

@@ -212,6 +212,61 @@ async fn an_abort_drops_a_retry_that_is_not_written_yet() {
     assert!(!bench.is_open("web"));
     let (again, _) = open_with(fake::web_and_api(), Arc::clone(&bench.store)).await.expect("opens");
     assert_eq!(phase(&again), "aborted(manual)", "the store was corrected");
+    assert_eq!(bench.store.verbs()[bench.store.verbs().len() - 2..], ["retry", "abort"], "and the audit");
+    let event = bench.handle.events(1).pop().expect("an event");
+    let detail = event.detail.as_deref().unwrap_or_default();
+    assert!(event.what == What::Abort && detail.contains("candidate v2 at 0%, aborted"), "{event:?}");
+}
+
+/// Of a disk that failed nobody knows whether it has what it was given: the audit says that it never came true, once until it lands.
+#[tokio::test]
+async fn what_a_disk_that_fails_may_have_is_undone_in_the_audit() {
+    let bench = start(fake::web_and_api()).await;
+    bench.handle.set_weight("web", percent("5%"), "test", None).await.expect("applied");
+    *lock(&bench.store.fails) = Some(io::ErrorKind::Other);
+    for _ in 0..3 {
+        bench.handle.set_weight("web", percent("50%"), "test", None).await.expect_err("it fails");
+        assert_eq!(bench.handle.events(1)[0].what, What::Overtaken);
+    }
+    bench.write(settings(vec![fixture::service("web", 3, Some(("v2", 1)))]));
+    bench.handle.reload("test").await.expect_err("it fails");
+    *lock(&bench.store.fails) = None;
+    let undone = || bench.store.verbs().iter().filter(|verb| *verb == "undo").count();
+    eventually(&bench, "in the audit", || undone() >= 4).await;
+    let audit = lock(&bench.store.audit).clone();
+    let undone: Vec<_> = audit.iter().filter(|draft| draft.verb == "undo").collect();
+    let about = |service: Option<&str>| undone.iter().filter(|draft| draft.service.as_deref() == service).count();
+    assert_eq!((about(Some("web")), about(Some("api")), about(None)), (2, 1, 1), "{undone:?}");
+}
+
+/// Every transition is told as what it is, also when a file brought it.
+#[tokio::test]
+async fn what_a_file_begins_and_ends_is_told() {
+    let bench = start(settings(vec![fixture::service("web", 1, None)])).await;
+    let told = |since: usize| {
+        let events = bench.handle.events(100).into_iter().skip(since);
+        events.filter(|event| event.service.is_some()).map(|event| (event.what, event.actor)).collect::<Vec<_>>()
+    };
+    let candidate = |version| {
+        let mut service = Service::clone(&quick());
+        service.candidate.clone_from(&fixture::service("web", 1, Some((version, 1))).candidate);
+        settings(vec![Arc::new(service)])
+    };
+    let files = [
+        (candidate("v2"), Some(What::RolloutStart)),
+        (candidate("v3"), Some(What::RolloutStart)),
+        (settings(vec![fixture::service("web", 1, None)]), Some(What::Supersede)),
+        (settings(vec![fixture::service("web", 2, None)]), None),
+        (candidate("v4"), Some(What::RolloutStart)),
+        (settings(vec![fixture::service("api", 1, None)]), Some(What::Abort)),
+    ];
+    for (file, expected) in files {
+        let since = bench.handle.events(100).len();
+        bench.write(file);
+        bench.handle.reload("test").await.expect("applied");
+        let expected: Vec<_> = expected.map(|what| (what, "file".to_owned())).into_iter().collect();
+        assert_eq!(told(since), expected);
+    }
 }
 
 #[tokio::test]

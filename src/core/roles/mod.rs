@@ -252,7 +252,8 @@ pub enum GateWork {
 pub struct Note {
     /// A token's name, `file`, `gate/<metric>`, `hook`, `plan` for what time did.
     pub actor: String,
-    /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`.
+    /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`,
+    /// `overtaken` and `undo` for what was being written and never came true.
     pub verb: &'static str,
     /// The number of the rollout it is about; zero for none.
     pub rollout: u64,
@@ -348,6 +349,26 @@ impl Roles {
     }
 }
 
+// === impl Note ===
+
+impl Note {
+    /// Whether it was the gate that acted.
+    #[must_use]
+    pub fn is_by_gate(&self) -> bool {
+        is_gate(&self.actor)
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// Whether it was the gate that ended it.
+    #[must_use]
+    pub fn is_by_gate(&self) -> bool {
+        is_gate(&self.by)
+    }
+}
+
 // === impl Current ===
 
 impl Current {
@@ -371,6 +392,11 @@ impl Declared {
     fn pool(&self, version: &Version) -> Option<&Arc<Pool>> {
         self.pools().find(|pool| pool.version == *version)
     }
+}
+
+/// `gate`, or `gate/<metric>`; a token may have a name that only begins like that.
+fn is_gate(actor: &str) -> bool {
+    actor.strip_prefix("gate").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Who ended a rollout of which that was not written down.

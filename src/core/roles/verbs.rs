@@ -7,7 +7,7 @@ use super::{Context, Current, Origin, Outcome, Quarantine, Roles};
 use crate::core::endpoint::{Declared, Pool};
 use crate::core::id::Version;
 use crate::core::rollout::wanted::Terms;
-use crate::core::rollout::{self, Command, PauseReason, Stage};
+use crate::core::rollout::{self, Command, End, PauseReason, Stage};
 use crate::core::weight::Weight;
 
 /// A command with everything that came with it.
@@ -161,10 +161,13 @@ impl Roles {
         let latest = self.current.as_ref().map(|current| current.id);
         if let Some(id) = ask.rollout.filter(|id| Some(*id) != latest) {
             let ended = self.history.iter().find(|ended| ended.id == id).ok_or(Refused::NoSuchRollout(id))?;
-            let back = matches!(ask.verb, Verb::Abort | Verb::Rollback);
-            return if back { Ok(()) } else { Err(Refused::State(rollout::Refused::Over(ended.end.as_str()))) };
+            return if ask.is_back() {
+                Ok(())
+            } else {
+                Err(Refused::State(rollout::Refused::Over(ended.end.as_str())))
+            };
         }
-        if matches!(ask.verb, Verb::Abort | Verb::Rollback) {
+        if ask.is_back() {
             return Ok(());
         }
         let Expected { required, tagged, step } = ask.expected;
@@ -289,7 +292,7 @@ impl Roles {
         if meant != current.id {
             return Ok(if warm { self.take_back_earlier(meant, context) } else { Vec::new() });
         }
-        let succeeded = current.rollout.phase() == rollout::End::Succeeded.as_str();
+        let succeeded = current.rollout.stage == Stage::Over(End::Succeeded);
         match (succeeded && !warm, &ask.verb) {
             (true, Verb::Rollback) => Err(Refused::NothingToRollBack),
             // An abort is never refused.
@@ -351,6 +354,12 @@ impl Roles {
 // === impl Ask ===
 
 impl Ask {
+    /// Whether it takes traffic back.
+    #[must_use]
+    pub const fn is_back(&self) -> bool {
+        matches!(self.verb, Verb::Abort | Verb::Rollback)
+    }
+
     /// A command without anything else.
     #[must_use]
     pub fn of(verb: Verb, actor: &str) -> Self {
