@@ -217,9 +217,11 @@ impl Roles {
         let Some(warm) = self.warm.take() else { return };
         self.stable = warm.pool;
         let mut current = self.current.as_mut().filter(|current| current.id == warm.rollout);
-        let Some(ended) = self.history.iter_mut().find(|ended| ended.id == warm.rollout) else { return };
         if let Some(current) = &mut current {
             (current.kept, current.ended) = (true, Some(now));
+        }
+        let Some(ended) = self.history.iter_mut().find(|ended| ended.id == warm.rollout) else { return };
+        if let Some(current) = current {
             current.trace_promotion(ended);
             ended.course = Some(Box::new(current.course()));
         }
