@@ -102,10 +102,24 @@ pub(super) struct Service {
     pub(super) candidate: Option<Pool>,
     /// The latest rollout.
     pub(super) progress: Option<Progress>,
+    /// What the gate thinks of it.
+    pub(super) gate: Option<Gate>,
     /// Where the file and what runs differ.
     pub(super) differences: Vec<String>,
     /// The release before, kept to go back to.
     pub(super) warm: Option<Warm>,
+}
+
+/// What a gate thinks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Gate {
+    /// Evidence of harm, in nats.
+    pub(super) log_evidence: f64,
+    /// From where on the candidate is taken back.
+    pub(super) bound: f64,
+    /// `unknown`, `inconclusive`, `clean`, `harmful`
+    pub(super) opinion: String,
 }
 
 /// A rollout, running or over; also as a list of rollouts and the answer to a verb have it.

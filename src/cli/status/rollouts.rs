@@ -1,6 +1,6 @@
 //! Rollouts in the status: where each is, and where the file and what runs differ. Pure.
 
-use super::model::{Progress, Service};
+use super::model::{Gate, Progress, Service};
 use crate::cli::text::{Align, Cell, Paint, Tone, span, table};
 
 /// Services that have anything to say about a rollout; the others are left out.
@@ -11,6 +11,7 @@ pub(super) fn rollouts(services: &[Service], paint: Paint) -> String {
         ("PHASE", Align::Left),
         ("STEP", Align::Left),
         ("LEFT", Align::Right),
+        ("EVIDENCE", Align::Right),
         ("", Align::Left),
     ];
     table(paint, &columns, &services.iter().flat_map(rows).collect::<Vec<_>>())
@@ -35,9 +36,24 @@ fn rows(service: &Service) -> Vec<Vec<Cell>> {
         .map(|at| {
             let name = Cell::new(Tone::Strong, if at == 0 { service.name.as_str() } else { "" });
             let cells = shown.filter(|_| at == 0).map_or_else(|| [(); 4].map(|()| Cell::plain("")), Progress::cells);
-            std::iter::once(name).chain(cells).chain([note(at)]).collect()
+            let evidence = service.gate.as_ref().filter(|_| at == 0).map_or(Cell::plain(""), Gate::cell);
+            std::iter::once(name).chain(cells).chain([evidence, note(at)]).collect()
         })
         .collect()
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// `3.1 of 6.9`: from the second on the candidate is taken back.
+    fn cell(&self) -> Cell {
+        let tone = match self.opinion.as_str() {
+            "harmful" => Tone::Bad,
+            _ if self.log_evidence > self.bound / 2.0 => Tone::Notable,
+            _ => Tone::Plain,
+        };
+        Cell::new(tone, format!("{:.1} of {:.1}", self.log_evidence.max(0.0), self.bound))
+    }
 }
 
 // === impl Progress ===
@@ -95,7 +111,7 @@ mod tests {
             {"name": "shop", "progress": {"version": "v2", "phase": "succeeded", "step": 2, "steps": 3},
                 "warm": {"version": "v1", "left_ms": 60_000}, "differences": ["file is behind: stable is v2, the file says v1"]},
             {"name": "web", "progress": {"version": "v2", "phase": "paused", "reason": "low_traffic", "step": 0, "steps": 3,
-                "hold_left_ms": 1_000}},
+                "hold_left_ms": 1_000}, "gate": {"log_evidence": 3.24, "bound": 6.908, "opinion": "inconclusive"}},
         ]);
         let services: Vec<Service> = serde_json::from_value(services).expect("services");
         let text = rollouts(&services, Paint(false));
@@ -105,7 +121,7 @@ mod tests {
             [
                 "shop v2 succeeded 3/3 v1 is kept for another 1m, `tidegate rollback shop` makes it stable again",
                 "file is behind: stable is v2, the file says v1",
-                "web v2 paused (low traffic) 1/3 1s",
+                "web v2 paused (low traffic) 1/3 1s 3.2 of 6.9",
             ]
         );
         assert_eq!(rollouts(&services[..2], Paint(false)), "");

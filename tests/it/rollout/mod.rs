@@ -1,5 +1,6 @@
 //! Rollouts through the real proxy: by the file, by commands, over restarts.
 
+mod after;
 mod commands;
 mod kills;
 mod records;
