@@ -38,9 +38,9 @@ pub enum BadRecord {
 /// # Errors
 /// The store cannot be read, or a record is not understood.
 pub fn load(store: &dyn Keep) -> Result<Stored, BadRecord> {
-    let mut stored = Stored::default();
-    stored.roles = by_service(store, Table::Services, STORED_VERSION)?;
-    stored.memories = by_service(store, Table::Memories, MEMORY_VERSION)?;
+    let roles = by_service(store, Table::Services, STORED_VERSION)?;
+    let memories = by_service(store, Table::Memories, MEMORY_VERSION)?;
+    let mut stored = Stored { roles, memories, next_rollout: 0 };
     for (key, record) in store.all(Table::Process).map_err(BadRecord::Store)? {
         if key == NEXT_ROLLOUT {
             let number = std::str::from_utf8(&record.bytes).ok().and_then(|text| text.parse().ok());
