@@ -12,8 +12,8 @@ DUPLICATES_MAX = 11
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## Watch traffic move from one release to the next
-	$(CARGO) run -- demo
+demo: tools ## Watch a rollout go wrong and the gate take it back (FAULT=none, errors, latency, hang or crash)
+	$(CARGO) run -- demo$(if $(FAULT), --fault $(FAULT))
 
 test: tools ## Run every test
 	@.ci/tools grpc schemathesis strace
@@ -22,6 +22,7 @@ test: tools ## Run every test
 bench: tools ## Run the micro-benchmarks, the tails of the balances, how the gate judges beside others, what probing costs, then Tidegate beside other proxies (PEERS="--only small --peers haproxy": a part of it)
 	@.ci/tools peers
 	$(CARGO) bench --bench balance
+	$(CARGO) bench --bench canary
 	$(CARGO) bench --bench judgement
 	$(CARGO) bench --bench micro
 	$(CARGO) bench --bench policy

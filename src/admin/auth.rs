@@ -13,6 +13,7 @@ use super::guard::one;
 use super::problem::Problem;
 use super::serve::{Connection, Peer, Reach};
 use crate::config::settings::{Admin, Role, Token, TokenDigest};
+use crate::control::handle::Author;
 use crate::control::landing::Landing;
 
 /// Answered to anyone: they say nothing but that the process lives.
@@ -24,6 +25,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     actor: String,
+    /// Where it is.
+    source: String,
     role: Role,
     /// The token it is known by.
     token: Option<TokenDigest>,
@@ -77,23 +80,34 @@ impl Caller {
     ) -> Result<Result<Self, Denied>, Problem> {
         let sent = one(headers, &AUTHORIZATION)?;
         Ok(match sent.filter(|_| !admin.tokens.is_empty()) {
-            Some(sent) => known(admin, sent).map(Self::with_token),
+            Some(sent) => known(admin, sent).map(|token| Self::with_token(token, connection.peer)),
             None if is_let_in(admin, connection.reach()) => Ok(Self::without_token(connection.peer)),
             None => Err(Denied::Missing),
         })
     }
 
-    fn with_token(token: &Token) -> Self {
-        Self { actor: format!("token {}", token.name), role: token.role, token: Some(token.digest), landing: None }
+    fn with_token(token: &Token, peer: Peer) -> Self {
+        let (actor, source) = (format!("token {}", token.name), peer.source());
+        Self { actor, source, role: token.role, token: Some(token.digest), landing: None }
     }
 
     fn without_token(peer: Peer) -> Self {
-        Self { actor: peer.actor(), role: Role::Admin, token: None, landing: None }
+        Self { actor: peer.actor(), source: peer.source(), role: Role::Admin, token: None, landing: None }
     }
 
     /// How it is called in events.
     pub(super) fn actor(&self) -> &str {
         &self.actor
+    }
+
+    /// Its address.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Who it is in the audit.
+    pub(super) fn author(&self) -> Author {
+        Author { actor: self.actor.clone(), source: self.source.clone() }
     }
 
     /// What keys of its commands and its places among readers belong to: its token, or all who have none.
@@ -265,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_role_may_what_those_below_it_may() {
-        let caller = |role| Caller::with_token(&admin(&[("x", role)]).tokens[0]);
+        let caller = |role| Caller::with_token(&admin(&[("x", role)]).tokens[0], Peer::Unix);
         for (role, allowed) in [(Role::Viewer, 1), (Role::Operator, 2), (Role::Admin, 3)] {
             let may = [Role::Viewer, Role::Operator, Role::Admin].iter().filter(|r| caller(role).may(**r, "x").is_ok());
             assert_eq!(may.count(), allowed);

@@ -205,7 +205,7 @@ pub(super) async fn start(
         terms: plan.map(|plan| terms(&state, &service, &plan)).transpose()?,
         supersede,
     });
-    let ask = Ask { reason, ..Ask::of(verb, caller.actor()) };
+    let ask = Ask { reason, source: caller.source().to_owned(), ..Ask::of(verb, caller.actor()) };
     let applied = state.control.obey_landing(None, &service, ask, caller.landing()).await?;
     let status = if applied.begins { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Tagged(Tag::at(applied.generation, applied.revision), applied)).into_response())
@@ -364,7 +364,8 @@ pub(super) async fn obey(
     }
     let (mark, reason) = (expected.mark()?, state.reason(reason)?);
     let expected = roles::Expected { required: meant.is_named, tagged: mark.is_some(), step: expected_step };
-    let ask = Ask { verb, rollout: meant.rollout, expected, actor: caller.actor().to_owned(), reason };
+    let source = caller.source().to_owned();
+    let ask = Ask { rollout: meant.rollout, expected, source, reason, ..Ask::of(verb, caller.actor()) };
     let applied = state.control.obey_landing(mark, &meant.service, ask, caller.landing()).await?;
     Ok(Tagged(Tag::at(applied.generation, applied.revision), applied))
 }
@@ -378,7 +379,8 @@ pub(super) async fn take_back(
     reason: Option<String>,
 ) -> Result<Tagged<Aborted>, Problem> {
     let Meant { service, rollout, .. } = meant;
-    let ask = Ask { rollout, reason: reason.map(shortened), ..Ask::of(verb, caller.actor()) };
+    let source = caller.source().to_owned();
+    let ask = Ask { rollout, source, reason: reason.map(shortened), ..Ask::of(verb, caller.actor()) };
     // A task of its own: a client that gives up does not take its abort back.
     let aborting = tokio::spawn(async move { state.control.take_back(&service, ask).await });
     let aborted = aborting.await.map_err(|_| Problem::internal("the abort ended unexpectedly; see the log"))??;

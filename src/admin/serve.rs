@@ -192,6 +192,15 @@ impl Peer {
         }
     }
 
+    /// Where it is, in the audit.
+    #[must_use]
+    pub fn source(self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix => "unix".to_owned(),
+        }
+    }
+
     /// What tells it from others where `reach` lets other machines in: its address, or its network where one machine has many.
     fn neighbour(self, reach: Reach) -> Option<IpAddr> {
         match (reach, self) {

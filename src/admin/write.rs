@@ -140,7 +140,7 @@ async fn endpoint(
 ) -> Result<Tagged<Drained>, Problem> {
     let (service, endpoint) = segment(named)?;
     let (place, reason) = ((service.as_str(), endpoint.as_str()), state.reason(reason)?);
-    let drained = state.control.endpoint(verb, place, force, caller.actor(), reason).await?;
+    let drained = state.control.endpoint(verb, place, force, caller.author(), reason).await?;
     Ok(Tagged(Tag::at(drained.generation, drained.revision), drained))
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn reload(
     body: Bytes,
 ) -> Result<Tagged<Reloaded>, Problem> {
     let ReloadBody {} = parsed_or_empty(&body)?;
-    let reloaded = state.control.reload(caller.actor()).await?;
+    let reloaded = state.control.reload(caller.author()).await?;
     Ok(Tagged(Tag::of(reloaded.generation), reloaded))
 }
 

@@ -6,13 +6,17 @@ mod rollout;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use hyper::header::{HeaderName, HeaderValue};
 
+use crate::config;
 use crate::core::id::Name;
 use crate::core::weight::Weight;
+
+use super::demo::Fault;
 
 pub(super) use records::{Audit, History, ShowRollout};
 pub(super) use rollout::{PlanStep, RolloutVerb, StartRollout, StepVerb};
@@ -49,7 +53,8 @@ const TOKEN_HELP: &str = "A file with the token for the admin API [default: what
 const REQUEST_HELP: &str = "The request: a method (GET if left out) and a URL such as http://shop.example.com/cart";
 
 const AFTER_HELP: &str = "\
-Exit status: 0 done, 1 wrong usage, no connection, or refused.
+Exit status: 0 done, 1 wrong usage, no connection, or refused; of `rollout start --wait` also 2 aborted or
+rolled back, 3 paused or out of time, 130 detached by Ctrl-C.
 Colour is used on a terminal only, and never when NO_COLOR is set.";
 
 #[derive(Debug, Subcommand)]
@@ -80,7 +85,7 @@ pub(super) enum Verb {
     Endpoint(EndpointVerb),
     /// Print what a shell needs to complete commands: `. <(tidegate completions bash)`
     Completions(Completions),
-    /// Watch traffic move between two sample upstreams, everything in this one process
+    /// Watch a rollout, what goes wrong with it, and how it is taken back: everything in this one process
     Demo(Demo),
 }
 
@@ -211,8 +216,11 @@ pub(super) struct Completions {
 
 #[derive(Args, Debug)]
 pub(super) struct Demo {
-    /// How long the demo takes
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(5..=3_600))]
+    /// What goes wrong with the candidate in the middle of its rollout
+    #[arg(long, value_enum, default_value_t = Fault::Errors)]
+    pub(super) fault: Fault,
+    /// How long a whole rollout takes; one that is taken back ends sooner
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(10..=3_600))]
     pub(super) seconds: u64,
 }
 
@@ -255,6 +263,10 @@ fn header(text: &str) -> Result<String, String> {
 fn rate(text: &str) -> Result<f64, &'static str> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=1e9).contains(rate));
     rate.ok_or("a rate is a number of requests per second, such as 50 or 0.5")
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    config::duration(text).filter(|time| !time.is_zero()).ok_or(config::DURATION_FORM)
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -345,7 +357,9 @@ mod tests {
             "endpoint drain web 10.0.0.1:8080",
             "endpoint drain web [::1]:8080 --force --reason burning",
             "endpoint undrain web 10.0.0.1:8080 --json",
-            "demo --seconds 5",
+            "rollout start web --wait --timeout 30m",
+            "demo --seconds 10",
+            "demo --fault hang",
         ] {
             assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
         }
@@ -370,8 +384,11 @@ mod tests {
             ("weight web 0.001%", "<WEIGHT>", "grain of 0.01%"),
             ("weight ../x 5%", "<SERVICE>", "1 to 63 letters"),
             ("weight web", "<WEIGHT>", "Usage: tidegate weight"),
-            ("demo --seconds 4", "--seconds", "5..=3600"),
-            ("demo --seconds 3601", "--seconds", "5..=3600"),
+            ("demo --seconds 9", "--seconds", "10..=3600"),
+            ("demo --seconds 3601", "--seconds", "10..=3600"),
+            ("demo --fault fire", "--fault", "none, errors, latency, hang, crash"),
+            ("rollout start web --timeout 5m", "--wait", "Usage: tidegate rollout start"),
+            ("rollout start web --wait --timeout 5", "--timeout", "\"30s\""),
             ("explain / --header nonsense", "--header", "'Name: value'"),
             ("explain / --header b@d:x", "--header", "not a header name"),
             ("explain / --client-ip home", "--client-ip", "invalid IP address"),
@@ -428,7 +445,18 @@ mod tests {
         for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
             let script = completions(shell);
             let rollouts = ["rollout", "promote", "pause", "resume", "approve", "retry", "rollback", "supersede"];
-            let others = ["tidegate", "status", "weight", "abort", "endpoint", "completions", "token-file"];
+            let others = [
+                "tidegate",
+                "status",
+                "weight",
+                "abort",
+                "endpoint",
+                "completions",
+                "token-file",
+                "wait",
+                "timeout",
+                "fault",
+            ];
             for word in others.into_iter().chain(rollouts) {
                 assert!(script.contains(word), "{shell}: {word}");
             }

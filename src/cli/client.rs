@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::args::{ADMIN_DEFAULT, ADMIN_ENV, AdminAddress, choose};
 use super::failure::Failure;
 use super::token::Token;
-use crate::net::http::{self, HttpError, Request, Response, Target};
+use crate::net::http::{self, HttpError, Request, Response, Stream, Target};
 
 /// Longest wait for an answer of the admin API.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -59,11 +59,34 @@ impl Admin {
         self.ask(Request::post_json(path, command.to_string())).await
     }
 
-    async fn ask(&self, mut request: Request) -> Result<Bytes, Failure> {
+    /// What `path` says, piece by piece.
+    pub(super) async fn open(&self, path: &str) -> Result<Stream, Failure> {
+        let request = self.authorized(Request::get(path));
+        let asked = Asked::of(&request);
+        let stream = http::open(&self.target, request, self.within).await;
+        let stream = stream.map_err(|error| self.unreachable(&asked, &error))?;
+        if (200..=299).contains(&stream.status) {
+            return Ok(stream);
+        }
+        let whole = tokio::time::timeout(self.within, stream.whole()).await.unwrap_or(Err(HttpError::Timeout));
+        let response = whole.map_err(|error| self.unreachable(&asked, &error))?;
+        let status = response.status;
+        match self.judge(&asked, response) {
+            Err(failure) => Err(failure),
+            Ok(_) => Err(Failure::new(format!("{} answered {status} to {}", self.address, asked.what))),
+        }
+    }
+
+    fn authorized(&self, mut request: Request) -> Request {
         if let Some(token) = &self.token {
             request.headers.insert(AUTHORIZATION, token.header.clone());
         }
-        let asked = Asked { changes: request.method != "GET", what: format!("{} {}", request.method, request.path) };
+        request
+    }
+
+    async fn ask(&self, request: Request) -> Result<Bytes, Failure> {
+        let request = self.authorized(request);
+        let asked = Asked::of(&request);
         match http::request(&self.target, request, self.within).await {
             Ok(response) => self.judge(&asked, response),
             Err(error) => Err(self.unreachable(&asked, &error)),
@@ -109,6 +132,14 @@ struct Asked {
     changes: bool,
     /// Method and path.
     what: String,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        Self { changes: request.method != "GET", what: format!("{} {}", request.method, request.path) }
+    }
 }
 
 const WHERE_SET: &str = "it comes from --admin, else TIDEGATE_ADMIN, else the default";

@@ -57,6 +57,11 @@ impl Failure {
         self
     }
 
+    /// The status the admin API answered, if it did.
+    pub(super) fn answered(&self) -> Option<u64> {
+        self.problem.get("status").and_then(Value::as_u64)
+    }
+
     /// Reads a problem the admin API answered; `None` if `body` is not one.
     pub(super) fn of_problem(body: &[u8]) -> Option<Self> {
         let Ok(Value::Object(problem)) = serde_json::from_slice(body) else { return None };
@@ -145,6 +150,7 @@ mod tests {
     fn a_failure_of_our_own_is_a_problem_too() {
         let failure = Failure::new("no").detail("because\nof this").status(503);
         assert_eq!(failure.to_string(), "no\n  because\n  of this");
+        assert_eq!((failure.answered(), Failure::new("no").answered()), (Some(503), None));
         let problem = json!({"type": "about:blank", "title": "no", "detail": "because\nof this", "status": 503});
         assert_eq!(failure.to_json(), problem);
     }

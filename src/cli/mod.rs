@@ -9,6 +9,7 @@ mod demo;
 mod endpoint;
 mod explain;
 mod failure;
+mod follow;
 mod history;
 mod launch;
 mod rollout;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use self::args::{Cli, NotParsed, Verb};
+use self::args::{Cli, NotParsed, RolloutVerb, Verb};
 use self::client::Admin;
 use self::failure::Failure;
 use self::terminal::{Terminal, complain, report};
@@ -49,7 +50,7 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
         Verb::Run(config) => launch::run(&check::choose_file(&config)),
         Verb::Check(check) => check::perform(&check, terminal).map(|()| ExitCode::SUCCESS),
         Verb::Completions(asked) => terminal::say(&args::completions(asked.shell)).map(|()| ExitCode::SUCCESS),
-        Verb::Demo(demo) => demo::perform(demo.seconds, terminal),
+        Verb::Demo(demo) => demo::perform(&demo, terminal),
         Verb::Explain(request) => {
             let admin = Admin::choose(&request.admin)?;
             block_on(explain::perform(&admin, &request, terminal))
@@ -74,6 +75,12 @@ fn perform(cli: Cli, terminal: Terminal) -> Result<ExitCode, Failure> {
         Verb::Abort(abort) => {
             let admin = Admin::choose(&abort.admin)?;
             block_on(command::abort(&admin, &abort, terminal))
+        }
+        Verb::Rollout(RolloutVerb::Start(start)) if start.wait => {
+            let admin = Admin::choose(&start.admin)?;
+            let command = rollout::start_body(&start);
+            let wanted = follow::Wanted { service: start.service.as_str(), command, timeout: start.timeout };
+            runtime()?.block_on(follow::start(&admin, &wanted, terminal)).map(ExitCode::from)
         }
         Verb::Rollout(verb) => {
             let admin = Admin::choose(verb.admin())?;

@@ -58,7 +58,8 @@ pub(super) async fn perform(admin: &Admin, verb: &StepVerb, terminal: Terminal) 
     say(&show(&body, terminal)?)
 }
 
-fn start_body(start: &args::StartRollout) -> Value {
+/// What a start command says.
+pub(super) fn start_body(start: &args::StartRollout) -> Value {
     let mut body = with_reason(start.reason.as_deref());
     if let Some(version) = &start.version {
         let mut candidate = json!({ "version": version.as_str() });

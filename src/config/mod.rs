@@ -14,12 +14,14 @@ mod words;
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 pub use self::error::{ConfigError, ERRORS_MAX, Errors};
 pub use self::plan::plan;
 pub use self::render::render;
+pub use self::units::DURATION_FORM;
 
 use crate::core::endpoint::Place;
 
@@ -29,6 +31,12 @@ use self::settings::Settings;
 
 /// Largest configuration file, in bytes.
 pub const FILE_SIZE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Reads a duration as the file has them; [`DURATION_FORM`] says how.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    units::duration(text)
+}
 
 /// Reads the file at `path` and resolves it. `env` looks up environment variables.
 ///

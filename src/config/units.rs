@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What a duration looks like.
-pub(super) const DURATION_FORM: &str =
+pub const DURATION_FORM: &str =
     "a duration is a whole number with a unit, such as \"250ms\", \"30s\", \"5m\" or \"1h\"";
 /// What a size looks like.
 pub(super) const SIZE_FORM: &str =

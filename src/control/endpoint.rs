@@ -8,11 +8,14 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::core::endpoint::EndpointKey;
 use crate::core::id::{Name, Variant};
+use crate::core::roles;
 use crate::core::snapshot::ActiveService;
 use crate::state::live::{EndpointLive, ServiceLive};
 
 use super::answer::{Drained, Refused};
+use super::handle::Author;
 use super::journal::{Note, What};
+use super::ledger::Line;
 use super::writer::Control;
 
 /// What is asked for.
@@ -32,7 +35,7 @@ pub(super) struct EndpointCommand {
     pub(super) verb: Verb,
     /// Also the last usable one of stable.
     pub(super) force: bool,
-    pub(super) actor: String,
+    pub(super) by: Author,
     pub(super) reason: Option<String>,
     pub(super) reply: oneshot::Sender<Result<Drained, Refused>>,
 }
@@ -40,8 +43,8 @@ pub(super) struct EndpointCommand {
 impl Control {
     /// Drains or undrains whatever serves at an address of a service, in both variants, or is kept to go back to.
     pub(super) fn endpoint(&mut self, command: EndpointCommand) {
-        let EndpointCommand { service, endpoint, verb, force, actor, reason, reply } = command;
-        let answer = self.drained((&service, &endpoint), verb, force, &actor, reason.as_deref());
+        let EndpointCommand { service, endpoint, verb, force, by, reason, reply } = command;
+        let answer = self.drained((&service, &endpoint), verb, force, &by, reason.as_deref());
         // Whoever stayed for want of this one may go, and one that stayed and was drained has gone.
         self.release();
         // Whoever no longer waits needs no answer.
@@ -53,7 +56,7 @@ impl Control {
         (service, asked): (&str, &str),
         verb: Verb,
         force: bool,
-        actor: &str,
+        by: &Author,
         reason: Option<&str>,
     ) -> Result<Drained, Refused> {
         let (routing, index) = (self.routing(), self.find(service)?);
@@ -70,8 +73,9 @@ impl Control {
             if changed {
                 let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
                 let detail = Some(format!("{} {}{why}", endpoint.key.version, endpoint.address_text));
-                let (actor, service) = (actor.to_owned(), Some(name.to_string()));
+                let (actor, service) = (by.actor.clone(), Some(name.to_string()));
                 self.note(Note { actor, what, service, change: None, detail, generation });
+                self.record(name, endpoint, verb, by, reason);
             }
         }
         Ok(Drained {
@@ -84,6 +88,22 @@ impl Control {
             in_flight: found.iter().map(|endpoint| endpoint.in_flight()).sum(),
             settled: false,
         })
+    }
+}
+
+/// The audit is owed what was done by hand; the state itself does not outlive the process.
+impl Control {
+    fn record(&self, service: &Name, endpoint: &EndpointLive, verb: Verb, by: &Author, reason: Option<&str>) {
+        let place = format!("{} {}", endpoint.key.version, endpoint.address_text);
+        let (served, drained) = (format!("{place} in service"), format!("{place} drained"));
+        let (verb, from, to) = match verb {
+            Verb::Drain => ("drain", served, drained),
+            Verb::Undrain => ("undrain", drained, served),
+        };
+        let Author { actor, source } = by.clone();
+        let note = roles::Note { actor, source, verb, rollout: 0, from, to, reason: reason.map(str::to_owned) };
+        let drafts = vec![self.draft(Some(service), note)];
+        self.ledger.owe(Line { drafts, ..Line::default() });
     }
 }
 

@@ -63,6 +63,10 @@ pub(crate) struct FakeStore {
     records: Mutex<BTreeMap<(&'static str, String), Record>>,
     pub(crate) audit: Mutex<Vec<Draft>>,
     pub(crate) fails: Mutex<Option<io::ErrorKind>>,
+    /// While set, commits fail although all of it lands.
+    pub(crate) fails_late: Mutex<Option<io::ErrorKind>>,
+    /// While set, commits panic.
+    pub(crate) panics: AtomicBool,
     /// Counts the commits that were asked for.
     pub(crate) tries: watch::Sender<u64>,
     /// While shut, commits hang.
@@ -226,6 +230,7 @@ impl Keep for Arc<FakeStore> {
     fn commit(&self, change: &Change) -> Result<u64, StoreError> {
         self.tries.send_modify(|tries| *tries += 1);
         self.gate.pass();
+        assert!(!self.panics.load(Ordering::Relaxed), "as the test asked");
         if let Some(kind) = *lock(&self.fails) {
             return Err(StoreError::Io { path: "store".into(), source: kind.into() });
         }
@@ -241,7 +246,10 @@ impl Keep for Arc<FakeStore> {
         });
         let mut audit = lock(&self.audit);
         audit.extend(change.audit.iter().cloned());
-        Ok(audit.len() as u64)
+        match *lock(&self.fails_late) {
+            Some(kind) => Err(StoreError::Io { path: "store".into(), source: kind.into() }),
+            None => Ok(audit.len() as u64),
+        }
     }
 
     fn all(&self, table: Table) -> Result<Vec<(String, Record)>, StoreError> {

@@ -16,15 +16,16 @@ use super::answer::{Outcome, Refused, Reloaded};
 use super::desk::{Filed, Said, Written, decided_anew};
 use super::discovery::shown;
 use super::endpoint::carry_drains;
-use super::handle::Reload;
+use super::handle::{Author, Reload};
 use super::journal::InForce;
 use super::ledger::Line;
 use super::reload::{self, Filing, Indexed, Look, Published, Ready, Stage, Waiting, With, Work};
-use super::writer::{Control, Then};
+use super::writer::Control;
+use super::writing::{Then, unanswered};
 
 impl Control {
     pub(super) fn look(&mut self, first: Reload) -> Work {
-        let mut waiting = Waiting { actor: first.actor, replies: vec![first.reply] };
+        let mut waiting = Waiting { by: first.by, replies: vec![first.reply] };
         while let Ok(more) = self.reloads.try_recv() {
             waiting.replies.push(more.reply);
         }
@@ -48,7 +49,7 @@ impl Control {
         };
         match outcome {
             Ok(Look::Unchanged) => {
-                let answer = Ok(self.unchanged(&waiting.actor));
+                let answer = Ok(self.unchanged(&waiting.by.actor));
                 waiting.answer(&answer);
             }
             Ok(Look::Ready(ready)) => {
@@ -61,6 +62,9 @@ impl Control {
 
     /// Decides what a file changes and has that written.
     pub(super) fn file(&mut self, filing: Filing) {
+        if self.writing.is_some() {
+            return self.refuse(filing, unanswered());
+        }
         match self.desk.file(&filing.ready.settings.services, clock::unix_time()) {
             Err(refusals) => self.refuse(filing, Refused::Plan(refusals)),
             Ok(Filed { proposal, changes }) => {
@@ -72,9 +76,10 @@ impl Control {
     }
 
     /// What the audit says of a file.
-    fn reload_note(&self, filing: &Filing) -> roles::Note {
-        let (actor, to) = (filing.waiting.actor.clone(), filing.ready.digest.clone());
-        roles::Note { actor, verb: "reload", rollout: 0, from: self.config.to_string(), to, reason: None }
+    pub(super) fn reload_note(&self, filing: &Filing) -> roles::Note {
+        let Author { actor, source } = filing.waiting.by.clone();
+        let (from, to) = (self.config.to_string(), filing.ready.digest.clone());
+        roles::Note { actor, source, verb: "reload", rollout: 0, from, to, reason: None }
     }
 
     /// Has the audit say that a file it may have is not in force.
@@ -117,6 +122,7 @@ impl Control {
         self.watch(deeds.gate);
         let replaced = self.publish(next);
         self.close_superseded(&previous);
+        self.shut(&deeds.shut);
         self.forget(&settings);
         self.registry.sweep(&self.current.live, clock::now());
         self.config = digest.into();
@@ -127,7 +133,7 @@ impl Control {
         let addresses = prepared.addresses();
         let journal = &self.shared.journal;
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
-        journal.reloaded(&waiting.actor, Outcome::Applied, generation, &changes);
+        journal.reloaded(&waiting.by.actor, Outcome::Applied, generation, &changes);
         for said in deeds.said {
             self.tell_of_file(said, &deeds.over);
         }
@@ -154,7 +160,7 @@ impl Control {
     }
 
     fn refuse_reload(&self, waiting: Waiting, refused: Refused) {
-        self.shared.journal.refused(&waiting.actor, self.current.snapshot.generation, &refused);
+        self.shared.journal.refused(&waiting.by.actor, self.current.snapshot.generation, &refused);
         waiting.answer(&Err(refused));
     }
 

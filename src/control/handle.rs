@@ -88,8 +88,26 @@ pub(super) enum Command {
 }
 
 pub(super) struct Reload {
-    pub(super) actor: String,
+    pub(super) by: Author,
     pub(super) reply: Reply<Reloaded>,
+}
+
+/// Who asks for something, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Its name.
+    pub actor: String,
+    /// Its address; empty for the process itself.
+    pub source: String,
+}
+
+// === impl Author ===
+
+impl From<&str> for Author {
+    /// The process itself.
+    fn from(actor: &str) -> Self {
+        Self { actor: actor.to_owned(), source: String::new() }
+    }
 }
 
 // === impl ControlHandle ===
@@ -191,12 +209,11 @@ impl ControlHandle {
         verb: endpoint::Verb,
         (service, endpoint): (&str, &str),
         force: bool,
-        actor: &str,
+        by: impl Into<Author>,
         reason: Option<String>,
     ) -> Result<Drained, Refused> {
-        let (service, endpoint, actor) = (service.to_owned(), endpoint.to_owned(), actor.to_owned());
-        let command =
-            |reply| Command::Endpoint(EndpointCommand { service, endpoint, verb, force, actor, reason, reply });
+        let (service, endpoint, by) = (service.to_owned(), endpoint.to_owned(), by.into());
+        let command = |reply| Command::Endpoint(EndpointCommand { service, endpoint, verb, force, by, reason, reply });
         let drained = ask(&self.commands, command).await?;
         let settled = self.shared.plane.settled().await;
         Ok(Drained { settled, ..drained })
@@ -208,9 +225,9 @@ impl ControlHandle {
     /// # Errors
     /// Everything wrong with the file, what the running state does not allow, a listener that cannot be bound, or more than
     /// [`RELOADS_MAX`] waiting; nothing changed then.
-    pub async fn reload(&self, actor: &str) -> Result<Reloaded, Refused> {
+    pub async fn reload(&self, by: impl Into<Author>) -> Result<Reloaded, Refused> {
         let (reply, answer) = oneshot::channel();
-        let request = Reload { actor: actor.to_owned(), reply };
+        let request = Reload { by: by.into(), reply };
         self.reloads.try_send(request).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Refused::Busy("reloads"),
             mpsc::error::TrySendError::Closed(_) => Refused::Stopping,

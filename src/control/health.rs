@@ -4,7 +4,7 @@ use crate::core::endpoint::EndpointKey;
 use crate::core::health::{Effect, Readiness};
 use crate::core::id::Variant;
 use crate::core::snapshot::Snapshot;
-use crate::state::current::Routing;
+use crate::state::live::ServiceLive;
 
 use super::journal::{Note, What};
 
@@ -51,9 +51,9 @@ pub(super) fn note(finding: Finding, generation: u64) -> Note {
     }
 }
 
-/// Whether an endpoint of `routing` is there only because too few of its pool take requests: a change may let it go.
-pub(super) fn keeps_left_ones(routing: &Routing) -> bool {
-    routing.live.iter().any(|live| Variant::ALL.into_iter().any(|variant| live.kept(variant) > 0))
+/// Whether an endpoint of a service is there only because too few of its pool take requests: a change may let it go.
+pub(super) fn keeps_left_ones(live: &ServiceLive) -> bool {
+    Variant::ALL.into_iter().any(|variant| live.kept(variant) > 0)
 }
 
 /// The same decisions as a generation of their own: only endpoints differ.

@@ -28,6 +28,7 @@ pub mod status;
 pub mod tally;
 mod tick;
 pub mod writer;
+mod writing;
 
 #[cfg(test)]
 pub(crate) mod fake;

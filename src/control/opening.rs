@@ -115,7 +115,7 @@ impl Opening {
         let prepared = plane.prepare(&reload::wanted(&self.setup.settings)).map_err(Refused::Listeners)?;
         let addresses = prepared.addresses();
         let thread = |error: std::io::Error| Refused::Store { full: false, why: format!("no thread for it: {error}") };
-        let ledger = Ledger::start(Arc::clone(&self.setup.store)).map_err(thread)?;
+        let ledger = Ledger::start(Arc::clone(&self.setup.store), self.desk.next_rollout()).map_err(thread)?;
         prepared.commit().await;
         Ok(self.connect(plane, addresses, ledger))
     }
@@ -177,6 +177,7 @@ impl Opening {
             ticked: now,
             thrown: BTreeSet::new(),
             up_from: now,
+            store_gone: false,
             turn: 0,
             aborts,
             verbs,

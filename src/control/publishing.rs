@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::endpoint::Question;
-use crate::core::id::Name;
+use crate::core::id::{Name, Version};
 use crate::core::roles::{self, GateWork};
 use crate::core::snapshot::ActiveService;
 use crate::core::weight::Weight;
@@ -22,15 +22,17 @@ use super::health;
 use super::journal::{Note, What};
 use super::ledger::Line;
 use super::past::Past;
-use super::writer::{Control, Then, Writing};
+use super::writer::Control;
+use super::writing::{Then, Writing};
 
 impl Control {
     /// Does what is true already.
     pub(super) fn carry_out(&mut self, deeds: Deeds) {
-        let Deeds { close, publish, owed, gate, said, over, released: _ } = deeds;
+        let Deeds { close, publish, shut, owed, gate, said, over, released: _ } = deeds;
         // Before anything else: retries and parked requests go by the switch, not by the snapshot they began with.
         self.close(&close);
         self.publish_services(&publish, gate);
+        self.shut(&shut);
         self.owe(owed);
         self.shared.tally.count(&over);
         self.show(said.iter().map(|said| &said.service));
@@ -46,13 +48,20 @@ impl Control {
         }
     }
 
+    /// Shuts these to requests that go by anything older than what is in force.
+    pub(super) fn shut(&self, versions: &[(Name, Version)]) {
+        for (service, version) in versions {
+            self.registry.shut(service, version, self.current.snapshot.generation);
+        }
+    }
+
     /// Has `proposal` written; it is true once that is done. Call it only while nothing is being written.
     pub(super) fn write(&mut self, proposal: Proposal, then: Then, also: Option<Line>) {
         let entries = self.desk.write(proposal);
         let mut lines: Vec<Line> = entries.into_iter().map(|entry| self.line(entry)).collect();
         lines.extend(also);
         let answer = self.ledger.write(lines, self.desk.next_rollout());
-        self.writing = Some(Writing { answer, then });
+        self.writing = Some(Writing { answer, then, since: clock::now() });
     }
 
     /// Has `entries` written sooner or later.
@@ -85,19 +94,20 @@ impl Control {
         let past = past.collect();
         let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
         let evidence = self.gates.state(&service).map(Box::new);
-        Line { service: Some((service, record)), evidence, past, drafts, also: Vec::new() }
+        Line { service: Some((service, record)), past, evidence, drafts, ..Line::default() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {
         let proof = service.and_then(|service| self.proof(service, &note));
-        let roles::Note { actor, verb, from, to, reason, .. } = note;
+        let roles::Note { actor, source, verb, rollout, from, to, reason } = note;
         let (words, evidence) = proof.map(|proof| (proof.words, proof.numbers)).unzip();
         Draft {
             time: u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX),
             actor,
-            source: String::new(),
+            source,
             verb: verb.to_owned(),
             service: service.map(ToString::to_string),
+            rollout: (rollout != 0).then_some(rollout),
             from,
             to,
             generation: self.current.snapshot.generation,
@@ -190,11 +200,14 @@ impl Control {
 
     /// Lets endpoints go that were kept until others of their pool take requests, if enough do by now.
     pub(super) fn release(&mut self) {
-        if !health::keeps_left_ones(&self.current) {
-            return;
+        let mut live = self.current.live.clone();
+        let (mut moved, services) = (false, &self.current.snapshot.services);
+        for (active, live) in services.iter().zip(&mut live).filter(|(_, live)| health::keeps_left_ones(live)) {
+            let next = self.registry.resolve_one(active, Some(live));
+            moved |= !Arc::ptr_eq(&next, live);
+            *live = next;
         }
-        let live = self.registry.resolve(&self.current.snapshot, &self.live_by_name());
-        if live.iter().zip(&self.current.live).all(|(new, old)| Arc::ptr_eq(new, old)) {
+        if !moved {
             return;
         }
         self.publish_members(Routing { snapshot: health::next_generation(&self.current.snapshot), live });

@@ -17,6 +17,7 @@ use crate::state::current::Routing;
 use crate::store::audit;
 
 use super::answer::{Problem, Refused, Reloaded};
+use super::handle::Author;
 use super::journal::InForce;
 use super::plane::{DataPlane, Prepared};
 
@@ -97,7 +98,7 @@ pub(super) struct Indexed {
 
 /// Who waits for a reload. Requests that come while another is under way share the next look and its answer.
 pub(super) struct Waiting {
-    pub(super) actor: String,
+    pub(super) by: Author,
     pub(super) replies: Vec<oneshot::Sender<Result<Reloaded, Refused>>>,
 }
 
@@ -218,7 +219,7 @@ impl Waiting {
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("actor", &self.actor).field("replies", &self.replies.len()).finish()
+        f.debug_struct("Waiting").field("by", &self.by).field("replies", &self.replies.len()).finish()
     }
 }
 

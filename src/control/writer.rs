@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock;
@@ -21,23 +21,22 @@ use crate::state::current::{Publisher, Routing};
 use crate::state::live::Registry;
 
 use super::answer::{Aborted, Applied, Mark, Refused, Validated};
-use super::desk::{Decision, Deeds, Desk, Held, Proposal, Written, undone};
+use super::desk::{Decision, Deeds, Desk, Held, Proposal};
 use super::discovery::Answers;
 use super::gate::{Gates, Seen};
 use super::handle::{Abort, Command, Reload, Reply, Shared};
 use super::health;
 use super::journal::{Note, What};
 use super::landing::Landing;
-use super::ledger::{Failed, Ledger, Outcome};
+use super::ledger::Ledger;
 use super::reload::{Filing, Listening, Work};
 use super::rollouts::RolloutStatus;
 use super::status::{self, State};
 use super::tick::{TICK, Ticker};
+use super::writing::{Then, Writing, answered, unanswered};
 
 /// Most time a tick stands for: what happened while the process stood still was not seen by anybody.
 const PASSED_MAX: Duration = Duration::from_secs(1);
-/// How long no step is written after the store refused one.
-const UP_AGAIN: Duration = Duration::from_secs(1);
 /// How often what only time changed is written down, for a restart to go on from.
 const CHECKPOINT: Duration = Duration::from_secs(30);
 
@@ -67,32 +66,14 @@ pub struct Control {
     pub(super) thrown: BTreeSet<Name>,
     /// No step is written before that.
     pub(super) up_from: Instant,
+    /// It was told that nothing is written any more.
+    pub(super) store_gone: bool,
     /// Counts the ticks, up to those of a [`CHECKPOINT`].
     pub(super) turn: usize,
     pub(super) aborts: mpsc::Receiver<Abort>,
     pub(super) verbs: mpsc::Receiver<Asked>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) reloads: mpsc::Receiver<Reload>,
-}
-
-/// Something that is being written.
-pub(super) struct Writing {
-    pub(super) answer: oneshot::Receiver<Outcome>,
-    pub(super) then: Then,
-}
-
-/// Who waits for it.
-pub(super) enum Then {
-    Command {
-        service: Name,
-        /// A rollout.
-        begins: bool,
-        landing: Option<Landing>,
-        reply: Reply<Applied>,
-    },
-    /// Nobody: steps that time has brought.
-    Tick,
-    File(Box<Filing>),
 }
 
 /// A command.
@@ -126,11 +107,11 @@ impl Control {
                 stage = advance(&mut work), if busy => work = self.staged(stage),
                 Some(command) = self.commands.recv() => self.command(command),
                 // Each is decided on what the one before it made true.
-                Some(asked) = self.verbs.recv(), if !writing && self.filing.is_none() => self.decide(asked),
+                Some(asked) = self.verbs.recv(), if self.is_free() && self.filing.is_none() => self.decide(asked),
                 Some(reload) = self.reloads.recv(), if idle => work = Some(self.look(reload)),
                 else => return,
             }
-            if self.writing.is_none()
+            if self.is_free()
                 && let Some(filing) = self.filing.take()
             {
                 self.file(*filing);
@@ -150,21 +131,19 @@ impl Control {
         let blamed: Vec<EndpointKey> = seen.iter_mut().filter_map(|(_, seen)| seen.eject.take()).collect();
         seen.sort_unstable_by_key(|(index, _)| *index);
         let mut seen = seen.into_iter().peekable();
-        let (mut ups, mut done) = (Proposal::default(), Vec::new());
+        let (mut ups, mut done) = (Proposal::default(), Deeds::default());
         for index in 0..self.desk.services().len() {
             let of_it = std::iter::from_fn(|| seen.next_if(|(at, _)| *at <= index)).last();
             let of_it = of_it.filter(|(at, _)| *at == index).map(|(_, seen)| seen);
-            done.extend(self.tick_one(index, of_it, passed, &mut ups));
+            if let Some(deeds) = self.tick_one(index, of_it, passed, &mut ups) {
+                done.join(deeds);
+            }
         }
-        // All switches before the first publication, and whatever takes traffic back before anything else.
-        for deeds in &done {
-            self.close(&deeds.close);
-        }
-        for deeds in done {
-            self.carry_out(deeds);
-        }
+        // All of it is one generation, however many fail at once, and whatever takes traffic back comes before anything else.
+        self.carry_out(done);
         self.tick_endpoints(&blamed, now);
         self.publish_watches();
+        self.look_after_the_store(now);
         if !ups.is_empty() && self.writing.is_none() && now >= self.up_from {
             self.write(ups, Then::Tick, None);
         }
@@ -227,7 +206,11 @@ impl Control {
             self.thrown.remove(name);
             return false;
         }
-        !self.thrown.insert(name.clone())
+        let seen_before = !self.thrown.insert(name.clone());
+        if seen_before {
+            self.thrown.remove(name);
+        }
+        seen_before
     }
 
     /// Writes down how far time and evidence have come, of some services at each tick.
@@ -239,11 +222,12 @@ impl Control {
         self.owe(entries);
     }
 
-    fn abort(&mut self, abort: Abort) {
+    pub(super) fn abort(&mut self, abort: Abort) {
         let Abort { service, ask, reply } = abort;
         let answer = self.find(&service).and_then(|index| {
             let name = self.desk.services()[index].wanted.name.clone();
             let why = |why| Refused::State { service: name.clone(), why };
+            self.thrown.remove(&name);
             match self.desk.ask(index, &ask, clock::unix_time()).map_err(why)? {
                 Decision::Done(deeds) => self.carry_out(deeds),
                 // There is nothing to take back: nothing that runs, nothing that is about to.
@@ -255,7 +239,7 @@ impl Control {
         let _ = reply.send(answer);
     }
 
-    fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Preview { settings, reply } => {
                 let _ = reply.send(self.preview(&settings));
@@ -277,7 +261,7 @@ impl Control {
         }
     }
 
-    fn decide(&mut self, asked: Asked) {
+    pub(super) fn decide(&mut self, asked: Asked) {
         let Asked { service, expected, ask, landing, reply } = asked;
         let index = match self.find(&service).and_then(|index| self.expect(expected, index).map(|()| index)) {
             Ok(index) => index,
@@ -294,6 +278,8 @@ impl Control {
                 self.carry_out(deeds);
                 drop(reply.send(Ok(self.applied(index))));
             }
+            // The store does not answer about the one before it.
+            Ok(Decision::Up(_)) if self.writing.is_some() => drop(reply.send(Err(unanswered()))),
             Ok(Decision::Up(proposal)) => {
                 let begins = proposal.begins();
                 let also = landing.clone().map(Landing::line);
@@ -314,65 +300,6 @@ impl Control {
 
     pub(super) fn revision(&self, index: usize) -> u64 {
         self.desk.services()[index].roles.revision
-    }
-
-    /// Goes on after what was being written has landed, or has not.
-    pub(super) fn wrote(&mut self, outcome: Outcome, work: &mut Option<Work>) {
-        let Some(Writing { then, .. }) = self.writing.take() else { return };
-        let failed = outcome.err();
-        let written = self.desk.written(failed.is_none());
-        if let Some(Failed { full, why }) = failed {
-            // A full disk has nothing of it. Of one that fails nobody knows.
-            if let (Written::Refused { as_is }, false) = (written, full) {
-                self.put_right(as_is);
-                match &then {
-                    Then::Command { landing: Some(landing), .. } => drop(self.ledger.owe(landing.undone())),
-                    Then::File(filing) => self.take_back(filing, undone),
-                    _ => {}
-                }
-            }
-            return self.not_written(then, Refused::Store { full, why });
-        }
-        match then {
-            Then::File(filing) => *work = self.filed(*filing, written),
-            Then::Tick => {
-                if let Written::True { deeds, .. } = written {
-                    self.carry_out(deeds);
-                }
-            }
-            Then::Command { service, begins, reply, .. } => {
-                let obeyed = self.obeyed(service, written).map(|applied| Applied { begins, ..applied });
-                drop(reply.send(obeyed));
-            }
-        }
-    }
-
-    fn obeyed(&mut self, service: Name, written: Written) -> Result<Applied, Refused> {
-        let Written::True { deeds, overtaken } = written else { return Err(Refused::Overtaken(service)) };
-        if overtaken.contains(&service) {
-            return Err(Refused::Overtaken(service));
-        }
-        self.carry_out(deeds);
-        self.find(service.as_str()).map(|index| self.applied(index))
-    }
-
-    fn not_written(&mut self, then: Then, refused: Refused) {
-        let generation = self.current.snapshot.generation;
-        match then {
-            Then::Command { reply, .. } => drop(reply.send(Err(refused))),
-            Then::File(filing) => self.refuse(*filing, refused),
-            Then::Tick => {
-                self.up_from = clock::now() + UP_AGAIN;
-                self.shared.journal.note(Note {
-                    actor: "store".to_owned(),
-                    what: What::StoreFailed,
-                    service: None,
-                    change: None,
-                    detail: Some(format!("{refused}; no rollout goes on until it does")),
-                    generation,
-                });
-            }
-        }
     }
 
     /// Carries out what follows from the start, once it is watched. The evidence of `lost` is, for the reason given.
@@ -432,7 +359,7 @@ impl Control {
         self.desk.find(service).ok_or_else(unknown)
     }
 
-    fn applied(&self, index: usize) -> Applied {
+    pub(super) fn applied(&self, index: usize) -> Applied {
         let (active, live) = self.current.service(index);
         let state = State::of(active, live.is_candidate_open());
         let roles = &self.desk.services()[index].roles;
@@ -475,18 +402,6 @@ pub(super) fn watch(gates: &mut dyn Gates, desk: &Desk, service: &Name, work: Ga
 async fn advance(work: &mut Option<Work>) -> super::reload::Stage {
     match work {
         Some(work) => work.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Awaits the store.
-pub(super) async fn answered(writing: &mut Option<Writing>) -> Outcome {
-    match writing {
-        Some(writing) => {
-            let ended =
-                |_| Err(Failed { full: false, why: "the thread that writes has ended; see the log".to_owned() });
-            (&mut writing.answer).await.unwrap_or_else(ended)
-        }
         None => std::future::pending().await,
     }
 }

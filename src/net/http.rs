@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use hyper::{Method, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 /// Largest response body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -65,6 +66,18 @@ pub struct Response {
     pub body: Bytes,
 }
 
+/// A response whose body comes piece by piece, for as long as the server likes. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Stream {
+    /// `200..=999`
+    pub status: u16,
+    /// The fields as they came.
+    pub headers: HeaderMap,
+    body: Incoming,
+    /// Moves the bytes.
+    _connection: JoinSet<()>,
+}
+
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpError {
@@ -86,6 +99,21 @@ pub async fn request(target: &Target, request: Request, timeout: Duration) -> Re
     tokio::time::timeout(timeout, connect_and_exchange(target, request)).await.unwrap_or(Err(HttpError::Timeout))
 }
 
+/// Connects to `target`, sends `request` and reads the head of the response, all within `timeout`; the body may take longer.
+///
+/// # Errors
+/// See [`HttpError`].
+pub async fn open(target: &Target, request: Request, timeout: Duration) -> Result<Stream, HttpError> {
+    let opening = async {
+        let message = message(host_of(target), request)?;
+        match target {
+            Target::Tcp { host, port, .. } => open_over(connect(host, *port).await?, message).await,
+            Target::Unix(path) => open_over(connect_unix(path).await?, message).await,
+        }
+    };
+    tokio::time::timeout(timeout, opening).await.unwrap_or(Err(HttpError::Timeout))
+}
+
 /// Sends `request` to `host` over `stream` and reads the response, but of its body at most `body_max` bytes; the second value says whether
 /// there was more. The caller bounds the time.
 ///
@@ -104,23 +132,43 @@ where
 }
 
 async fn connect_and_exchange(target: &Target, request: Request) -> Result<Response, HttpError> {
-    let host = match target {
+    let message = message(host_of(target), request)?;
+    match target {
+        Target::Tcp { host, port, .. } => exchange(connect(host, *port).await?, message, read).await,
+        Target::Unix(path) => exchange(connect_unix(path).await?, message, read).await,
+    }
+}
+
+fn host_of(target: &Target) -> HeaderValue {
+    match target {
         Target::Tcp { authority, .. } => authority.clone(),
         Target::Unix(_) => HeaderValue::from_static(UNIX_HOST),
-    };
-    let message = message(host, request)?;
-    match target {
-        Target::Tcp { host, port, .. } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| HttpError::connecting(&e))?;
-            // Nothing lost if it fails: only the delay of a second small write.
-            let _ = stream.set_nodelay(true);
-            exchange(stream, message, read).await
-        }
-        Target::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(|e| HttpError::connecting(&e))?;
-            exchange(stream, message, read).await
-        }
     }
+}
+
+async fn connect(host: &str, port: u16) -> Result<TcpStream, HttpError> {
+    let stream = TcpStream::connect((host, port)).await.map_err(|e| HttpError::connecting(&e))?;
+    // Nothing lost if it fails: only the delay of a second small write.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn connect_unix(path: &Path) -> Result<UnixStream, HttpError> {
+    UnixStream::connect(path).await.map_err(|e| HttpError::connecting(&e))
+}
+
+async fn open_over<S>(stream: S, message: hyper::Request<Full<Bytes>>) -> Result<Stream, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = handshake(stream).await?;
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        // Whoever reads the body is told of an error, too.
+        let _ = connection.await;
+    });
+    let (head, body) = sender.send_request(message).await.map_err(|e| HttpError::broken(&e))?.into_parts();
+    Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, _connection: task })
 }
 
 /// The request as it is sent.
@@ -147,11 +195,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<T, HttpError>>,
 {
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| HttpError::broken(&e))?;
+    let (mut sender, connection) = handshake(stream).await?;
     let answer = async {
         let response = sender.send_request(message).await.map_err(|e| HttpError::broken(&e))?;
         read(response).await
@@ -159,13 +203,27 @@ where
     drive(answer, connection).await
 }
 
+type Handshake<S> = (http1::SendRequest<Full<Bytes>>, http1::Connection<TokioIo<S>, Full<Bytes>>);
+
+async fn handshake<S>(stream: S) -> Result<Handshake<S>, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
+    handshake.map_err(|e| HttpError::broken(&e))
+}
+
 async fn read(response: hyper::Response<Incoming>) -> Result<Response, HttpError> {
     let (head, body) = response.into_parts();
+    Ok(Response { status: head.status.as_u16(), headers: head.headers, body: read_all(body).await? })
+}
+
+async fn read_all(body: Incoming) -> Result<Bytes, HttpError> {
     let body = Limited::new(body, BODY_BYTES_MAX)
         .collect()
         .await
         .map_err(|e| if e.is::<LengthLimitError>() { HttpError::TooLarge } else { HttpError::broken(e.as_ref()) })?;
-    Ok(Response { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
+    Ok(body.to_bytes())
 }
 
 async fn read_some(response: hyper::Response<Incoming>, body_max: usize) -> Result<(Response, bool), HttpError> {
@@ -246,6 +304,32 @@ impl fmt::Display for Target {
             Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// The next piece of the body; `None` at its end. Waits for as long as it takes.
+    ///
+    /// # Errors
+    /// The connection broke within the body.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(|e| HttpError::broken(&e))?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole response, of which nothing was read yet.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn whole(self) -> Result<Response, HttpError> {
+        let Self { status, headers, body, _connection } = self;
+        Ok(Response { status, headers, body: read_all(body).await? })
     }
 }
 

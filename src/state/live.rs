@@ -1,6 +1,7 @@
 //! What changes with every request and is shared by all workers: in flight, openness, removal.
 
 mod kept;
+mod resolve;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -9,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::core::balance::Balance;
-use crate::core::endpoint::{Endpoint, EndpointKey, Pool, WEIGHT_MIN};
+use crate::core::endpoint::{Endpoint, EndpointKey, Pool};
 use crate::core::health::{Probe, Readiness};
 use crate::core::id::{Name, Variant, Version};
 use crate::core::outlier::Cause;
@@ -26,6 +26,8 @@ use super::sensors::Watch;
 mod in_flight;
 
 pub use in_flight::InFlight;
+
+use resolve::{Parts, WARM};
 
 /// Live state of one endpoint, kept by its key through reloads.
 #[derive(Debug)]
@@ -81,7 +83,10 @@ pub struct ServiceLive {
     turns: Arc<[AtomicU64; 2]>,
     /// Whether so few endpoints of stable are usable that all that ever passed a probe are used.
     pub panic: Arc<Panic>,
-    layouts: [Arc<Layout>; 2],
+    /// Of stable, of the candidate, of the stable before.
+    layouts: [Arc<Layout>; 3],
+    /// Per variant: see [`ServiceLive::is_shut`]. Shared by all that has to do with its version.
+    shut: [Arc<AtomicU64>; 2],
     /// What is counted for the gate; `None`: nothing.
     pub watch: Option<Arc<Watch>>,
     /// Endpoints of stable, in the order of its pool, then those that left the pool but stay until one of it is ready.
@@ -189,6 +194,21 @@ impl ServiceLive {
         self.candidate_open.store(false, Ordering::Release);
     }
 
+    /// Whether no attempt may begin on `variant` by a snapshot of `generation`: its version was taken out of service by a later one, and not
+    /// because of a better one. One acquire load.
+    #[must_use]
+    pub fn is_shut(&self, variant: Variant, generation: u64) -> bool {
+        generation < self.shut[variant as usize].load(Ordering::Acquire)
+    }
+
+    /// The endpoint of `variant` at `index`; behind those of stable come those of the stable before.
+    #[must_use]
+    pub fn endpoint(&self, variant: Variant, index: usize) -> Option<&Arc<EndpointLive>> {
+        let pool = self.pool(variant);
+        let warm = || self.warm.get(index - pool.len()).filter(|_| variant == Variant::Stable);
+        pool.get(index).or_else(warm)
+    }
+
     /// Every endpoint that is connected and probed.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointLive>> {
         self.stable.iter().chain(&self.candidate).chain(&self.warm)
@@ -213,6 +233,12 @@ impl ServiceLive {
     #[must_use]
     pub fn kept(&self, variant: Variant) -> usize {
         self.kept[variant as usize]
+    }
+
+    /// Weights and ring of the stable before.
+    #[must_use]
+    pub fn warm_layout(&self) -> &Layout {
+        &self.layouts[WARM]
     }
 
     /// Weights and ring of the pool of `variant`.
@@ -301,8 +327,17 @@ impl Registry {
             pool.extend(left.into_iter().map(|key| inner.endpoint(key, variant, of_all, &self.bells)));
             count
         });
+        let shut = |variant| active.version(variant).map(|version| inner.shut(name, version, &self.bells));
+        let shut = Variant::ALL.map(shut).map(Option::unwrap_or_default);
         let number = inner.number(name);
-        live_of(active, number, pools, warm, kept, before)
+        Parts { number, pools, warm, kept, shut }.live_of(active, before)
+    }
+
+    /// No attempt begins on `version` of `service` any more by snapshots before `generation`, in whatever role they have it. Those from it
+    /// on are as free as they say. Idempotent, from any thread.
+    pub fn shut(&self, service: &Name, version: &Version, generation: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.shut(service, version, &self.bells).fetch_max(generation, Ordering::AcqRel);
     }
 
     /// Marks endpoints that are in no service of `current` as removed at `now`, and forgets those nobody uses any more.
@@ -316,7 +351,7 @@ impl Registry {
         }
         inner.endpoints.retain(|_, e| !e.is_removed() || Arc::strong_count(e) > 1);
         // Connections hold their pool, so what comes back while some are left finds them counted.
-        inner.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        inner.pools.retain(|_, pool| Arc::strong_count(pool) > 1 || Arc::strong_count(&pool.shut) > 1);
         inner.forget_numbers();
     }
 
@@ -336,79 +371,6 @@ impl Registry {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.endpoints.values().cloned().collect()
     }
-}
-
-/// The live state of `active`: the one before if nothing changed, else a new one that keeps the candidate's switch within a rollout.
-fn live_of(
-    active: &ActiveService,
-    number: usize,
-    pools: [Vec<Arc<EndpointLive>>; 2],
-    warm: Vec<Arc<EndpointLive>>,
-    kept: [usize; 2],
-    previous: Option<&Arc<ServiceLive>>,
-) -> Arc<ServiceLive> {
-    let layouts = Variant::ALL.map(|variant| layout(active, variant, &pools[variant as usize], previous));
-    let panic = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.panic));
-    let watch = previous.and_then(|previous| previous.watch.clone());
-    let [stable, candidate] = pools;
-    let (rollout, version) = (active.running.rollout, active.version(Variant::Candidate));
-    let open = version.is_some() && !active.running.aborted;
-    let previous = previous.filter(|p| p.rollout == rollout && p.candidate_version.as_ref() == version);
-    let (candidate_open, turns) = match previous {
-        Some(previous) => {
-            if !open {
-                previous.close_candidate();
-            }
-            let same_layouts = layouts.iter().zip(&previous.layouts).all(|(new, old)| Arc::ptr_eq(new, old));
-            let same_pools = same(&previous.stable, &stable) && same(&previous.candidate, &candidate);
-            if same_layouts && same_pools && same(&previous.warm, &warm) && previous.kept == kept {
-                return Arc::clone(previous);
-            }
-            (Arc::clone(&previous.candidate_open), Arc::clone(&previous.turns))
-        }
-        None => (Arc::new(AtomicBool::new(open)), Arc::default()),
-    };
-    let candidate_version = version.cloned();
-    let watch = watch.map(|watch| Arc::new(watch.over(&candidate)));
-    Arc::new(ServiceLive {
-        rollout,
-        candidate_open,
-        number,
-        turns,
-        panic,
-        layouts,
-        watch,
-        stable,
-        candidate,
-        warm,
-        kept,
-        candidate_version,
-    })
-}
-
-/// Weights and ring of a pool: those before if it is the same one. A ring takes a while to build.
-fn layout(
-    active: &ActiveService,
-    variant: Variant,
-    endpoints: &[Arc<EndpointLive>],
-    previous: Option<&Arc<ServiceLive>>,
-) -> Arc<Layout> {
-    let wanted = active.pool(variant).map_or(&[][..], |pool| &pool.endpoints);
-    // Those that stay only until others are ready come last, and have left the file with their weight.
-    let weight = |at: usize| wanted.get(at).map_or(WEIGHT_MIN, |endpoint| endpoint.weight);
-    let weights: Vec<u32> = (0..endpoints.len()).map(weight).collect();
-    let ringed = active.service.upstream.balance == Balance::RingHash;
-    let before =
-        previous.filter(|previous| same(previous.pool(variant), endpoints)).map(|p| &p.layouts[variant as usize]);
-    if let Some(before) = before.filter(|before| before.serves(&weights, ringed)) {
-        return Arc::clone(before);
-    }
-    let named: Vec<_> = endpoints.iter().zip(weights).map(|(e, weight)| (e.address_text.to_string(), weight)).collect();
-    Arc::new(Layout::new(&named, ringed))
-}
-
-fn same(a: &[Arc<EndpointLive>], b: &[Arc<EndpointLive>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 // === impl Inner ===
@@ -435,6 +397,15 @@ impl Inner {
         });
     }
 
+    fn pool(&mut self, service: &Name, version: &Version, bells: &Bells) -> Arc<PoolLive> {
+        let pool = self.pools.entry((service.clone(), version.clone()));
+        Arc::clone(pool.or_insert_with(|| Arc::new(PoolLive::new(bells))))
+    }
+
+    fn shut(&mut self, service: &Name, version: &Version, bells: &Bells) -> Arc<AtomicU64> {
+        Arc::clone(&self.pool(service, version, bells).shut)
+    }
+
     fn endpoint(
         &mut self,
         key: EndpointKey,
@@ -442,8 +413,7 @@ impl Inner {
         (workers, began): (usize, Instant),
         bells: &Bells,
     ) -> Arc<EndpointLive> {
-        let pool = (key.service.clone(), key.version.clone());
-        let pool = self.pools.entry(pool).or_insert_with(|| Arc::new(PoolLive::new(bells)));
+        let pool = self.pool(&key.service, &key.version, bells);
         let other = self.endpoints.get(&(key.clone(), variant.other()));
         let health = other.map_or_else(Arc::default, |other| Arc::clone(&other.health));
         let conduct = other.map_or_else(|| Arc::new(Conduct::new(workers, began)), |other| Arc::clone(&other.conduct));
@@ -465,7 +435,7 @@ impl Inner {
                 conduct,
                 ejections: Default::default(),
                 spared: Default::default(),
-                pool: Arc::clone(pool),
+                pool,
                 identity,
             })
         });

@@ -33,6 +33,9 @@ pub struct PoolLive {
     overflows: [AtomicU64; Limit::ALL.len()],
     /// Milliseconds a client has to have waited before its leaving speaks against the endpoint; written by control only.
     patience: AtomicU64,
+    /// The first generation whose requests may begin here: see `ServiceLive::is_shut`, which holds it too. Apart from the rest, which every
+    /// request writes to.
+    pub(super) shut: Arc<AtomicU64>,
     bells: Bells,
 }
 
@@ -61,6 +64,7 @@ impl PoolLive {
             turn: AtomicU32::new(0),
             overflows: Default::default(),
             patience: AtomicU64::new(millis(PATIENCE_UNKNOWN)),
+            shut: Arc::default(),
             bells: Arc::clone(bells),
         }
     }

@@ -5,9 +5,10 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What happened, before it has a place in the register.
+/// What happened, before it has a place in the register. Entries are read for as long as they are kept, whatever was added to them since:
+/// what is missing is empty, what is not known is passed over. That nobody changed them is what the chain is for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Draft {
     /// Milliseconds since 1970.
     pub time: u64,
@@ -19,6 +20,8 @@ pub struct Draft {
     pub verb: String,
     /// The service, if it is about one.
     pub service: Option<String>,
+    /// The number of the rollout, if it is about one.
+    pub rollout: Option<u64>,
     /// What was true before.
     pub from: String,
     /// What is true after.
@@ -35,7 +38,6 @@ pub struct Draft {
 
 /// An entry of the register.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Its place, from one, without gaps.
     pub seq: u64,
@@ -105,4 +107,31 @@ pub fn verify<'a>(
         }
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_older_and_newer_versions_are_read_and_verified() {
+        let older = format!(
+            "{{\"seq\":1,\"previous\":\"{NOTHING_BEFORE}\",\"what\":{{\"time\":7,\"actor\":\"ci\",\"verb\":\"abort\"}}}}"
+        );
+        let entry: Entry = serde_json::from_str(&older).expect("read");
+        assert_eq!((entry.what.actor.as_str(), entry.what.rollout, entry.what.time), ("ci", None, 7));
+        let what = Draft { rollout: Some(3), source: "10.0.0.7:4711".to_owned(), ..entry.what };
+        let mut newer =
+            serde_json::to_value(Entry { seq: 2, previous: digest_of(older.as_bytes()), what }).expect("text");
+        newer["what"]["later"] = "something".into();
+        newer["also"] = 1.into();
+        let newer = newer.to_string();
+        let entry: Entry = serde_json::from_str(&newer).expect("read");
+        assert_eq!((entry.what.rollout, entry.what.source.as_str()), (Some(3), "10.0.0.7:4711"));
+        let stored = [(1, older.as_bytes()), (2, newer.as_bytes())];
+        assert!(verify(stored.into_iter(), None).is_ok());
+        let forged = newer.replace("something", "anything");
+        let stored = [(2, forged.as_bytes()), (3, newer.as_bytes())];
+        assert!(verify(stored.into_iter(), None).is_err());
+    }
 }

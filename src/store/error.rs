@@ -30,7 +30,7 @@ pub enum StoreError {
         /// The newest format this version knows.
         known: u32,
     },
-    /// The disk took no more: nothing of the change is in the store.
+    /// The disk took no more: either nothing of the change is in the store, or, if a sync failed, all of it.
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -7,7 +7,7 @@ pub trait Keep: Send + Sync + 'static {
     /// Makes `change` durable, all of it or nothing. Returns the number of the newest audit entry.
     ///
     /// # Errors
-    /// The disk failed or is full; nothing has changed, and the call can be repeated.
+    /// The disk failed or is full; the call can be repeated. All of it may be there all the same: the last thing to fail is a sync.
     fn commit(&self, change: &Change) -> Result<u64, StoreError>;
 
     /// All records of `table`, in order of their keys.

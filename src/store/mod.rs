@@ -12,6 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -84,7 +85,16 @@ pub struct Change {
 }
 
 /// Opens the file; tests put a failing disk in here.
-type Opener = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync>;
+type Opener = Box<dyn Fn(&Path, How) -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// How the file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Makes an empty store of an empty file.
+    Begin,
+    /// There is a store. If not, somebody took it away: an empty one in its place would be a store that has forgotten everything.
+    Existing,
+}
 
 /// The store. Locked against other processes until it is dropped.
 pub struct Store {
@@ -107,7 +117,15 @@ impl Store {
     /// # Errors
     /// In use by another process, unreadable, newer, or the system said no. Nothing was changed then.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with(dir, Box::new(|path| redb::Builder::new().set_cache_size(CACHE_BYTES).create(path)))
+        let open = |path: &Path, how: How| {
+            let mut builder = redb::Builder::new();
+            let builder = builder.set_cache_size(CACHE_BYTES);
+            match how {
+                How::Begin => builder.create(path),
+                How::Existing => builder.open(path),
+            }
+        };
+        Self::open_with(dir, Box::new(open))
     }
 
     /// Opens the store in `dir` to look at what is there; begins none.
@@ -132,7 +150,7 @@ impl Store {
         if fresh {
             begin(dir, &path, &open)?;
         }
-        let database = open(&path).map_err(|error| refusal(&path, error.into()))?;
+        let database = open(&path, How::Existing).map_err(|error| refusal(&path, error.into()))?;
         let store = Self { path, database: RwLock::new(Some(database)), open, fresh, _lock: lock };
         store.check_format()?;
         Ok(store)
@@ -147,7 +165,7 @@ impl Store {
     /// Makes `change` durable, all of it or nothing. Returns the number of the newest audit entry.
     ///
     /// # Errors
-    /// The disk failed or is full; the store is as it was, and the call can be repeated.
+    /// The disk failed or is full; the call can be repeated. Either the store is as it was, or, if a sync failed, as it was to be.
     pub fn commit(&self, change: &Change) -> Result<u64, StoreError> {
         self.attempt(|database| {
             let transaction = database.begin_write()?;
@@ -244,39 +262,46 @@ impl Store {
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
+        // A start needs no room on the disk: whatever is there already is only read.
         let found = self.attempt(|database| {
-            let transaction = database.begin_write()?;
-            let known = transaction.open_table(META)?.get(FORMAT_KEY)?.map(|format| format.value());
-            if known.is_none() {
-                transaction.open_table(META)?.insert(FORMAT_KEY, u64::from(FORMAT))?;
-            }
-            transaction.commit()?;
-            Ok(known)
+            let Some(meta) = existing(database.begin_read()?.open_table(META))? else { return Ok(None) };
+            Ok(meta.get(FORMAT_KEY)?.map(|format| format.value()))
         })?;
-        let found = found.map_or(FORMAT, |found| u32::try_from(found).unwrap_or(u32::MAX));
-        if found > FORMAT {
-            return Err(StoreError::Newer { path: self.path.clone(), found, known: FORMAT });
+        match found.map(|found| u32::try_from(found).unwrap_or(u32::MAX)) {
+            Some(found) if found > FORMAT => Err(StoreError::Newer { path: self.path.clone(), found, known: FORMAT }),
+            Some(_) => Ok(()),
+            None => self.attempt(write_format),
         }
-        Ok(())
     }
 
     /// Runs `work`; after a failure of the disk the file is opened anew first, since redb refuses everything until then.
     fn attempt<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let attempted = match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(database) => work(database),
-            None => Err(redb::Error::PreviousIo),
+            // What the engine takes for impossible it panics about; it is not used any more then.
+            Some(database) => catch_unwind(AssertUnwindSafe(|| work(database))),
+            None => Ok(Err(redb::Error::PreviousIo)),
         };
         match attempted {
-            Err(redb::Error::PreviousIo | redb::Error::DatabaseClosed) => self.reopen(work),
-            other => other.map_err(|error| refusal(&self.path, error)),
+            Ok(Err(redb::Error::PreviousIo | redb::Error::DatabaseClosed)) => self.reopen(work),
+            Ok(other) => other.map_err(|error| refusal(&self.path, error)),
+            Err(_) => Err(self.put_away()),
         }
+    }
+
+    /// Lets go of a database that panicked; it is opened anew when it is needed.
+    fn put_away(&self) -> StoreError {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        // It may do so once more.
+        _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        let source = io::Error::other("the engine of the store failed unexpectedly; this is a defect, see the log");
+        StoreError::Io { path: self.path.clone(), source }
     }
 
     fn reopen<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // Closed first: it holds the lock of the file.
         *database = None;
-        let opened = (self.open)(&self.path).map_err(|error| refusal(&self.path, error.into()))?;
+        let opened = (self.open)(&self.path, How::Existing).map_err(|error| refusal(&self.path, error.into()))?;
         work(database.insert(opened)).map_err(|error| refusal(&self.path, error))
     }
 }
@@ -327,7 +352,8 @@ fn lock(dir: &Path) -> Result<Lock, StoreError> {
         }
         Err(TryLockError::Error(source)) => return Err(at(source)),
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(at)?;
+    // Only for people: a full disk has no room for it, and the lock holds without.
+    _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Lock(file))
 }
 
@@ -340,9 +366,16 @@ fn begin(dir: &Path, path: &Path, open: &Opener) -> Result<(), StoreError> {
         _ => {}
     }
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(at)?;
-    let database = open(&new).map_err(|error| refusal(&new, error.into()))?;
+    let database = open(&new, How::Begin).map_err(|error| refusal(&new, error.into()))?;
+    write_format(&database).map_err(|error| refusal(&new, error))?;
     database.close().map_err(|error| refusal(&new, error.into()))?;
     fs::rename(&new, path).and_then(|()| File::open(dir)?.sync_all()).map_err(at)
+}
+
+fn write_format(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(FORMAT_KEY, u64::from(FORMAT))?;
+    Ok(transaction.commit()?)
 }
 
 /// Whether nothing, or nothing yet, was written there.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use redb::StorageBackend;
@@ -228,12 +228,109 @@ impl StorageBackend for Disk {
 
 fn on_disk(dir: &Dir, left: &Arc<AtomicU64>) -> Store {
     let left = Arc::clone(left);
-    let open = move |path: &Path| {
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let open = move |path: &Path, _| {
+        let opened = OpenOptions::new().read(true).write(true).open(path);
         let disk = Disk { file: opened.map_err(|e| DatabaseError::Storage(e.into()))?, left: Arc::clone(&left) };
         redb::Builder::new().create_with_backend(disk)
     };
     Store::open_with(&dir.0, Box::new(open)).unwrap()
+}
+
+/// A disk without room: of the file only the header, which is there for sure, can be written again.
+#[derive(Debug)]
+struct Full {
+    disk: Disk,
+    full: Arc<AtomicBool>,
+}
+
+const HEADER: u64 = 4_096;
+
+impl Full {
+    fn room(&self, needed: bool) -> io::Result<()> {
+        if needed && self.full.load(Ordering::Relaxed) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Full {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room(len > self.disk.len()?)?;
+        self.disk.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room(offset + data.len() as u64 > HEADER)?;
+        self.disk.write(offset, data)
+    }
+}
+
+/// The directory has a store already, and the disk takes nothing more.
+#[test]
+fn a_start_needs_no_room_on_the_disk() {
+    let dir = Dir::new();
+    Store::open(&dir.0).unwrap().commit(&put("web", "v1", &["start"])).unwrap();
+    let full = Arc::new(AtomicBool::new(true));
+    let on = Arc::clone(&full);
+    let open = move |path: &Path, _| {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|error| DatabaseError::Storage(error.into()))?;
+        let disk = Disk { file, left: Arc::new(AtomicU64::new(HEALTHY)) };
+        redb::Builder::new().create_with_backend(Full { disk, full: Arc::clone(&on) })
+    };
+    let store = Store::open_with(&dir.0, Box::new(open)).unwrap();
+    assert_eq!(store.get(Table::Services, "web").unwrap(), Some(text(1, "v1")));
+    assert!(store.commit(&put("web", "v2", &["promote"])).unwrap_err().is_full());
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(store.commit(&put("web", "v2", &["promote"])).unwrap(), 2);
+}
+
+/// As a lock on a full disk: it is held, although nobody can be told by whom.
+#[test]
+fn a_lock_without_a_number_is_a_lock() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    File::create(dir.0.join(LOCK)).unwrap();
+    let refused = Store::open(&dir.0).unwrap_err();
+    assert!(matches!(&refused, StoreError::Locked { by: None, .. }), "{refused}");
+    drop(store);
+}
+
+/// Somebody moves the file away while the process runs, and the disk fails: nothing is begun in its place.
+#[test]
+fn a_store_that_was_taken_away_is_missed_and_taken_up_again_when_it_is_back() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    store.commit(&put("web", "v1", &["start"])).unwrap();
+    let elsewhere = dir.0.join("elsewhere");
+    fs::rename(dir.file(), &elsewhere).unwrap();
+    *store.database.write().unwrap() = None;
+    for _ in 0..2 {
+        let refused = store.commit(&put("web", "v2", &["promote"])).unwrap_err();
+        assert!(matches!(&refused, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound));
+        assert!(!dir.file().exists(), "an empty one would have forgotten everything");
+    }
+    fs::rename(&elsewhere, dir.file()).unwrap();
+    assert_eq!(store.commit(&put("web", "v2", &["promote"])).unwrap(), 2);
+}
+
+#[test]
+fn a_panic_of_the_engine_is_an_error_and_the_next_call_works() {
+    let dir = Dir::new();
+    let store = Store::open(&dir.0).unwrap();
+    store.commit(&put("web", "v1", &["start"])).unwrap();
+    let failed = store.attempt(|database| -> Result<(), redb::Error> {
+        let _transaction = database.begin_write()?;
+        panic!("an assertion does not hold");
+    });
+    assert!(failed.unwrap_err().to_string().contains("this is a defect"));
+    assert_eq!(store.commit(&put("web", "v2", &["promote"])).unwrap(), 2);
 }
 
 /// Killed at each write of a commit, and in the midst of it: what is found is the old or the new, with its audit, and nothing acknowledged is

@@ -1,8 +1,10 @@
 //! What can be asked of rollouts.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
-use super::{AdminAddress, ShowRollout, reason};
+use super::{AdminAddress, ShowRollout, duration, reason};
 use crate::core::id::{Name, Version};
 use crate::core::rollout::wanted::STEPS_MAX;
 use crate::core::weight::Weight;
@@ -37,6 +39,12 @@ pub(in crate::cli) struct StartRollout {
     /// In place of the rollout of another version that runs
     #[arg(long)]
     pub(in crate::cli) supersede: bool,
+    /// Follow it to its end: exit code 0 succeeded, 2 aborted or rolled back, 3 paused or out of time; Ctrl-C ends only the looking
+    #[arg(long)]
+    pub(in crate::cli) wait: bool,
+    /// Longest time to follow it, such as 30m
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = duration)]
+    pub(in crate::cli) timeout: Option<Duration>,
     /// Why, for the record
     #[arg(long, value_parser = reason)]
     pub(in crate::cli) reason: Option<String>,

@@ -19,8 +19,8 @@ use super::upstream::{VERSION_HEADER, VERSIONS};
 use crate::clock;
 use crate::core::id::Variant;
 
-/// Connections, each with its own users, so that a user's requests come one after the other.
-pub(super) const CONNECTIONS: usize = 16;
+/// Connections, one for each user: who waits for a candidate that hangs keeps nobody else waiting.
+pub(super) const CONNECTIONS: usize = USERS;
 /// Requests per second, all connections together.
 pub(super) const RATE: u32 = 320;
 /// Distinct users.
@@ -30,7 +30,7 @@ pub(super) const USER_COOKIE: &str = "user";
 /// Longest time for one request, its connection included.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// How late requests may become before they are left out (and counted as such).
-const LATE_MAX: Duration = Duration::from_secs(1);
+const LATE_MAX: Duration = Duration::from_secs(2);
 
 /// Time between two requests of one connection.
 const EVERY: Duration = Duration::from_micros(1_000_000 * CONNECTIONS as u64 / RATE as u64);
@@ -221,7 +221,6 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::stats::Moment;
     use crate::cli::demo::upstream::Upstreams;
 
     fn schedule() -> Schedule {
@@ -265,7 +264,7 @@ mod tests {
     async fn every_user_is_served_at_the_rate_asked_for_and_no_more() {
         let upstreams = Upstreams::start().expect("starts");
         let mut stats = Stats::new(1, USERS);
-        stats.enter(Moment::Step(0));
+        stats.enter(0);
         let longest = Duration::from_secs(1);
         let mut load = Load::start(upstreams.addresses[1], stats, longest);
         // Ends by itself at its longest.

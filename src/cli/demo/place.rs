@@ -5,12 +5,19 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::load::USER_COOKIE;
+use super::load::{USER_COOKIE, USERS};
 use super::upstream::VERSIONS;
 
-/// The service whose weight is moved.
+/// The service whose release it is.
 pub(super) const SERVICE: &str = "shop";
+/// The shares the candidate gets, one after the other.
+pub(super) const WEIGHTS: [&str; 4] = ["5%", "25%", "50%", "100%"];
+/// How long a request may hang at the candidate, in milliseconds.
+const RESPONSE_TIMEOUT_MS: u32 = 3_000;
+/// The gate's warmup; by default it is 30 s.
+pub(super) const WARMUP: Duration = Duration::from_secs(1);
 /// Tries to find a name that is free.
 const TRIES_MAX: u32 = 16;
 
@@ -24,12 +31,12 @@ pub(super) struct Place {
 // === impl Place ===
 
 impl Place {
-    /// Makes the folder and writes the configuration for these upstreams, stable first.
-    pub(super) fn create(upstreams: &[SocketAddr; 2]) -> io::Result<Self> {
+    /// Makes the folder and writes the configuration for these upstreams, stable first, with steps of this length.
+    pub(super) fn create(upstreams: &[SocketAddr; 2], hold: Duration) -> io::Result<Self> {
         let folder = make_folder(&std::env::temp_dir())?;
         let place = Self { config: folder.join("tidegate.toml"), folder };
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place.config)?;
-        file.write_all(config(upstreams, &place.folder.join("state")).as_bytes())?;
+        file.write_all(config(upstreams, hold, &place.folder.join("state")).as_bytes())?;
         Ok(place)
     }
 
@@ -61,9 +68,13 @@ fn make_folder(below: &Path) -> io::Result<PathBuf> {
 }
 
 /// Everything on free ports of the loopback interface; users stay where they are by their own cookie.
-fn config([stable, candidate]: &[SocketAddr; 2], state: &Path) -> String {
+fn config([stable, candidate]: &[SocketAddr; 2], hold: Duration, state: &Path) -> String {
     let [stable_version, candidate_version] = VERSIONS;
     let state = toml::Value::String(state.display().to_string());
+    let (hold, warmup) = (hold.as_millis(), WARMUP.as_millis());
+    let steps =
+        WEIGHTS.map(|weight| format!("  {{ weight = \"{weight}\", hold = \"{hold}ms\", min_requests = 20 }},\n"));
+    let (steps, connections) = (steps.concat(), USERS + 56);
     format!(
         r#"# Written by `tidegate demo`; gone when it ends.
 [admin]
@@ -73,12 +84,13 @@ listen = "127.0.0.1:0"
 dir = {state}
 
 [log]
-level = "warn"
+# Its aborts are what is shown.
+level = "error"
 
 [[listeners]]
 name = "demo"
 listen = "127.0.0.1:0"
-limits = {{ max_connections = 256 }}
+limits = {{ max_connections = {connections} }}
 
 [[routes]]
 service = "{SERVICE}"
@@ -93,6 +105,16 @@ endpoints = ["{candidate}"]
 
 [services.{SERVICE}.affinity]
 key = ["cookie:{USER_COOKIE}", "cookie"]
+
+[services.{SERVICE}.upstream]
+response_timeout = "{RESPONSE_TIMEOUT_MS}ms"
+
+[services.{SERVICE}.rollout]
+steps = [
+{steps}]
+
+[services.{SERVICE}.gate]
+warmup = "{warmup}ms"
 "#
     )
 }
@@ -108,18 +130,21 @@ mod tests {
 
     #[test]
     fn the_configuration_is_accepted_and_says_what_the_demo_needs() {
-        let place = Place::create(&upstreams()).expect("made");
+        let place = Place::create(&upstreams(), Duration::from_millis(1_500)).expect("made");
         let settings = crate::config::load(place.config(), &|_| None).expect("accepted");
         let service = &settings.services[0];
         assert_eq!(service.name.as_str(), SERVICE);
         assert_eq!(service.stable.endpoints[0].address, upstreams()[0].into());
         assert_eq!(service.candidate.as_ref().map(|c| c.endpoints[0].address.clone()), Some(upstreams()[1].into()));
+        let plan = &service.rollout.terms.plan;
+        let steps: Vec<_> = plan.steps.iter().map(|step| (step.weight.to_string(), step.hold)).collect();
+        assert_eq!(steps, WEIGHTS.map(|weight| (weight.to_owned(), Duration::from_millis(1_500))));
         assert_eq!((settings.admin.listen.to_string(), settings.listeners.len()), ("127.0.0.1:0".to_owned(), 1));
     }
 
     #[test]
     fn only_its_owner_may_read_it_and_it_is_gone_afterwards() {
-        let place = Place::create(&upstreams()).expect("made");
+        let place = Place::create(&upstreams(), Duration::from_millis(1_500)).expect("made");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&place.folder), mode(&place.config)), (0o700, 0o600));
         let folder = place.folder.clone();

@@ -6,25 +6,18 @@ use std::time::Duration;
 use super::histogram::Histogram;
 use crate::core::id::Variant;
 
+/// From when on an answer is slow enough to be noticed.
+pub(super) const SLOW_FROM: Duration = Duration::from_millis(250);
 /// Kinds of failure kept apart; further ones are counted under one name.
 const KINDS_MAX: usize = 16;
-
-/// Where the demo is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
-    /// The way to a step is asked for but not yet answered.
-    Changing(usize),
-    /// A step is in force.
-    Step(usize),
-}
 
 /// One request and how it ended.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     /// Who asked, below the number of users.
     pub(super) user: usize,
-    /// Where the demo was when the request began.
-    pub(super) began: Moment,
+    /// The step the demo was in when the request began.
+    pub(super) began: usize,
     /// Which upstream answered, or what went wrong.
     pub(super) outcome: Result<Variant, String>,
     /// From when the request was due to its last byte.
@@ -40,6 +33,8 @@ pub(super) struct StepStats {
     pub(super) candidate: u64,
     /// Failed in any way.
     pub(super) errors: u64,
+    /// Answered, but not before [`SLOW_FROM`].
+    pub(super) slow: u64,
     /// Latencies of those that did not fail.
     pub(super) latency: Histogram,
     /// Which users were answered at all, and by the candidate.
@@ -50,18 +45,16 @@ pub(super) struct StepStats {
 #[derive(Clone, Debug)]
 pub(super) struct Stats {
     steps: Vec<StepStats>,
-    /// Requests that began while a weight was being changed.
-    between: StepStats,
-    /// Where the demo is.
-    now: Moment,
+    /// The step the demo is in.
+    now: usize,
     /// Who answered each user last.
     last: Vec<Option<Variant>>,
     /// Users that were seen to change from stable to candidate.
     moved: u64,
-    /// Times a user was seen to change from candidate to stable.
+    /// Times a user was seen to change from candidate to stable while nothing was wrong.
     moved_back: u64,
-    /// The step from which on a way back to stable is what was asked for.
-    abort_step: usize,
+    /// What had failed, and what had been slow, when something began to go wrong.
+    before: Option<(u64, u64)>,
     /// Requests that were due but not sent because their connection was busy too long.
     pub(super) skipped: u64,
     /// How often each failure was seen.
@@ -71,38 +64,39 @@ pub(super) struct Stats {
 // === impl Stats ===
 
 impl Stats {
-    /// Nothing seen yet. The last step is the one after the abort.
+    /// Nothing seen yet; at least one step.
     pub(super) fn new(steps: usize, users: usize) -> Self {
         Self {
-            steps: vec![StepStats::new(users); steps],
-            between: StepStats::new(users),
-            now: Moment::Changing(0),
+            steps: vec![StepStats::new(users); steps.max(1)],
+            now: 0,
             last: vec![None; users],
             moved: 0,
             moved_back: 0,
-            abort_step: steps.saturating_sub(1),
+            before: None,
             skipped: 0,
             failures: BTreeMap::new(),
         }
     }
 
-    /// The demo goes on to `moment`.
-    pub(super) const fn enter(&mut self, moment: Moment) {
-        self.now = moment;
+    /// The demo goes on to this step, the last one at most.
+    pub(super) fn enter(&mut self, step: usize) {
+        self.now = step.min(self.steps.len() - 1);
     }
 
-    /// Where the demo is.
-    pub(super) const fn now(&self) -> Moment {
+    /// The step the demo is in.
+    pub(super) const fn now(&self) -> usize {
         self.now
+    }
+
+    /// From now on something is wrong with the candidate: users may fail, and may go back to stable.
+    pub(super) fn spoil(&mut self) {
+        self.before = Some((self.errors(), self.all_slow()));
     }
 
     /// Takes down one more request, which ends now.
     pub(super) fn record(&mut self, sample: &Sample) {
-        let step = match sample.began {
-            Moment::Step(step) => self.steps.get_mut(step).unwrap_or(&mut self.between),
-            Moment::Changing(_) => &mut self.between,
-        };
-        step.record(sample);
+        let at = sample.began.min(self.steps.len() - 1);
+        self.steps[at].record(sample);
         match &sample.outcome {
             Ok(variant) => self.follow(sample, *variant),
             Err(kind) => {
@@ -118,20 +112,28 @@ impl Stats {
         let last = self.last[sample.user].replace(variant);
         match (last, variant) {
             (Some(Variant::Stable), Variant::Candidate) => self.moved += 1,
-            // A request in flight while the abort takes effect may go either way.
-            (Some(Variant::Candidate), Variant::Stable) if !self.is_aborting() => self.moved_back += 1,
+            (Some(Variant::Candidate), Variant::Stable) if self.before.is_none() => self.moved_back += 1,
             _ => {}
         }
     }
 
-    const fn is_aborting(&self) -> bool {
-        let (Moment::Changing(step) | Moment::Step(step)) = self.now;
-        step >= self.abort_step
+    /// What had failed before anything was wrong.
+    pub(super) fn errors_before(&self) -> u64 {
+        self.before.map_or_else(|| self.errors(), |(errors, _)| errors)
+    }
+
+    /// Slow answers since something is wrong.
+    pub(super) fn slow(&self) -> u64 {
+        self.before.map_or(0, |(_, slow)| self.all_slow() - slow)
+    }
+
+    fn all_slow(&self) -> u64 {
+        self.steps.iter().map(|step| step.slow).sum()
     }
 
     /// What was seen in a step.
     pub(super) fn step(&self, step: usize) -> &StepStats {
-        self.steps.get(step).unwrap_or(&self.between)
+        &self.steps[step.min(self.steps.len() - 1)]
     }
 
     /// Users that went over to the candidate.
@@ -139,23 +141,19 @@ impl Stats {
         self.moved
     }
 
-    /// Times a user went back to stable before the abort.
+    /// Times a user went back to stable while nothing was wrong.
     pub(super) const fn moved_back(&self) -> u64 {
         self.moved_back
     }
 
     /// All requests.
     pub(super) fn requests(&self) -> u64 {
-        self.all().map(|step| step.requests).sum()
+        self.steps.iter().map(|step| step.requests).sum()
     }
 
     /// All failed requests.
     pub(super) fn errors(&self) -> u64 {
-        self.all().map(|step| step.errors).sum()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &StepStats> {
-        self.steps.iter().chain([&self.between])
+        self.steps.iter().map(|step| step.errors).sum()
     }
 }
 
@@ -163,7 +161,14 @@ impl Stats {
 
 impl StepStats {
     fn new(users: usize) -> Self {
-        Self { requests: 0, candidate: 0, errors: 0, latency: Histogram::new(), users: vec![(false, false); users] }
+        Self {
+            requests: 0,
+            candidate: 0,
+            errors: 0,
+            slow: 0,
+            latency: Histogram::new(),
+            users: vec![(false, false); users],
+        }
     }
 
     fn record(&mut self, sample: &Sample) {
@@ -173,6 +178,7 @@ impl StepStats {
                 let on_candidate = variant == Variant::Candidate;
                 self.candidate += u64::from(on_candidate);
                 self.latency.record(sample.latency);
+                self.slow += u64::from(sample.latency >= SLOW_FROM);
                 let user = &mut self.users[sample.user];
                 *user = (true, user.1 || on_candidate);
             }
@@ -197,21 +203,10 @@ impl StepStats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Moment::{Changing, Step};
     use Variant::{Candidate, Stable};
 
-    fn sample(user: usize, began: Moment, outcome: Result<Variant, &str>) -> Sample {
+    fn sample(user: usize, began: usize, outcome: Result<Variant, &str>) -> Sample {
         Sample { user, began, outcome: outcome.map_err(str::to_owned), latency: Duration::from_millis(2) }
-    }
-
-    /// One user's answers, each at its moment.
-    fn seen(answers: &[(Moment, Variant)]) -> Stats {
-        let mut stats = Stats::new(3, 1);
-        for (moment, variant) in answers {
-            stats.enter(*moment);
-            stats.record(&sample(0, *moment, Ok(*variant)));
-        }
-        stats
     }
 
     #[test]
@@ -220,44 +215,53 @@ mod tests {
         for (user, outcome) in
             [(0, Ok(Stable)), (0, Ok(Stable)), (1, Ok(Candidate)), (2, Ok(Stable)), (3, Err("timeout"))]
         {
-            stats.record(&sample(user, Step(1), outcome));
+            stats.record(&sample(user, 1, outcome));
         }
+        let slow = Sample { latency: SLOW_FROM, ..sample(2, 2, Ok(Stable)) };
+        stats.record(&slow);
+        stats.spoil();
+        stats.record(&slow);
         let step = stats.step(1);
         assert_eq!((step.requests, step.candidate, step.errors, step.share()), (5, 1, 1, Some(0.25)));
-        assert_eq!(step.users(), (3, 1));
-        assert_eq!((stats.requests(), stats.errors(), stats.step(0).share()), (5, 1, None));
+        assert_eq!((step.users(), stats.step(2).slow, stats.slow()), ((3, 1), 2, 1));
+        assert_eq!((stats.requests(), stats.errors(), stats.step(0).share()), (7, 1, None));
         assert_eq!(stats.failures, BTreeMap::from([("timeout".to_owned(), 1)]));
     }
 
     #[test]
-    fn a_way_back_counts_until_the_abort_begins() {
-        let moves = |answers: &[_]| (seen(answers).moved(), seen(answers).moved_back());
-        let up = [(Step(0), Stable), (Step(1), Candidate)];
-        assert_eq!(moves(&up), (1, 0));
-        for (moment, back) in [(Step(1), 1), (Changing(1), 1), (Changing(2), 0), (Step(2), 0)] {
-            assert_eq!(moves(&[&up[..], &[(moment, Stable)]].concat()), (1, back), "{moment:?}");
+    fn a_way_back_counts_until_something_is_wrong() {
+        let mut stats = Stats::new(3, 1);
+        for variant in [Stable, Candidate, Stable, Candidate] {
+            stats.record(&sample(0, 1, Ok(variant)));
         }
+        assert_eq!((stats.moved(), stats.moved_back()), (2, 1));
+        stats.spoil();
+        stats.record(&sample(0, 1, Ok(Stable)));
+        assert_eq!(stats.moved_back(), 1);
     }
 
     #[test]
-    fn a_request_that_began_before_the_abort_may_end_after_it() {
-        let mut stats = seen(&[(Step(1), Candidate)]);
-        stats.enter(Changing(2));
-        stats.record(&sample(0, Step(1), Ok(Stable)));
-        assert_eq!((stats.moved_back(), stats.step(1).requests), (0, 2));
-    }
-
-    #[test]
-    fn requests_between_steps_count_in_the_total_only_and_a_failure_moves_nobody() {
+    fn what_failed_before_the_fault_is_kept_apart_and_a_failure_moves_nobody() {
         let mut stats = Stats::new(2, 1);
-        stats.record(&sample(0, Changing(0), Err("reset")));
-        assert_eq!((stats.requests(), stats.errors(), stats.step(0).requests, stats.moved_back()), (1, 1, 0, 0));
+        stats.record(&sample(0, 0, Err("reset")));
+        assert_eq!((stats.errors(), stats.errors_before()), (1, 1));
+        stats.spoil();
+        stats.record(&sample(0, 1, Err("status 500")));
+        assert_eq!((stats.errors(), stats.errors_before(), stats.moved_back()), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_step_there_is_not_is_the_last_one() {
+        let mut stats = Stats::new(2, 1);
+        stats.enter(7);
+        stats.record(&sample(0, 9, Ok(Stable)));
+        assert_eq!((stats.now(), stats.step(1).requests, stats.step(5).requests), (1, 1, 1));
     }
 
     #[test]
     fn kinds_of_failure_are_bounded() {
         let mut stats = Stats::new(1, 1);
-        (0..100).for_each(|i| stats.record(&sample(0, Step(0), Err(&format!("kind {i}")))));
+        (0..100).for_each(|i| stats.record(&sample(0, 0, Err(&format!("kind {i}")))));
         assert_eq!(stats.failures.len(), KINDS_MAX + 1);
         assert_eq!(stats.failures.values().sum::<u64>(), 100);
     }

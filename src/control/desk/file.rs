@@ -107,7 +107,7 @@ impl Desk {
         let mut next_rollout = self.next_rollout;
         for name in names {
             let held = self.find(name.as_str()).map(|index| &self.held[index]);
-            let wanted = all.iter().copied().find(|service| service.name == *name);
+            let wanted = all.binary_search_by(|service| service.name.cmp(name)).ok().map(|at| all[at]);
             match decide(held, self.memories.get(name), wanted, next_rollout, now) {
                 Ok(Some(one)) => {
                     next_rollout += u64::from(one.outcome.began.is_some());

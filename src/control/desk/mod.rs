@@ -5,6 +5,7 @@
 //! the store ends with.
 
 mod file;
+mod undone;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::core::service::Service;
 use crate::core::weight::Weight;
 
 pub use file::{Filed, Stored};
+pub use undone::{decided_anew, undone};
+
+use undone::overtaken;
 
 /// All services, and the one proposal that is being written.
 #[derive(Debug)]
@@ -75,13 +79,15 @@ struct Sight {
     active: bool,
 }
 
-/// What has to be done, in this order: switches, publication, records, the rest.
+/// What has to be done, in this order: switches, publication, what that shuts, records, the rest.
 #[derive(Debug, Default)]
 pub struct Deeds {
     /// Throw the switch of the candidate of these, for good.
     pub close: Vec<Name>,
     /// Publish what runs of these.
     pub publish: Vec<Name>,
+    /// Once that is done: shut these to everything published before.
+    pub shut: Vec<(Name, Version)>,
     /// Has to land in the store, sooner or later.
     pub owed: Vec<Entry>,
     /// What the gate does for these.
@@ -250,6 +256,18 @@ impl Desk {
         Written::True { deeds, overtaken }
     }
 
+    /// What was being written was given up and never comes true: what the store is to have in its place. `landed`: it has taken that, with
+    /// what the audit says about it.
+    pub fn given_up(&mut self, landed: bool) -> Vec<Entry> {
+        let Some(proposal) = self.writing.take() else { return Vec::new() };
+        let mut entries = self.as_is(&proposal, undone);
+        for entry in &mut entries {
+            let of_it = proposal.decided.iter().filter(|decided| landed && decided.wanted.name == entry.service);
+            entry.notes = of_it.flat_map(Decided::notes).map(undone).collect();
+        }
+        entries
+    }
+
     /// The record of the service at `index` as it is, for a restart to go on from: time that passed, requests that were seen.
     #[must_use]
     pub fn checkpoint(&self, index: usize) -> Option<Entry> {
@@ -280,8 +298,9 @@ impl Desk {
             return None;
         }
         self.overtake(index, &ask.actor);
-        let (actor, verb, reason) = (ask.actor.clone(), ask.verb.as_str(), ask.reason.clone());
-        let note = Note { actor, verb, rollout: begun.rollout, from: begun.to, to: begun.from, reason };
+        let (actor, source) = (ask.actor.clone(), ask.source.clone());
+        let (verb, reason) = (ask.verb.as_str(), ask.reason.clone());
+        let note = Note { actor, source, verb, rollout: begun.rollout, from: begun.to, to: begun.from, reason };
         let held = &self.held[index];
         Some(Deeds { owed: vec![held.entry(vec![note.clone()])], said: vec![Said::of(held, note)], ..Deeds::default() })
     }
@@ -409,6 +428,19 @@ impl Decided {
 // === impl Deeds ===
 
 impl Deeds {
+    /// Does both as one; those of `other` are about other services.
+    pub fn join(&mut self, other: Self) {
+        let Self { close, publish, shut, owed, gate, said, over, released } = other;
+        self.close.extend(close);
+        self.publish.extend(publish);
+        self.shut.extend(shut);
+        self.owed.extend(owed);
+        self.gate.extend(gate);
+        self.said.extend(said);
+        self.over.extend(over);
+        self.released.extend(released);
+    }
+
     /// Adds what has to be done for `decided`, its records left out.
     fn take_in(&mut self, decided: &Decided) {
         let name = &decided.wanted.name;
@@ -417,6 +449,7 @@ impl Deeds {
             match effect {
                 Effect::Close => self.close.push(name.clone()),
                 Effect::Publish => publish = true,
+                Effect::Shut(version) => self.shut.push((name.clone(), version.clone())),
                 Effect::Release(version) => {
                     self.released.push((name.clone(), version.clone()));
                     publish = true;
@@ -452,31 +485,6 @@ fn notes(effects: &[Effect]) -> impl Iterator<Item = &Note> {
         Effect::Record(note) => Some(note),
         _ => None,
     })
-}
-
-/// That what `note` says, which was being written, never came true: `actor` overtook it.
-fn overtaken(note: &Note, actor: &str) -> Note {
-    let reason = format!("it overtook {} by {}, which was not written yet and never came true", note.verb, note.actor);
-    never_true(note, actor, "overtaken", reason)
-}
-
-/// That what `note` says never came true: the store did not take it, or not that anybody knew of.
-#[must_use]
-pub fn undone(note: &Note) -> Note {
-    never_true(note, "store", "undo", format!("the store did not take {}, which never came true", note.verb))
-}
-
-/// That a file never came true of which `note` is a part: it is decided anew as a whole.
-#[must_use]
-pub fn decided_anew(note: &Note) -> Note {
-    let reason =
-        format!("something overtook a part of the file: all of it is decided anew, and {} never came true", note.verb);
-    never_true(note, &note.actor, "overtaken", reason)
-}
-
-fn never_true(note: &Note, actor: &str, verb: &'static str, reason: String) -> Note {
-    let (actor, from, to) = (actor.to_owned(), note.to.clone(), note.from.clone());
-    Note { actor, verb, rollout: note.rollout, from, to, reason: Some(reason) }
 }
 
 const PROMOTED: Stage = Stage::Over(End::Succeeded);

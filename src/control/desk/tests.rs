@@ -1,7 +1,7 @@
 //! Way up: written, then true. Way back: true, and overtakes.
 
 use super::*;
-use crate::core::roles::{MEMORIES_MAX, StartWith, Verb};
+use crate::core::roles::{HISTORY_MAX, MEMORIES_MAX, StartWith, VERSIONS_MAX, Verb};
 use crate::core::rollout::{Counts, Facts, Verdict as Seen};
 use crate::state::fixture;
 
@@ -274,4 +274,54 @@ fn a_service_at_rest_costs_nothing_and_a_checkpoint_is_only_of_others() {
     assert!(matches!(tick(&mut desk, Seen::Harmful { metric: "x".into() }), Decision::Nothing));
     assert!(desk.checkpoint(0).is_none());
     assert!(rolling().checkpoint(0).is_some());
+}
+
+/// `count` services with a rollout each, which remember as much as they may.
+fn crowd(count: usize) -> Desk {
+    let mut desk = web();
+    let proposal = up(ask(&mut desk, start()));
+    land(&mut desk, proposal);
+    let mut record = serde_json::to_value(&desk.services()[0].roles).expect("text");
+    let known = record["versions"][0].clone();
+    for n in record["versions"].as_array().map_or(0, Vec::len)..VERSIONS_MAX {
+        let mut known = known.clone();
+        known["version"] = format!("old-{n}").into();
+        record["versions"].as_array_mut().expect("a list").push(known);
+    }
+    let ended = serde_json::json!({"id": 1, "version": "old-200", "end": "Succeeded", "origin": "Command", "steps": 3, "step": 2,
+        "highest": Weight::FULL, "began": {"secs": 1, "nanos": 0}, "ended": {"secs": 2, "nanos": 0}});
+    record["history"] = vec![ended; HISTORY_MAX].into();
+    let names: Vec<String> = (0..count).map(|n| format!("s{n:04}")).collect();
+    let services: Vec<_> = names.iter().map(|name| fixture::service(name, 1, Some(("v2", 1)))).collect();
+    let mut stored = Stored::default();
+    for service in &services {
+        record["service"] = service.name.to_string().into();
+        stored.roles.insert(service.name.clone(), serde_json::from_value(record.clone()).expect("a record"));
+    }
+    Desk::open(stored, &services, NOW).expect("opens").0
+}
+
+/// It is taken in at every tick, of every service that has a rollout.
+#[test]
+fn time_that_passes_copies_nothing_large() {
+    let mut desk = crowd(2);
+    let large = |desk: &Desk| {
+        let roles = &desk.services()[1].roles;
+        let current = roles.active().expect("a rollout");
+        (Arc::clone(&roles.versions), Arc::clone(&roles.history), Arc::clone(&current.terms))
+    };
+    let before = large(&desk);
+    let facts = Facts {
+        ready: false,
+        counts: Counts::default(),
+        verdict: Seen::Open,
+        alarm: false,
+        stable_degraded: false,
+        sample_ratio: false,
+        endpoint: false,
+    };
+    assert!(matches!(desk.on(1, Event::Tick(facts), TICK, NOW), Decision::Nothing));
+    let after = large(&desk);
+    assert_eq!((after.0.len(), after.1.len()), (VERSIONS_MAX, HISTORY_MAX));
+    assert!(Arc::ptr_eq(&before.0, &after.0) && Arc::ptr_eq(&before.1, &after.1) && Arc::ptr_eq(&before.2, &after.2));
 }

@@ -7,6 +7,7 @@ mod queue;
 mod records;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::core::id::Name;
 use crate::store::StoreError;
 use crate::store::keep::Keep;
 
-pub use queue::{Failed, Line, Outcome, Queue, Turn};
+pub use queue::{DRAFTS_OWED_MAX, Failed, LeftOut, Line, Outcome, Queue, Turn};
 pub use records::{BadRecord, load, load_evidence};
 
 /// Shortest pause before what is owed is tried again; it doubles with every failure...
@@ -48,12 +49,13 @@ struct Inner {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Begins to write to `store`.
+    /// Begins to write to `store`; `next_rollout` is the number of the next rollout.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(store: Arc<dyn Keep>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { inner: Mutex::default(), bell: Condvar::new() });
+    pub fn start(store: Arc<dyn Keep>, next_rollout: u64) -> std::io::Result<Self> {
+        let inner = Inner { queue: Queue::new(next_rollout), ..Inner::default() };
+        let shared = Arc::new(Shared { inner: Mutex::new(inner), bell: Condvar::new() });
         let worker = Arc::clone(&shared);
         let work = move || {
             // Dropped last: by then the store is let go, also after a panic.
@@ -65,21 +67,36 @@ impl Ledger {
         Ok(Self(shared))
     }
 
-    /// Writes `lines`, all of them or nothing, with the number of the next rollout. Tried once. The answer fails with the thread only.
+    /// Writes `lines`, all of them or nothing, with the number of the next rollout. Tried once. The answer fails with the thread only, and at
+    /// once.
     #[must_use]
     pub fn write(&self, lines: Vec<Line>, next_rollout: u64) -> oneshot::Receiver<Outcome> {
         let (reply, answer) = oneshot::channel();
-        self.0.locked().queue.write(lines, next_rollout, reply);
+        let mut inner = self.0.locked();
+        if inner.ended {
+            _ = reply.send(Err(Failed::ended()));
+            return answer;
+        }
+        inner.queue.write(lines, next_rollout, reply);
         self.0.bell.notify_all();
         answer
     }
 
-    /// Writes `line` sooner or later; the answer comes once it has landed.
+    /// Whether the thread has ended, which it never does by itself: nothing is written any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.locked().ended
+    }
+
+    /// Writes `line` sooner or later; the answer comes once it has landed, and fails with the thread.
     #[expect(clippy::must_use_candidate, reason = "most do not wait for it")]
     pub fn owe(&self, line: Line) -> oneshot::Receiver<()> {
         let (reply, answer) = oneshot::channel();
-        self.0.locked().queue.owe(line, reply);
-        self.0.bell.notify_all();
+        let mut inner = self.0.locked();
+        if !inner.ended {
+            inner.queue.owe(line, reply);
+            self.0.bell.notify_all();
+        }
         answer
     }
 
@@ -110,6 +127,16 @@ impl fmt::Debug for Ledger {
     }
 }
 
+// === impl Failed ===
+
+impl Failed {
+    /// There is nobody left to write.
+    #[must_use]
+    pub fn ended() -> Self {
+        Self { full: false, why: "the thread that writes has ended; see the log".to_owned() }
+    }
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -120,8 +147,7 @@ impl Shared {
         let mut once_more = true;
         loop {
             let Some(turn) = self.next(retry_at, &mut once_more) else { return };
-            let change = turn.change().map_err(|error| Failed { full: false, why: error.to_string() });
-            let outcome = change.and_then(|change| store.commit(&change).map(drop).map_err(|error| failed(&error)));
+            let outcome = commit(store, &turn);
             match &outcome {
                 Ok(()) if turn.is_owed() => pause = RETRY_MIN,
                 Err(Failed { why, .. }) if turn.is_owed() => {
@@ -163,9 +189,20 @@ impl Shared {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.locked().ended = true;
+        let mut inner = self.0.locked();
+        inner.ended = true;
+        // Whoever waits is told by what is dropped.
+        inner.queue = Queue::default();
         self.0.bell.notify_all();
     }
+}
+
+/// A store that panics has failed; what it was told is tried again, or answered, like any other.
+fn commit(store: &dyn Keep, turn: &Turn) -> Outcome {
+    let change = turn.change().map_err(|error| Failed { full: false, why: error.to_string() })?;
+    let committed = catch_unwind(AssertUnwindSafe(|| store.commit(&change).map(drop).map_err(|error| failed(&error))));
+    let panicked = "the store failed unexpectedly; this is a defect, see the log";
+    committed.unwrap_or_else(|_| Err(Failed { full: false, why: panicked.to_owned() }))
 }
 
 fn failed(error: &StoreError) -> Failed {

@@ -15,6 +15,11 @@ use crate::store::{self, Change, Table};
 /// Most other records that are owed at the same time.
 const ALSO_MAX: usize = 1_024;
 
+/// Most entries of the audit about one service that are owed at the same time; of later ones only the number and the last are.
+pub const DRAFTS_OWED_MAX: usize = 256;
+/// Most who wait for what is owed about one service; more are answered that it has not landed.
+const REPLIES_MAX: usize = 1_024;
+
 /// What is to be durable about one service, or about none.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
@@ -27,14 +32,25 @@ pub struct Line {
     pub also: Vec<(Table, String, Option<store::Record>)>,
     /// The evidence for and against its rollout; none if nothing is watched.
     pub evidence: Option<Box<Stored>>,
-    /// What the audit says about it.
+    /// What the audit says about it; while it is owed at most [`DRAFTS_OWED_MAX`].
     pub drafts: Vec<Draft>,
+    /// How much more it was to say.
+    pub left_out: Option<Box<LeftOut>>,
+}
+
+/// What the audit was to say, had there not been too much of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeftOut {
+    /// How many entries.
+    pub count: u64,
+    /// The last of them.
+    pub last: Draft,
 }
 
 /// What became of a write.
 pub type Outcome = Result<(), Failed>;
 
-/// The store did not take it; nothing has changed there.
+/// The store did not take it, or cannot say that it did: whoever was told so puts right what it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// The disk is full.
@@ -82,6 +98,12 @@ pub struct Turn {
 // === impl Queue ===
 
 impl Queue {
+    /// An empty queue; `next_rollout` is the number of the next rollout.
+    #[must_use]
+    pub fn new(next_rollout: u64) -> Self {
+        Self { next_rollout, ..Self::default() }
+    }
+
     /// Has `lines` written, all of them or nothing; tried once.
     pub fn write(&mut self, lines: Vec<Line>, next_rollout: u64, reply: oneshot::Sender<Outcome>) {
         self.next_rollout = self.next_rollout.max(next_rollout);
@@ -109,7 +131,7 @@ impl Queue {
         });
         let about = |owed: &&mut Owed| owed.line.service.as_ref().is_some_and(|(name, _)| name == service);
         match waiting.chain(&mut self.owed).find(about) {
-            Some(owed) => owed.replies.push(reply),
+            Some(owed) => owed.add([reply]),
             // Whoever no longer waits needs no answer.
             None => {
                 let _ = reply.send(());
@@ -158,7 +180,7 @@ impl Queue {
     /// `lines`, each after what is owed for the same service: the newer record, all entries.
     fn with_owed(&self, lines: Vec<Line>) -> Vec<Line> {
         let with = |line: Line| match self.owed.iter().find(|owed| owed.line.is_of_same(&line)) {
-            Some(owed) => owed.line.clone().followed_by(line),
+            Some(owed) => owed.line.clone().whole().followed_by(line),
             None => line,
         };
         lines.into_iter().map(with).collect()
@@ -177,8 +199,15 @@ impl Queue {
 impl Owed {
     fn take_over(&mut self, newer: Line, replies: Vec<oneshot::Sender<()>>) {
         self.line = std::mem::take(&mut self.line).followed_by(newer);
+        self.line.shorten();
+        self.add(replies);
+    }
+
+    /// Those who are gone make room; whoever finds none is told so at once, as its reply is dropped.
+    fn add(&mut self, replies: impl IntoIterator<Item = oneshot::Sender<()>>) {
         self.replies.retain(|reply| !reply.is_closed());
         self.replies.extend(replies);
+        self.replies.truncate(REPLIES_MAX);
     }
 }
 
@@ -194,13 +223,48 @@ impl Line {
         self.past.extend(newer.past);
         self.also.extend(newer.also);
         self.also.drain(..self.also.len().saturating_sub(ALSO_MAX));
-        // What fails again and again is tried and undone again and again: once is enough until it lands.
-        for draft in newer.drafts {
-            if self.drafts.last().is_none_or(|last| *last != Draft { time: last.time, ..draft.clone() }) {
-                self.drafts.push(draft);
+        if let Some(left_out) = &mut self.left_out {
+            let more = newer.drafts.len() as u64 + newer.left_out.as_ref().map_or(0, |more| more.count);
+            left_out.count += more;
+            let last = newer.left_out.map(|more| more.last).or(newer.drafts.into_iter().last());
+            left_out.last = last.unwrap_or_else(|| std::mem::take(&mut left_out.last));
+        } else {
+            // What fails again and again is tried and undone again and again: once is enough until it lands.
+            for draft in newer.drafts {
+                if self.drafts.last().is_none_or(|last| *last != Draft { time: last.time, ..draft.clone() }) {
+                    self.drafts.push(draft);
+                }
             }
+            self.left_out = newer.left_out;
         }
         Self { service: newer.service.or(self.service), evidence: newer.evidence, ..self }
+    }
+
+    /// With an entry for what was left out, so that nothing of what follows is.
+    fn whole(mut self) -> Self {
+        self.drafts.extend(self.left_out.take().map(|left_out| left_out.draft()));
+        self
+    }
+
+    /// Keeps the oldest entries and counts the others.
+    fn shorten(&mut self) {
+        if self.drafts.len() <= DRAFTS_OWED_MAX {
+            return;
+        }
+        let mut more = self.drafts.split_off(DRAFTS_OWED_MAX);
+        let (count, Some(last)) = (more.len() as u64, more.pop()) else { return };
+        let left_out = self.left_out.get_or_insert_with(|| Box::new(LeftOut { count: 0, last }));
+        left_out.count += count;
+    }
+}
+
+// === impl LeftOut ===
+
+impl LeftOut {
+    /// What the audit says in their place.
+    pub(super) fn draft(&self) -> Draft {
+        let reason = format!("and {} more, which the store did not take in time; this is the last of them", self.count);
+        Draft { reason: Some(reason), ..self.last.clone() }
     }
 }
 

@@ -102,6 +102,7 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
             }
         }
         change.audit.extend(line.drafts.iter().cloned());
+        change.audit.extend(line.left_out.as_ref().map(|left_out| left_out.draft()));
     }
     let number = Record { version: NUMBER_VERSION, bytes: next_rollout.to_string().into_bytes() };
     change.put.push((Table::Process, NEXT_ROLLOUT.to_owned(), number));

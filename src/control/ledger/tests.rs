@@ -96,7 +96,7 @@ fn a_later_write_takes_along_what_is_owed_of_its_services_and_fails_without_it()
 async fn the_thread_tries_again_and_ends_when_nothing_is_owed() {
     let store = Arc::new(FakeStore::default());
     *lock(&store.fails) = Some(io::ErrorKind::StorageFull);
-    let ledger = Ledger::start(Arc::new(Arc::clone(&store))).expect("a thread");
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store)), 1).expect("a thread");
     let landed = ledger.owe(line("web", 1, &["abort"]));
     let refused = ledger.write(vec![line("api", 1, &["start"])], 7).await.expect("answered");
     assert!(matches!(&refused, Err(failed) if failed.full), "{refused:?}");
@@ -114,7 +114,7 @@ async fn the_thread_tries_again_and_ends_when_nothing_is_owed() {
 async fn what_is_owed_at_the_end_gets_one_more_try() {
     let store = Arc::new(FakeStore::default());
     *lock(&store.fails) = Some(io::ErrorKind::Other);
-    let ledger = Ledger::start(Arc::new(Arc::clone(&store))).expect("a thread");
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store)), 1).expect("a thread");
     let landed = ledger.owe(line("web", 1, &["abort"]));
     store.tried(0).await;
     *lock(&store.fails) = None;
@@ -127,7 +127,7 @@ async fn what_is_owed_at_the_end_gets_one_more_try() {
 async fn a_disk_that_goes_on_failing_does_not_hold_up_the_end() {
     let store = Arc::new(FakeStore::default());
     *lock(&store.fails) = Some(io::ErrorKind::Other);
-    let ledger = Ledger::start(Arc::new(Arc::clone(&store))).expect("a thread");
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store)), 1).expect("a thread");
     let landed = ledger.owe(line("web", 1, &["abort"]));
     store.tried(0).await;
     drop(ledger);
@@ -159,4 +159,84 @@ fn a_record_of_another_form_is_refused_with_what_to_do() {
     store.commit(&change).expect("kept");
     let bad = load(&store).expect_err("not understood").to_string();
     assert!(bad.contains("\"web\"") && bad.contains("run the version that wrote it"), "{bad}");
+}
+
+#[test]
+fn what_the_audit_is_owed_is_bounded_and_says_how_much_was_left_out() {
+    let mut queue = Queue::default();
+    let more = 40;
+    for revision in 0..DRAFTS_OWED_MAX as u64 + more {
+        queue.owe(line("web", revision, &[&format!("v{revision}")]), oneshot::channel().0);
+        assert!(turn(&mut queue, false, full()).is_some());
+    }
+    let turn = queue.next(true).expect("owed");
+    let audit = turn.change().expect("text").audit;
+    assert_eq!(audit.len(), DRAFTS_OWED_MAX + 1);
+    let (first, last) = (&audit[0], &audit[DRAFTS_OWED_MAX]);
+    let newest = format!("v{}", DRAFTS_OWED_MAX as u64 + more - 1);
+    assert_eq!((first.verb.as_str(), last.verb.as_str()), ("v0", newest.as_str()));
+    assert!(last.reason.as_deref().is_some_and(|reason| reason.starts_with("and 40 more")), "{last:?}");
+    // A write of the same service takes it along.
+    queue.done(turn, full());
+    let (reply, _answer) = oneshot::channel();
+    queue.write(vec![line("web", 1_000, &["x", "y"])], 1, reply);
+    let audit = queue.next(false).expect("a write").change().expect("text").audit;
+    let verbs: Vec<_> = audit[DRAFTS_OWED_MAX..].iter().map(|draft| draft.verb.as_str()).collect();
+    assert_eq!(verbs, [newest.as_str(), "x", "y"], "nothing of what is written is left out");
+}
+
+#[test]
+fn those_who_wait_for_what_is_owed_are_bounded_and_those_who_are_gone_are_forgotten() {
+    let mut queue = Queue::default();
+    queue.owe(line("web", 1, &["abort"]), oneshot::channel().0);
+    let name = Name::new("web").expect("a name");
+    for _ in 0..10_000 {
+        queue.landed(&name, oneshot::channel().0);
+    }
+    assert!(format!("{queue:?}").matches("Sender").count() <= 2, "they are gone");
+    let mut waiting: Vec<_> = (0..2_000)
+        .map(|_| {
+            let (reply, answer) = oneshot::channel();
+            queue.landed(&name, reply);
+            answer
+        })
+        .collect();
+    assert!(waiting[1_999].try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+    assert_eq!(waiting[0].try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    assert!(turn(&mut queue, true, Ok(())).is_some());
+    assert_eq!(waiting[0].try_recv(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_store_that_panics_has_failed_and_is_tried_again() {
+    let store = Arc::new(FakeStore::default());
+    store.panics.store(true, std::sync::atomic::Ordering::Relaxed);
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store)), 1).expect("a thread");
+    let refused = ledger.write(vec![line("api", 1, &["start"])], 7).await.expect("answered");
+    assert!(refused.is_err_and(|failed| failed.why.contains("a defect") && !failed.full));
+    let tries = *store.tries.borrow();
+    let landed = ledger.owe(line("web", 1, &["abort"]));
+    store.tried(tries).await;
+    store.panics.store(false, std::sync::atomic::Ordering::Relaxed);
+    landed.await.expect("landed");
+    assert!(!ledger.has_ended());
+    assert_eq!(store.verbs(), ["abort"]);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_gone_is_answered_for_at_once() {
+    let store = Arc::new(FakeStore::default());
+    let ledger = Ledger::start(Arc::new(Arc::clone(&store)), 1).expect("a thread");
+    store.gate.shut();
+    let (first, owed) = (ledger.write(vec![line("api", 1, &["start"])], 7), ledger.owe(line("web", 1, &["abort"])));
+    store.tried(0).await;
+    // As if its own code had panicked.
+    drop(Ended(Arc::clone(&ledger.0)));
+    assert!(ledger.has_ended());
+    let refused = ledger.write(vec![line("api", 1, &["start"])], 7).await.expect("answered");
+    assert!(refused.is_err_and(|failed| failed == Failed::ended()));
+    owed.await.expect_err("it never lands");
+    ledger.owe(line("web", 1, &["abort"])).await.expect_err("nor does this");
+    store.gate.open();
+    first.await.expect("it was under way").expect("written");
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::super::fake::{Bench, FakeStore, open_live, settings};
 use super::super::gates::Evidence;
 use super::super::journal::What;
-use super::super::writer::{Control, answered};
+use super::super::writer::Control;
+use super::super::writing::answered;
 use crate::clock;
 use crate::core::gate::{GateConfig, Report};
 use crate::core::id::{Name, Variant};
@@ -146,8 +147,8 @@ async fn harm_is_ended_before_anything_else_happens_in_a_tick() {
         world.told(),
         [
             (What::Abort, of("api"), generation + 1),
-            (What::Abort, of("web"), generation + 2),
-            (What::EndpointEjected, of("api"), generation + 2)
+            (What::Abort, of("web"), generation + 1),
+            (What::EndpointEjected, of("api"), generation + 1)
         ]
     );
     assert!(before.live.iter().all(|live| !live.is_candidate_open()), "requests that began before see it too");

@@ -4,6 +4,7 @@ mod gates;
 mod landing;
 mod past;
 mod rollouts;
+mod storing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -54,7 +54,7 @@ impl Roles {
             }
             None => {}
         }
-        let by = By { actor: "file", verb: "add", reason: None };
+        let by = By::of("file", "add");
         let mut effects = roles.settle(&before, raw, Some(by), context.now);
         if !effects.contains(&super::Effect::Publish) {
             effects.insert(1, super::Effect::Publish);
@@ -75,7 +75,7 @@ impl Roles {
             Some(current) => current.on(Event::Restarted { at: context.now, counts }, Duration::ZERO),
             None => Vec::new(),
         };
-        let by = By { actor: "plan", verb: "restart", reason: None };
+        let by = By::of("plan", "restart");
         let mut effects = next.settle(&before, raw, Some(by), context.now);
         if !effects.contains(&super::Effect::Publish) {
             effects.insert(1, super::Effect::Publish);

@@ -112,7 +112,7 @@ impl Roles {
         if raw.is_empty() && next == *self {
             return Ok(Outcome { roles: next, effects: Vec::new(), began, changes });
         }
-        let by = By { actor: "file", verb: "reload", reason: None };
+        let by = By::of("file", "reload");
         let effects = next.settle(&self.sight(), raw, Some(by), context.now);
         Ok(Outcome { roles: next, effects, began, changes })
     }
@@ -130,7 +130,7 @@ impl Roles {
             raw = effects;
         }
         next.warm = None;
-        let by = By { actor: "file", verb: "remove", reason: None };
+        let by = By::of("file", "remove");
         let mut effects = next.settle(&self.sight(), raw, Some(by), now);
         // Even without a rollout the pools go.
         if !effects.contains(&Effect::Publish) {
@@ -246,7 +246,7 @@ impl Roles {
     fn hold_back(&mut self, wanted: &Service) -> Option<String> {
         let current = self.current.as_mut().filter(|current| !current.rollout.is_over() && !current.own_terms)?;
         let terms = &wanted.rollout.terms;
-        let pending = (current.terms != *terms).then(|| terms.clone());
+        let pending = (*current.terms != *terms).then(|| Arc::new(terms.clone()));
         let new = pending.is_some() && current.pending != pending;
         current.pending = pending;
         new.then(|| words::pending(&current.candidate.version))
@@ -274,7 +274,7 @@ fn begin_or_wait(pool: &Arc<Pool>, wanted: &Service) -> Move {
 }
 
 pub(super) fn beginning(pool: Arc<Pool>, wanted: &Service, known: bool) -> Beginning {
-    let terms = wanted.rollout.terms.clone();
+    let terms = Arc::new(wanted.rollout.terms.clone());
     Beginning { pool, origin: Origin::File, terms, own_terms: false, known, by_hand: None }
 }
 

@@ -1,11 +1,12 @@
 //! What is remembered of a service that left the file: leaving and coming back makes nothing unknown that was known.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, Known, Roles};
+use super::{Ended, Known, Roles, shared};
 
 /// Version of the stored form.
 pub const MEMORY_VERSION: u16 = 1;
@@ -19,9 +20,11 @@ pub struct Memory {
     /// When it left, in time since 1970.
     pub left: Duration,
     /// As [`Roles::versions`].
-    pub versions: Vec<Known>,
+    #[serde(with = "shared")]
+    pub versions: Arc<Vec<Known>>,
     /// As [`Roles::history`].
-    pub history: VecDeque<Ended>,
+    #[serde(with = "shared")]
+    pub history: Arc<VecDeque<Ended>>,
 }
 
 // === impl Memory ===
@@ -30,6 +33,6 @@ impl Memory {
     /// Of the service of `roles`, which leaves at `now`, in time since 1970.
     #[must_use]
     pub fn of(roles: &Roles, now: Duration) -> Self {
-        Self { left: now, versions: roles.versions.clone(), history: roles.history.clone() }
+        Self { left: now, versions: Arc::clone(&roles.versions), history: Arc::clone(&roles.history) }
     }
 }

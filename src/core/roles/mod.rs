@@ -38,7 +38,7 @@ pub const HISTORY_MAX: usize = 50;
 /// Versions whose digest, tries and quarantine are remembered; those neither in use nor in quarantine go first, oldest first.
 pub const VERSIONS_MAX: usize = 256;
 
-/// The state of one service. Plain data; everything in it survives a restart.
+/// The state of one service. Plain data; everything in it survives a restart. A copy is cheap: it is made at every tick of a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Roles {
@@ -54,9 +54,11 @@ pub struct Roles {
     /// The stable of before the last promotion, kept to go back to.
     pub warm: Option<Warm>,
     /// What is remembered of versions, oldest first.
-    pub versions: Vec<Known>,
+    #[serde(with = "shared")]
+    pub versions: Arc<Vec<Known>>,
     /// Ended rollouts, oldest first.
-    pub history: VecDeque<Ended>,
+    #[serde(with = "shared")]
+    pub history: Arc<VecDeque<Ended>>,
     /// What the file said last.
     pub declared: Declared,
 }
@@ -75,11 +77,13 @@ pub struct Current {
     /// How often this version was tried before.
     pub retry: u32,
     /// What it is pinned to.
-    pub terms: Terms,
+    #[serde(with = "shared")]
+    pub terms: Arc<Terms>,
     /// Whether `terms` came with the command, and not from the file.
     pub own_terms: bool,
     /// What the file says by now, for the next one.
-    pub pending: Option<Terms>,
+    #[serde(with = "shared::option")]
+    pub pending: Option<Arc<Terms>>,
     /// The machine.
     pub rollout: Rollout,
     /// The highest weight it had.
@@ -217,6 +221,8 @@ pub enum Effect {
     Close,
     /// Publish pools and [`Roles::running`].
     Publish,
+    /// Once that is published: no attempt begins on this version any more by what was published before. It was stable, and is rolled back.
+    Shut(Version),
     /// Make the state and this entry of the audit durable, in one transaction.
     Record(Note),
     /// Ask the checks of this point; the answer is an event for that rollout.
@@ -252,6 +258,8 @@ pub enum GateWork {
 pub struct Note {
     /// A token's name, `file`, `gate/<metric>`, `hook`, `plan` for what time did.
     pub actor: String,
+    /// The address it came from; empty for what the process did itself.
+    pub source: String,
     /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`,
     /// `overtaken` and `undo` for what was being written and never came true.
     pub verb: &'static str,
@@ -328,18 +336,22 @@ impl Roles {
     /// What is remembered of `version`, which is remembered from now on.
     fn remember(&mut self, version: &Version) -> &mut Known {
         let at = self.versions.iter().position(|known| known.version == *version);
+        let goes = (at.is_none() && self.versions.len() >= VERSIONS_MAX).then(|| self.first_to_forget());
+        let versions = Arc::make_mut(&mut self.versions);
         let at = at.unwrap_or_else(|| {
-            if self.versions.len() >= VERSIONS_MAX {
-                let free = |known: &Known| !self.is_used(&known.version);
-                let idle = self.versions.iter().position(|known| free(known) && known.quarantine.is_none());
-                let oldest = idle.or_else(|| self.versions.iter().position(free));
-                self.versions.remove(oldest.unwrap_or(0));
-            }
+            goes.map(|goes| versions.remove(goes));
             let version = version.clone();
-            self.versions.push(Known { version, digest: None, retries: 0, quarantine: None });
-            self.versions.len() - 1
+            versions.push(Known { version, digest: None, retries: 0, quarantine: None });
+            versions.len() - 1
         });
-        &mut self.versions[at]
+        &mut versions[at]
+    }
+
+    /// The place of the version that is forgotten first.
+    fn first_to_forget(&self) -> usize {
+        let free = |known: &Known| !self.is_used(&known.version);
+        let idle = self.versions.iter().position(|known| free(known) && known.quarantine.is_none());
+        idle.or_else(|| self.versions.iter().position(free)).unwrap_or(0)
     }
 
     /// Whether `pool` is said to consist of something else than is known of its version.
@@ -406,7 +418,7 @@ fn unknown() -> String {
 
 /// What is shared is stored by its contents.
 mod shared {
-    use super::{Arc, Deserialize, Pool, Serialize};
+    use super::{Arc, Deserialize, Serialize};
     use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
@@ -418,15 +430,23 @@ mod shared {
     }
 
     pub(super) mod option {
-        use super::{Arc, Deserialize, Deserializer, Pool, Serialize, Serializer};
+        use super::{Arc, Deserialize, Deserializer, Serialize, Serializer};
 
         #[expect(clippy::ref_option, reason = "the form serde asks for")]
-        pub(in super::super) fn serialize<S: Serializer>(pool: &Option<Arc<Pool>>, to: S) -> Result<S::Ok, S::Error> {
-            pool.as_deref().serialize(to)
+        pub(in super::super) fn serialize<T, S>(shared: &Option<Arc<T>>, to: S) -> Result<S::Ok, S::Error>
+        where
+            T: Serialize,
+            S: Serializer,
+        {
+            shared.as_deref().serialize(to)
         }
 
-        pub(in super::super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Arc<Pool>>, D::Error> {
-            Ok(Option::<Pool>::deserialize(from)?.map(Arc::new))
+        pub(in super::super) fn deserialize<'d, T, D>(from: D) -> Result<Option<Arc<T>>, D::Error>
+        where
+            T: Deserialize<'d>,
+            D: Deserializer<'d>,
+        {
+            Ok(Option::<T>::deserialize(from)?.map(Arc::new))
         }
     }
 }

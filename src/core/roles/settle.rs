@@ -30,6 +30,7 @@ pub(super) struct Sight {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct By<'a> {
     pub(super) actor: &'a str,
+    pub(super) source: &'a str,
     pub(super) verb: &'static str,
     pub(super) reason: Option<&'a str>,
 }
@@ -39,7 +40,7 @@ pub(super) struct By<'a> {
 pub(super) struct Beginning {
     pub(super) pool: Arc<Pool>,
     pub(super) origin: Origin,
-    pub(super) terms: Terms,
+    pub(super) terms: Arc<Terms>,
     pub(super) own_terms: bool,
     /// Whether there is a history; without one it waits.
     pub(super) known: bool,
@@ -172,6 +173,8 @@ impl Roles {
         swap.extend(closes.then_some(Effect::Close));
         let seen = |s: &Sight| (s.running.clone(), Arc::clone(&s.stable), s.candidate.clone());
         swap.extend((seen(before) != seen(after)).then_some(Effect::Publish));
+        let rolled_back = restores && before.stable.version != after.stable.version;
+        swap.extend(rolled_back.then(|| Effect::Shut(before.stable.version.clone())));
         // Taking back waits for no disk.
         let mut effects = if back || restores || trial {
             swap.push(Effect::Record(note));
@@ -220,7 +223,8 @@ impl Roles {
         if let Some(current) = &mut current {
             (current.kept, current.ended) = (true, Some(now));
         }
-        let Some(ended) = self.history.iter_mut().find(|ended| ended.id == warm.rollout) else { return };
+        let history = Arc::make_mut(&mut self.history);
+        let Some(ended) = history.iter_mut().find(|ended| ended.id == warm.rollout) else { return };
         if let Some(current) = current {
             current.trace_promotion(ended);
             ended.course = Some(Box::new(current.course()));
@@ -242,7 +246,8 @@ impl Roles {
         current.ended = Some(now);
         current.pending = None;
         current.kept = current.is_closed();
-        self.history.push_back(Ended {
+        let history = Arc::make_mut(&mut self.history);
+        history.push_back(Ended {
             id: current.id,
             version: current.candidate.version.clone(),
             end: end.clone(),
@@ -256,8 +261,8 @@ impl Roles {
             why: None,
             course: Some(Box::new(current.course())),
         });
-        while self.history.len() > HISTORY_MAX {
-            self.history.pop_front();
+        while history.len() > HISTORY_MAX {
+            history.pop_front();
         }
     }
 
@@ -267,7 +272,8 @@ impl Roles {
             None => (self.moved_by(), moved(before, after)),
         };
         let reason = by.and_then(|by| by.reason).map(str::to_owned);
-        Note { actor, verb, rollout: after.id, from: words::sight(before), to: words::sight(after), reason }
+        let source = by.map(|by| by.source.to_owned()).unwrap_or_default();
+        Note { actor, source, verb, rollout: after.id, from: words::sight(before), to: words::sight(after), reason }
     }
 
     /// Who it is that moved when nobody asked.
@@ -301,6 +307,13 @@ fn moved(before: &Sight, after: &Sight) -> &'static str {
         _ if before.pause.is_some() && after.pause.is_none() => "resume",
         _ if before.warm.is_some() && after.warm.is_none() => "expire",
         _ => "step",
+    }
+}
+
+impl<'a> By<'a> {
+    /// Something that needs no reason, by the process itself.
+    pub(super) const fn of(actor: &'a str, verb: &'static str) -> Self {
+        Self { actor, source: "", verb, reason: None }
     }
 }
 

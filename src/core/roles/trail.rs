@@ -72,7 +72,10 @@ impl Roles {
         if let Some(current) = self.current.as_mut().filter(|current| !current.rollout.is_over()) {
             current.trace(note, now);
         }
-        let ended = self.history.iter_mut().filter(|ended| ended.by.is_empty());
+        if self.history.iter().all(|ended| !ended.by.is_empty()) {
+            return Vec::new();
+        }
+        let ended = Arc::make_mut(&mut self.history).iter_mut().filter(|ended| ended.by.is_empty());
         let over = ended.map(|ended| {
             ended.by = if note.actor.is_empty() { super::unknown() } else { note.actor.clone() };
             ended.why.clone_from(&note.reason);

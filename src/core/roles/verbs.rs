@@ -21,6 +21,8 @@ pub struct Ask {
     pub expected: Expected,
     /// The name of the token.
     pub actor: String,
+    /// The address of whoever asks; empty for the process itself.
+    pub source: String,
     /// Why, in the caller's words.
     pub reason: Option<String>,
 }
@@ -149,7 +151,7 @@ impl Roles {
         if raw.is_empty() && next == *self {
             return Ok(Outcome { roles: next, effects: Vec::new(), began: None, changes: Vec::new() });
         }
-        let by = By { actor: &ask.actor, verb: ask.verb.as_str(), reason: ask.reason.as_deref() };
+        let by = By { source: &ask.source, reason: ask.reason.as_deref(), ..By::of(&ask.actor, ask.verb.as_str()) };
         let effects = next.settle(&before, raw, Some(by), context.now);
         Ok(Outcome { roles: next, effects, began, changes: Vec::new() })
     }
@@ -230,7 +232,7 @@ impl Roles {
             let waits = active.rollout.pause.is_some_and(|pause| pause.reason == PauseReason::NoHistory);
             return match active.candidate.version == with.version {
                 true if waits => self.go_on_under(with.terms.as_ref()),
-                true if with.terms.as_ref().is_some_and(|terms| *terms != active.terms) => {
+                true if with.terms.as_ref().is_some_and(|terms| *terms != *active.terms) => {
                     Err(Refused::OtherPlan(with.version.clone()))
                 }
                 true => Ok(Vec::new()),
@@ -244,7 +246,7 @@ impl Roles {
     /// Lets the rollout that waits for it begin, under `terms` if there are any: nothing of it has happened yet.
     fn go_on_under(&mut self, terms: Option<&Terms>) -> Result<Vec<rollout::Effect>, Refused> {
         if let (Some(current), Some(terms)) = (&mut self.current, terms) {
-            (current.terms, current.own_terms, current.pending) = (terms.clone(), true, None);
+            (current.terms, current.own_terms, current.pending) = (Arc::new(terms.clone()), true, None);
         }
         self.command(Command::Resume)
     }
@@ -263,7 +265,7 @@ impl Roles {
             return Err(Refused::Quarantined(version.clone()));
         }
         let pool = pool.ok_or_else(|| Refused::NoEndpoints(version.clone()))?;
-        let terms = with.terms.clone().unwrap_or_else(|| context.wanted.rollout.terms.clone());
+        let terms = Arc::new(with.terms.as_ref().unwrap_or(&context.wanted.rollout.terms).clone());
         let own_terms = with.terms.is_some();
         let what = Beginning { pool, origin: Origin::Command, terms, own_terms, known: true, by_hand: None };
         Ok(self.begin(context.next_rollout, what, context.now))
@@ -326,7 +328,7 @@ impl Roles {
         let known = self.remember(&version);
         known.quarantine = None;
         known.retries = known.retries.saturating_add(1);
-        let terms = context.wanted.rollout.terms.clone();
+        let terms = Arc::new(context.wanted.rollout.terms.clone());
         let what = Beginning { pool, origin: Origin::Command, terms, own_terms: false, known: true, by_hand: None };
         Ok(self.begin(context.next_rollout, what, context.now))
     }
@@ -344,7 +346,7 @@ impl Roles {
             return Err(Refused::Quarantined(pool.version.clone()));
         }
         let terms = context.wanted.rollout.terms.clone();
-        let terms = Terms { plan: rollout::Plan { steps: Vec::new(), ..terms.plan }, ..terms };
+        let terms = Arc::new(Terms { plan: rollout::Plan { steps: Vec::new(), ..terms.plan }, ..terms });
         let what =
             Beginning { pool, origin: Origin::Command, terms, own_terms: true, known: true, by_hand: Some(weight) };
         Ok(self.begin(context.next_rollout, what, context.now))
@@ -363,7 +365,8 @@ impl Ask {
     /// A command without anything else.
     #[must_use]
     pub fn of(verb: Verb, actor: &str) -> Self {
-        Self { verb, rollout: None, expected: Expected::default(), actor: actor.to_owned(), reason: None }
+        let (actor, source) = (actor.to_owned(), String::new());
+        Self { verb, rollout: None, expected: Expected::default(), actor, source, reason: None }
     }
 }
 

@@ -122,6 +122,43 @@ async fn what_is_not_a_whole_response_is_broken() {
 }
 
 #[tokio::test]
+async fn a_stream_comes_piece_by_piece_and_ends_or_breaks() {
+    let (listener, target) = tcp().await;
+    let server = async {
+        let mut stream = listener.accept().await.unwrap().0;
+        let mut seen = [0; 1_024];
+        assert!(stream.read(&mut seen).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n").await.unwrap();
+        stream
+    };
+    let (stream, mut server) = tokio::join!(open(&target, Request::get("/v1/events"), LONG), server);
+    let mut stream = stream.unwrap();
+    assert_eq!((stream.status, stream.next().await), (200, Ok(Some(Bytes::from_static(b"hi")))));
+    server.write_all(b"5\r\nthere\r\n0\r\n\r\n").await.unwrap();
+    assert_eq!(stream.next().await, Ok(Some(Bytes::from_static(b"there"))));
+    assert_eq!(stream.next().await, Ok(None));
+
+    let server = async {
+        let reply = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+        answer(listener.accept().await.unwrap().0, "\r\n\r\n", reply).await
+    };
+    let (refused, _) = tokio::join!(open(&target, Request::get("/"), LONG), server);
+    let whole = refused.unwrap().whole().await.unwrap();
+    assert_eq!((whole.status, &whole.body[..]), (503, &b"busy"[..]));
+
+    let server = async {
+        let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort";
+        answer(listener.accept().await.unwrap().0, "\r\n\r\n", reply).await
+    };
+    let (cut, _) = tokio::join!(open(&target, Request::get("/"), LONG), server);
+    let mut cut = cut.unwrap();
+    assert_eq!(cut.next().await, Ok(Some(Bytes::from_static(b"short"))));
+    assert!(matches!(cut.next().await, Err(HttpError::Broken(_))));
+    drop(listener);
+    assert_eq!(open(&target, Request::get("/"), LONG).await.err(), Some(HttpError::Refused));
+}
+
+#[tokio::test]
 async fn a_target_that_is_not_a_path_is_not_sent() {
     for path in ["", "v1", "*", "http://elsewhere/", "/a b", "/a\r\nx: y"] {
         let (_listener, target) = tcp().await;

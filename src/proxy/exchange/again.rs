@@ -113,9 +113,9 @@ impl Exchange {
     /// The attempts that failed, oldest first, replays included.
     pub fn failed_attempts(&self) -> impl Iterator<Item = Failed<'_>> {
         let shown = |attempt: &FailedAttempt| {
-            let pool = self.routing.live[self.service?].pool(attempt.variant);
-            let endpoint = &pool.get(usize::try_from(attempt.index).ok()?)?.key.address;
-            Some(Failed { variant: attempt.variant, endpoint, how: attempt.outcome.how() })
+            let (live, index) = (&self.routing.live[self.service?], usize::try_from(attempt.index).ok()?);
+            let endpoint = live.endpoint(attempt.variant, index)?;
+            Some(Failed { variant: attempt.variant, endpoint: &endpoint.key.address, how: attempt.outcome.how() })
         };
         self.history.failed.iter().filter_map(shown)
     }

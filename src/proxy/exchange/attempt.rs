@@ -94,6 +94,8 @@ impl Exchange {
     pub(super) fn send(&mut self, now: Instant, random: &mut fastrand::Rng) -> Next {
         if !self.is_allowed() {
             self.fall_back();
+            // Stable may have been rolled back, too: then the one before it is stable again.
+            self.on_warm |= !self.is_allowed();
         }
         let Some(service) = self.service else { return Next::Reply(self.reply(Termination::NoRoute)) };
         let mut picked = self.pick(service, now, random);
@@ -107,12 +109,13 @@ impl Exchange {
         if self.attempts >= ATTEMPTS_MAX
             && let Some((index, admission)) = picked.take()
         {
-            live.pool(self.variant)[index].conduct.give_back(admission);
+            live.endpoint(self.variant, index).inspect(|endpoint| endpoint.conduct.give_back(admission));
         }
         let Some((index, admission)) = picked else {
-            let reply = match is_out(live, self.variant) {
-                _ if live.pool(self.variant).is_empty() => Reply::of(Termination::Unresolved),
-                true => Reply::unusable(why_out(live, self.variant)),
+            let pool = self.pool(service);
+            let reply = match is_out(pool) {
+                _ if pool.is_empty() => Reply::of(Termination::Unresolved),
+                true => Reply::unusable(why_out(pool)),
                 false => Reply::of(Termination::NoEndpoint),
             };
             self.status = reply.status;
@@ -144,8 +147,8 @@ impl Exchange {
     /// stable. Whoever forces the candidate wants to know.
     fn leave_unready(&mut self, service: usize, now: Instant) -> bool {
         let live = &self.routing.live[service];
-        if self.variant == Variant::Stable || self.assignment == Assignment::Forced || !is_out(live, Variant::Candidate)
-        {
+        let stays = self.variant == Variant::Stable || self.assignment == Assignment::Forced;
+        if stays || !is_out(live.pool(Variant::Candidate)) {
             return false;
         }
         let at_fault = live.at_fault(Variant::Candidate).filter(|_| self.attempts == 0 && !self.bad);
@@ -163,7 +166,9 @@ impl Exchange {
     /// Begins an attempt; without an admission of its own it goes on with that of the one before, whose exposure it is.
     fn attempt(&mut self, service: usize, at: (Variant, usize), now: Instant, admission: Option<Admission>) -> Next {
         let limits = self.settings().map(|service| service.upstream.limits).unwrap_or_default();
-        let endpoint = &self.routing.live[service].pool(at.0)[at.1];
+        let Some(endpoint) = self.routing.live[service].endpoint(at.0, at.1) else {
+            return Next::Reply(self.reply(Termination::NoEndpoint));
+        };
         let Some(in_flight) = InFlight::begin(Arc::clone(endpoint), &limits) else {
             endpoint.pool.overflowed(Limit::Requests);
             if let Some(admission) = admission {
@@ -202,10 +207,12 @@ impl Exchange {
         let on_trial = self.admission.is_some_and(Admission::is_trial);
         let leaving = self.endpoint().is_some_and(|e| e.is_removed() || !(e.is_usable() || on_trial));
         // After an abort the candidate gets nothing any more; what may be sent again may be sent to stable.
-        if (leaving || !self.is_allowed())
-            && let next @ Next::Send(_) = self.send(now, random)
-        {
-            return next;
+        let shut = !self.is_allowed();
+        if leaving || shut {
+            let next = self.send(now, random);
+            if shut || matches!(next, Next::Send(_)) {
+                return next;
+            }
         }
         match (self.service, self.endpoint) {
             (Some(service), Some(at)) => self.attempt(service, at, now, None),
@@ -249,16 +256,17 @@ impl Exchange {
     /// Whether an endpoint of the pool can be used, was not tried, and is `wanted`.
     fn has_untried(&self, wanted: impl Fn(&EndpointLive) -> bool) -> bool {
         let Some(service) = self.service else { return false };
-        let pool = self.routing.live[service].pool(self.variant);
+        let (pool, first) = (self.pool(service), self.first(service));
         let tried = &self.tried[..self.tried_len];
-        (0..pool.len()).any(|i| pool[i].is_usable() && wanted(&pool[i]) && !tried.contains(&(self.variant, narrow(i))))
+        let untried = |i: usize| !tried.contains(&(self.variant, narrow(first + i)));
+        (0..pool.len()).any(|i| pool[i].is_usable() && wanted(&pool[i]) && untried(i))
     }
 
     /// Who was tried last.
     #[must_use]
     pub fn endpoint(&self) -> Option<&Arc<EndpointLive>> {
         let (variant, index) = self.endpoint?;
-        Some(&self.routing.live[self.service?].pool(variant)[index])
+        self.routing.live[self.service?].endpoint(variant, index)
     }
 
     /// From the beginning of the last attempt to its connection.
@@ -276,11 +284,12 @@ impl Exchange {
     /// Whether an attempt on the variant may begin at this moment.
     pub(super) fn is_allowed(&self) -> bool {
         let Some(service) = self.service else { return false };
-        if self.variant == Variant::Stable {
-            return true;
-        }
         let (active, live) = self.routing.service(service);
-        let openness = active.openness(live.is_candidate_open());
+        let shut = live.is_shut(self.variant, self.routing.snapshot.generation);
+        if self.variant == Variant::Stable {
+            return !shut || self.on_warm;
+        }
+        let openness = active.openness(live.is_candidate_open() && !shut);
         openness.open || (self.assignment == Assignment::Forced && openness.open_to_force)
     }
 }

@@ -12,7 +12,7 @@ use crate::core::weight::Weight;
 use crate::proxy::respond::Unusable;
 use crate::state::conduct::Admission;
 use crate::state::layout::Layout;
-use crate::state::live::{EndpointLive, ServiceLive};
+use crate::state::live::EndpointLive;
 
 use super::Exchange;
 use super::again::narrow;
@@ -34,9 +34,9 @@ impl Exchange {
     /// where nobody can be used at all, everyone that ever passed a probe is. The candidate's requests go to stable instead.
     pub(super) fn pick(&self, service: usize, now: Instant, random: &mut fastrand::Rng) -> Option<(usize, Admission)> {
         let (active, live) = self.routing.service(service);
-        let pool = live.pool(self.variant);
+        let (pool, first) = (self.pool(service), self.first(service));
         let (variant, tried) = (self.variant, &self.tried[..self.tried_len]);
-        let untried = |i: usize| !tried.contains(&(variant, narrow(i)));
+        let untried = |i: usize| !tried.contains(&(variant, narrow(first + i)));
         let draw = random.u64(..);
         let cursor = if active.service.upstream.balance == Balance::RoundRobin { live.turn(variant) } else { 0 };
         let choose = |eligible: &dyn Fn(usize) -> bool| {
@@ -45,18 +45,30 @@ impl Exchange {
         };
         let threshold = active.service.outlier.panic_threshold;
         let stable = variant == Variant::Stable;
-        if !(stable && live.panic.is_on()) {
+        let found = |(i, admission)| (first + i, admission);
+        if !(stable && !self.on_warm && live.panic.is_on()) {
             // One that is leaving finishes what it has begun, and that is better than losing the request.
-            let found = admitted(pool, || choose(&|i| pool[i].is_usable() && !pool[i].is_removed()))
+            let calmly = admitted(pool, || choose(&|i| pool[i].is_usable() && !pool[i].is_removed()))
                 .or_else(|| choose(&|i| pool[i].conduct.is_in() && pool[i].is_ready()).and_then(|i| let_in(pool, i)));
             let calm = !stable || threshold == Weight::ZERO || pool.iter().any(|endpoint| endpoint.is_usable());
-            if found.is_some() || calm {
-                return found;
+            if calmly.is_some() || calm {
+                return calmly.map(found);
             }
         }
         let in_panic = choose(&|i| pool[i].ever_passed() && !pool[i].is_removed());
         let in_panic = in_panic.or_else(|| choose(&|i| pool[i].ever_passed()));
-        in_panic.map(|i| (i, pool[i].conduct.admit_regardless()))
+        in_panic.map(|i| found((i, pool[i].conduct.admit_regardless())))
+    }
+
+    /// The endpoints the next attempt may go to: of the variant, or of the stable before.
+    pub(super) fn pool(&self, service: usize) -> &[Arc<EndpointLive>] {
+        let live = &self.routing.live[service];
+        if self.on_warm { &live.warm } else { live.pool(self.variant) }
+    }
+
+    /// The place of the first of them, as in [`crate::state::live::ServiceLive::endpoint`].
+    pub(super) fn first(&self, service: usize) -> usize {
+        if self.on_warm { self.routing.live[service].stable.len() } else { 0 }
     }
 
     fn choose(
@@ -69,7 +81,8 @@ impl Exchange {
     ) -> Option<usize> {
         let (active, live) = self.routing.service(service);
         let upstream = &active.service.upstream;
-        let (pool, layout) = (live.pool(self.variant), live.layout(self.variant));
+        let layout = if self.on_warm { live.warm_layout() } else { live.layout(self.variant) };
+        let pool = self.pool(service);
         let hashed = self.hash.and_then(|hash| Some((hash.get(), layout.ring()?)));
         let seen = Seen { pool, layout, slow_start: upstream.slow_start, now, eligible };
         pick(upstream.balance, &seen, &Draw { random, cursor, hashed })
@@ -92,18 +105,18 @@ fn let_in(pool: &[Arc<EndpointLive>], index: usize) -> Option<(usize, Admission)
 }
 
 /// Whether nobody of a pool can be used; stable may still be in panic.
-pub(super) fn is_out(live: &ServiceLive, variant: Variant) -> bool {
-    !live.pool(variant).iter().any(|endpoint| endpoint.is_usable())
+pub(super) fn is_out(pool: &[Arc<EndpointLive>]) -> bool {
+    !pool.iter().any(|endpoint| endpoint.is_usable())
 }
 
 /// Why nobody of a pool can be used, if that is so.
-pub(super) fn why_out(live: &ServiceLive, variant: Variant) -> Unusable {
+pub(super) fn why_out(pool: &[Arc<EndpointLive>]) -> Unusable {
     let why = |endpoint: &Arc<EndpointLive>| match (endpoint.conduct.is_drained(), endpoint.is_ready()) {
         (true, _) => Unusable::Drained,
         (false, false) => Unusable::Probes,
         (false, true) => Unusable::Ejected,
     };
-    let mut all = live.pool(variant).iter().map(why);
+    let mut all = pool.iter().map(why);
     let first = all.next().unwrap_or(Unusable::Probes);
     if all.all(|other| other == first) { first } else { Unusable::Several }
 }

@@ -135,6 +135,8 @@ pub struct Exchange {
     service: Option<usize>,
     route: Option<usize>,
     variant: Variant,
+    /// Stable was rolled back meanwhile: it is the one before that.
+    on_warm: bool,
     assignment: Assignment,
     fresh: Option<SessionId>,
     target: Option<Vec<u8>>,
@@ -172,7 +174,7 @@ pub struct Exchange {
     /// What it counts for the gate.
     sense: Sense,
     status: u16,
-    /// Who was tried last: the variant, and the place in its pool.
+    /// Who was tried last: the variant, and the place in its pool, as in [`ServiceLive::endpoint`](crate::state::live::ServiceLive::endpoint).
     endpoint: Option<(Variant, usize)>,
     /// Under what the attempt was let in, until it has said something of its endpoint.
     admission: Option<Admission>,
@@ -210,6 +212,7 @@ impl Exchange {
             service: None,
             route: None,
             variant: Variant::Stable,
+            on_warm: false,
             assignment: Assignment::Bucket,
             fresh: None,
             target: None,

@@ -5,6 +5,7 @@ mod commands;
 mod kills;
 mod records;
 mod restarts;
+mod rolled_back;
 mod table;
 
 use serde_json::Value;

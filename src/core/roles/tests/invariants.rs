@@ -118,7 +118,7 @@ impl World {
         let roles = &self.run.roles;
         prop_assert_eq!(roles.weight(), Weight::ZERO, "begins at 0 %");
         // 5
-        for known in &left.versions {
+        for known in left.versions.iter() {
             let is = roles.known(&known.version);
             let remembered = is.is_some_and(|is| (&is.quarantine, is.retries) == (&known.quarantine, known.retries));
             prop_assert!(remembered, "{known:?} and {is:?}");

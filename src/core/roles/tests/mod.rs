@@ -167,7 +167,7 @@ impl Run {
 }
 
 fn asking(verb: Verb) -> Ask {
-    Ask { verb, rollout: None, expected: Expected::default(), actor: "ci".into(), reason: None }
+    Ask::of(verb, "ci")
 }
 
 fn reasoned(verb: Verb) -> Ask {
@@ -254,7 +254,7 @@ fn a_promotion_swaps_two_pools_and_a_rollback_swaps_them_back() {
     assert_eq!(run.verb(Verb::Rollback), Ok(STANDS));
     assert!(Arc::ptr_eq(&run.roles.stable, &old));
     assert_eq!((run.runs(), run.phase()), (("v1", Some("v2"), 0), "rolled_back"));
-    assert_eq!(run.effects[0], Effect::Publish);
+    assert_eq!(run.effects[..2], [Effect::Publish, Effect::Shut(version("v2"))]);
     assert_eq!(run.roles.history[0].end, End::RolledBack);
     let current = run.roles.current.as_ref().expect("it is remembered");
     assert_eq!(
@@ -293,7 +293,7 @@ fn an_earlier_promotion_can_be_taken_back_although_the_next_rollout_began() {
     assert_eq!(run.ask(&ask), Err(Refused::NoSuchRollout(1)));
     let ask = Ask { rollout: Some(2), ..ask };
     assert_eq!(run.ask(&ask), Ok(STANDS));
-    assert_eq!(run.effects[..2], [Effect::Close, Effect::Publish]);
+    assert_eq!(run.effects[..3], [Effect::Close, Effect::Publish, Effect::Shut(version("v2"))]);
     assert_eq!(run.runs(), ("v1", None, 0));
     assert!(run.roles.quarantine(&version("v2")).is_some() && run.roles.quarantine(&version("v3")).is_none());
 }

@@ -57,7 +57,7 @@ fn rollout_of_b_other_steps_are_pending_for_the_next() {
     assert_eq!(changes, ["the rollout of v2 keeps its plan and gate; the new ones are for the next rollout"]);
     let current = run.roles.active().expect("runs");
     assert_eq!(current.terms.plan.steps.len(), 3);
-    assert_eq!(current.pending, Some(wanted.rollout.terms.clone()));
+    assert_eq!(current.pending.as_deref(), Some(&wanted.rollout.terms));
     assert!(run.difference().contains("for the next rollout"));
     assert!(run.reload(wanted).expect("accepted").is_empty(), "said once");
     run.reload(file("v1", "v2=90")).expect("accepted");
