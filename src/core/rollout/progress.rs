@@ -27,6 +27,10 @@ impl Rollout {
 
     fn tick(&mut self, plan: &Plan, facts: &Facts, passed: Duration) -> Vec<Effect> {
         self.seen = facts.counts;
+        if facts.counts.requests < self.base.requests {
+            // What was counted before a restart is lost: the step has had what is counted since.
+            self.base = Counts::default();
+        }
         // Whatever the state, paused ones included.
         if let Verdict::Harmful { metric } = &facts.verdict {
             return self.abort(AbortReason::Harmful { metric: metric.clone() });
