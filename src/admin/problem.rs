@@ -173,7 +173,7 @@ impl Problem {
             roles::Refused::Runs(_) | roles::Refused::OtherPlan(_) => {
                 (conflict, kind!("rollout-runs"), "Another rollout runs")
             }
-            roles::Refused::Stale { .. } => return Self::stale(detail),
+            roles::Refused::Stale { .. } | roles::Refused::StepStays { .. } => return Self::stale(detail),
             roles::Refused::Unconditional => {
                 (StatusCode::PRECONDITION_REQUIRED, kind!("precondition-required"), "A precondition is needed")
             }
@@ -181,9 +181,10 @@ impl Problem {
             | roles::Refused::IsStable(_)
             | roles::Refused::NothingToRollBack
             | roles::Refused::NothingToRetry => (conflict, kind!("wrong-state"), "The state does not allow it"),
-            roles::Refused::NoEndpoints(_) | roles::Refused::OtherDigest { .. } | roles::Refused::NeedsReason(_) => {
-                return Self::invalid(detail);
-            }
+            roles::Refused::NoEndpoints(_)
+            | roles::Refused::OtherDigest { .. }
+            | roles::Refused::NeedsReason(_)
+            | roles::Refused::OnlyFullIsForced => return Self::invalid(detail),
         };
         Self::new(status, kind, title, detail)
     }

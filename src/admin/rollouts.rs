@@ -68,7 +68,7 @@ pub(super) struct CandidateBody {
 pub(super) struct PromoteBody {
     /// How far; absent: `next`.
     to: Option<To>,
-    /// Stable at once, without the bake time; needs the role admin and a reason.
+    /// Stable at once, without the bake time; only `full`, and needs the role admin and a reason.
     #[serde(default)]
     force: bool,
     /// Only while this step is in force, counted from zero.
@@ -363,7 +363,7 @@ pub(super) async fn obey(
         caller.may(Role::Admin, "force")?;
     }
     let (mark, reason) = (expected.mark()?, state.reason(reason)?);
-    let expected = roles::Expected { required: meant.is_named && mark.is_none(), step: expected_step };
+    let expected = roles::Expected { required: meant.is_named, tagged: mark.is_some(), step: expected_step };
     let source = caller.source().to_owned();
     let ask = Ask { rollout: meant.rollout, expected, source, reason, ..Ask::of(verb, caller.actor()) };
     let applied = state.control.obey_landing(mark, &meant.service, ask, caller.landing()).await?;

@@ -277,6 +277,7 @@ fn name(table: Table) -> &'static str {
     match table {
         Table::Services => "services",
         Table::Process => "process",
+        Table::Memories => "memories",
         Table::Rollouts => "rollouts",
         Table::Idempotency => "idempotency",
         Table::Outbox => "outbox",

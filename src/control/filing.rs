@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::clock;
 use crate::config;
 use crate::core::id::Name;
-use crate::core::roles;
+use crate::core::roles::{self, Ended};
+use crate::core::rollout::End;
 use crate::core::snapshot::Snapshot;
 use crate::state::current::Routing;
 use crate::state::live::ServiceLive;
 
 use super::answer::{Outcome, Refused, Reloaded};
-use super::desk::{Filed, Written};
+use super::desk::{Filed, Said, Written, decided_anew};
 use super::discovery::shown;
 use super::endpoint::carry_drains;
 use super::handle::{Author, Reload};
@@ -67,8 +68,7 @@ impl Control {
         match self.desk.file(&filing.ready.settings.services, clock::unix_time()) {
             Err(refusals) => self.refuse(filing, Refused::Plan(refusals)),
             Ok(Filed { proposal, changes }) => {
-                let note = self.reload_note(&filing);
-                let draft = self.draft(None, note);
+                let draft = self.draft(None, self.reload_note(&filing));
                 let also = Line { drafts: vec![draft], ..Line::default() };
                 self.write(proposal, Then::File(Box::new(Filing { changes, ..filing })), Some(also));
             }
@@ -82,12 +82,19 @@ impl Control {
         roles::Note { actor, source, verb: "reload", rollout: 0, from, to, reason: None }
     }
 
+    /// Has the audit say that a file it may have is not in force.
+    pub(super) fn take_back(&self, filing: &Filing, say: impl Fn(&roles::Note) -> roles::Note) {
+        let drafts = vec![self.draft(None, say(&self.reload_note(filing)))];
+        self.ledger.owe(Line { drafts, ..Line::default() });
+    }
+
     /// Puts a file in force that was written; one that something overtook is decided anew.
     pub(super) fn filed(&mut self, filing: Filing, written: Written) -> Option<Work> {
         let deeds = match written {
             Written::True { deeds, .. } => deeds,
             Written::Overtaken { as_is } => {
-                self.owe(as_is);
+                self.put_right(as_is);
+                self.take_back(&filing, decided_anew);
                 self.filing = Some(Box::new(filing));
                 return None;
             }
@@ -127,9 +134,24 @@ impl Control {
         let journal = &self.shared.journal;
         journal.set_in_force(InForce { settings, addresses, needs_restart: needs_restart.clone() });
         journal.reloaded(&waiting.by.actor, Outcome::Applied, generation, &changes);
+        for said in deeds.said {
+            self.tell_of_file(said, &deeds.over);
+        }
         let answer = Reloaded { outcome: Outcome::Applied, generation, changes, needs_restart, settled: false };
         let published = Published { answer, prepared, commit, replaced };
         Some(reload::finish(published, Arc::clone(&self.shared.plane), waiting))
+    }
+
+    /// Tells of the rollout that a file has begun, or else has ended.
+    fn tell_of_file(&self, said: Said, over: &[(Name, Ended)]) {
+        let ended = over.iter().find(|(service, _)| *service == said.service).map(|(_, ended)| &ended.end);
+        let verb = match ended {
+            _ if said.begins => "start",
+            Some(End::Aborted(_)) => "abort",
+            Some(_) => "supersede",
+            None => return,
+        };
+        self.tell(Said { note: roles::Note { verb, ..said.note }, ..said });
     }
 
     /// Tells everyone who waits that the file is not put in force.

@@ -80,6 +80,10 @@ pub enum What {
     EvidenceLost,
     /// The store did not take a change.
     StoreFailed,
+    /// What was being written never came true.
+    Overtaken,
+    /// A rollout ended because the file does not name its version any more.
+    Supersede,
     /// A file took effect.
     Reload,
     /// A file was refused.
@@ -139,6 +143,8 @@ impl What {
             Self::RolloutRestart => "rollout_restart",
             Self::EvidenceLost => "evidence_lost",
             Self::StoreFailed => "store_failed",
+            Self::Overtaken => "overtaken",
+            Self::Supersede => "supersede",
             Self::Reload => "reload",
             Self::ReloadRefused => "reload_refused",
             Self::FirstProbes => "first_probes",
@@ -177,7 +183,12 @@ impl What {
             "expire" => Self::Expire,
             "restart" => Self::RolloutRestart,
             "add" | "reload" | "remove" => Self::Reload,
-            _ => Self::Step,
+            "overtaken" | "undo" => Self::Overtaken,
+            "supersede" => Self::Supersede,
+            verb => {
+                debug_assert_eq!(verb, "step", "a verb of its own is a kind of its own");
+                Self::Step
+            }
         }
     }
 
@@ -190,6 +201,7 @@ impl What {
                 | Self::Trial
                 | Self::EvidenceLost
                 | Self::StoreFailed
+                | Self::Overtaken
                 | Self::ReloadRefused
                 | Self::EndpointNotReady
                 | Self::EndpointNotAlive

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -205,7 +205,12 @@ fn watch_again(
         };
         let stored = match evidence.remove(service.as_str()) {
             Some(Ok(stored)) if stored.rollout == rollout => {
-                gates.restore(&service, stored, now).map_err(|e| e.to_string())
+                let restored = gates.restore(&service, stored, now).map_err(|e| e.to_string());
+                // The evidence may be of the step before: it is written down first.
+                if let (Ok(()), Some((step, hold))) = (&restored, step_of(desk, &service)) {
+                    gates.step(&service, step, hold);
+                }
+                restored
             }
             Some(Err(why)) => Err(why),
             // It begins now, or never was seen by anybody.
@@ -220,6 +225,13 @@ fn watch_again(
         }
     }
     lost
+}
+
+/// The step the rollout of `service` is in, and how long it is held.
+fn step_of(desk: &Desk, service: &Name) -> Option<(usize, Duration)> {
+    let held = &desk.services()[desk.find(service.as_str())?];
+    let current = held.roles.active()?;
+    Some((current.rollout.step, current.rollout.hold(&current.terms.plan)))
 }
 
 impl fmt::Debug for Opening {

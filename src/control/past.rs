@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::core::id::Name;
 use crate::core::roles::{Course, Trail};
-use crate::core::rollout::Step;
+use crate::core::rollout::{End, Step};
 use crate::core::weight::Weight;
 use crate::store::keep::Keep;
 use crate::store::{Record, StoreError, Table};
@@ -263,7 +263,11 @@ impl RolloutDetail {
     }
 
     fn with(mut self, steps: &[Step], trail: &Trail) -> Self {
-        let ends = trail.legs.iter().skip(1).map(|leg| Some(ms(leg.began))).chain([self.ended_at_ms]);
+        // When it became stable is not known any more of one that was rolled back after the next one had begun.
+        let rolled_back = self.phase == End::RolledBack.as_str();
+        let promoted = trail.legs.last().is_some_and(|leg| leg.phase == End::Succeeded.as_str());
+        let end = self.ended_at_ms.filter(|_| !rolled_back || promoted);
+        let ends = trail.legs.iter().skip(1).map(|leg| Some(ms(leg.began))).chain([end]);
         let leg = |(leg, ended_at_ms): (&crate::core::roles::Leg, Option<u64>)| LegStatus {
             began_at_ms: ms(leg.began),
             ended_at_ms,

@@ -9,6 +9,7 @@ use crate::core::endpoint::Question;
 use crate::core::id::{Name, Version};
 use crate::core::roles::{self, GateWork};
 use crate::core::snapshot::ActiveService;
+use crate::core::weight::Weight;
 use crate::state::current::Routing;
 use crate::state::live::ServiceLive;
 use crate::store::audit::Draft;
@@ -19,7 +20,7 @@ use super::endpoint::carry_drains;
 use super::gate::Proof;
 use super::health;
 use super::journal::{Note, What};
-use super::ledger::{Line, Record};
+use super::ledger::Line;
 use super::past::Past;
 use super::writer::Control;
 use super::writing::{Then, Writing};
@@ -71,18 +72,29 @@ impl Control {
         }
     }
 
+    /// Has the store corrected, which may have what never came true, and tells people.
+    pub(super) fn put_right(&self, as_is: Vec<Entry>) {
+        for entry in &as_is {
+            let index = self.desk.find(entry.service.as_str());
+            let weight = index.map_or(Weight::ZERO, |index| self.desk.services()[index].roles.weight());
+            for note in entry.notes.iter().cloned() {
+                self.tell(Said { service: entry.service.clone(), note, weights: (weight, weight), begins: false });
+            }
+        }
+        self.owe(as_is);
+    }
+
     /// What the store is told of `entry`, and of the evidence of its rollout.
     fn line(&self, entry: Entry) -> Line {
-        let Entry { service, roles, notes, over } = entry;
+        let Entry { service, record, notes, over } = entry;
         let past = over.into_iter().filter_map(|over| {
-            let proof = over.ended.by.starts_with("gate").then(|| self.gates.proof(&service)).flatten();
+            let proof = over.ended.is_by_gate().then(|| self.gates.proof(&service)).flatten();
             Some(Past::of(over.ended.id, over.course.as_deref()?, proof))
         });
         let past = past.collect();
         let drafts = notes.into_iter().map(|note| self.draft(Some(&service), note)).collect();
         let evidence = self.gates.state(&service).map(Box::new);
-        let service = Some((service, roles.map_or(Record::Gone, Record::Is)));
-        Line { service, past, evidence, drafts, ..Line::default() }
+        Line { service: Some((service, record)), past, evidence, drafts, ..Line::default() }
     }
 
     pub(super) fn draft(&self, service: Option<&Name>, note: roles::Note) -> Draft {
@@ -107,7 +119,7 @@ impl Control {
 
     /// Takes a transition down for people.
     pub(super) fn tell(&self, said: Said) {
-        let Said { service, note, weights: (from, to) } = said;
+        let Said { service, note, weights: (from, to), begins: _ } = said;
         let proof = self.proof(&service, &note);
         if let (What::Abort, Some(after)) = (What::of_verb(note.verb), proof.as_ref().and_then(|proof| proof.after)) {
             self.shared.views.detected(&service, after);
@@ -126,7 +138,8 @@ impl Control {
 
     /// What the gate says for itself where it was the gate that acted.
     fn proof(&self, service: &Name, note: &roles::Note) -> Option<Proof> {
-        note.actor.starts_with("gate").then(|| self.gates.proof(service)).flatten()
+        let acted = note.is_by_gate() && What::of_verb(note.verb) != What::Overtaken;
+        acted.then(|| self.gates.proof(service)).flatten()
     }
 
     /// Publishes what runs of the services called `names`, counted as `work` says.

@@ -151,7 +151,7 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 pub(super) struct Views {
     all: ArcSwap<BTreeMap<Name, Arc<View>>>,
-    /// By service; as many as were ever condemned.
+    /// By service, of those there are.
     detections: Mutex<BTreeMap<Name, Detections>>,
 }
 
@@ -195,7 +195,11 @@ impl Views {
     /// Shows these, and no others.
     pub(super) fn replace(&self, held: &[Held], now: Instant) {
         let views = held.iter().map(|held| (held.wanted.name.clone(), Arc::new(View::of(held, now))));
-        self.all.store(Arc::new(views.collect()));
+        let views: BTreeMap<Name, Arc<View>> = views.collect();
+        let mut detections = self.detections.lock().unwrap_or_else(PoisonError::into_inner);
+        detections.retain(|service, _| views.contains_key(service));
+        drop(detections);
+        self.all.store(Arc::new(views));
     }
 
     /// The gate has taken back a candidate of `service`, so long after the first sign of harm.

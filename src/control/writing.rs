@@ -64,9 +64,11 @@ impl Control {
         if let Some(Failed { full, why }) = failed {
             // It may have all of it, or nothing: what it says is not what the disk has, the full disk included.
             if let Written::Refused { as_is } = written {
-                self.owe(as_is);
-                if let Then::Command { landing: Some(landing), .. } = &then {
-                    self.ledger.owe(landing.undone());
+                self.put_right(as_is);
+                match &then {
+                    Then::Command { landing: Some(landing), .. } => drop(self.ledger.owe(landing.undone())),
+                    Then::File(filing) => self.take_back(filing, undone),
+                    _ => {}
                 }
             }
             return self.not_written(then, Refused::Store { full, why });

@@ -58,6 +58,8 @@ pub enum Table {
     Outbox,
     /// What belongs to the process as a whole: digests of the file, keys.
     Process,
+    /// What is remembered of services that left the file, by service.
+    Memories,
 }
 
 /// A record: its bytes, and the version of what they mean.
@@ -330,6 +332,7 @@ impl Table {
             Self::Idempotency => "idempotency",
             Self::Outbox => "outbox",
             Self::Process => "process",
+            Self::Memories => "memories",
         })
     }
 }

@@ -115,7 +115,10 @@ async fn a_role_decides_and_the_token_is_named_in_events() {
     for path in ["/v1/services/web/promote", "/v1/services/web/rollouts/current/promote"] {
         assert!(problem(&operator.post(path, force).await, 403).contains("force needs the role admin"), "{path}");
     }
-    assert!(problem(&admin.post("/v1/services/web/promote", "{\"force\":true}").await, 422).contains("a reason"));
+    assert!(
+        problem(&admin.post("/v1/services/web/promote", "{\"to\":\"full\",\"force\":true}").await, 422)
+            .contains("a reason")
+    );
     assert_eq!(operator.post("/v1/services/web/abort", "{}").await.status, 200);
 }
 

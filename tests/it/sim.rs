@@ -69,7 +69,11 @@ impl Random {
     fn event(&mut self) -> Event {
         match self.0.u8(0..24) {
             0..=5 => Event::Ask(self.0.usize(0..2), Box::new(self.ask())),
-            6 | 7 => Event::File([0, 1].map(|_| (self.0.u8(1..=VERSIONS), self.0.u8(0..=VERSIONS), self.one_in(4)))),
+            6 | 7 => {
+                let [api, web] = [0, 1].map(|_| (self.0.u8(1..=VERSIONS), self.0.u8(0..=VERSIONS), self.one_in(4)));
+                // What has no route may leave and come back.
+                Event::File([if self.one_in(4) { (0, 0, false) } else { api }, web])
+            }
             8..=14 => Event::Tick(self.0.u32(1..600)),
             15..=20 => Event::Disk { fails: self.one_in(5), landed: self.one_in(3) },
             21 => Event::Disk { fails: true, landed: false },

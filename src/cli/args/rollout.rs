@@ -97,8 +97,8 @@ pub(in crate::cli) struct Promote {
     /// To 100 %, and not only to the next step
     #[arg(long)]
     pub(in crate::cli) full: bool,
-    /// Make it stable at once, without the bake time; needs a reason
-    #[arg(long, requires = "reason")]
+    /// Make it stable at once, without the bake time; only with --full, and needs a reason
+    #[arg(long, requires_all = ["full", "reason"])]
     pub(in crate::cli) force: bool,
     /// Only if this step is in force, counted from 1
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u64).range(1..=STEPS_MAX as u64))]

@@ -239,7 +239,7 @@ fn event_row(event: &Event, now_ms: u64) -> Vec<Cell> {
     let tone = match event.what.as_str() {
         "abort" | "rollback" | "store_failed" | "reload_refused" | "endpoint_not_ready" | "endpoint_not_alive"
         | "endpoint_ejected" | "panic" => Tone::Bad,
-        "weight" | "pause" | "trial" | "endpoint_drained" => Tone::Notable,
+        "weight" | "pause" | "trial" | "overtaken" | "supersede" | "endpoint_drained" => Tone::Notable,
         _ => Tone::Plain,
     };
     vec![

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decided, Deeds, Desk, Entry, Held, Proposal, Sight, Written};
+use super::{Decided, Deeds, Desk, Entry, Held, Proposal, Record, Sight, Written, decided_anew, entry};
 use crate::core::id::Name;
-use crate::core::roles::{Context, Effect, First, Note, Outcome, Reason, Roles};
+use crate::core::roles::{Context, First, MEMORIES_MAX, Memory, Reason, Roles};
 use crate::core::service::Service;
 
 /// What the store knew at the start.
@@ -14,6 +14,8 @@ use crate::core::service::Service;
 pub struct Stored {
     /// Records by service.
     pub roles: BTreeMap<Name, Roles>,
+    /// Services that left the file.
+    pub memories: BTreeMap<Name, Memory>,
     /// The number of the next rollout.
     pub next_rollout: u64,
 }
@@ -28,15 +30,15 @@ pub struct Filed {
 }
 
 impl Desk {
-    /// Everything as it was: of every service in the file what its record says, else what the file says. Records of services that are not
-    /// in the file any more are forgotten. Everything that has to be done for it comes with it; all of it is true already.
+    /// Everything as it was: of every service in the file what its record says, else what the file says. Services that are not in the file
+    /// any more have left it, as in [`Self::file`]. Everything that has to be done for it comes with it; all of it is true already.
     ///
     /// # Errors
     /// What the file asks for that cannot be done, a sentence each.
     pub fn open(stored: Stored, wanted: &[Arc<Service>], now: Duration) -> Result<(Self, Deeds), Vec<String>> {
         let known = stored.roles.values().filter_map(|roles| Some(roles.current.as_ref()?.id + 1)).max();
         let next_rollout = stored.next_rollout.max(known.unwrap_or(1)).max(1);
-        let mut desk = Self { held: Vec::new(), next_rollout, writing: None };
+        let mut desk = Self { held: Vec::new(), memories: stored.memories, next_rollout, writing: None };
         let (mut deeds, mut refusals, mut roles) = (Deeds::default(), Vec::new(), stored.roles);
         for wanted in in_order(wanted) {
             let context = Context { now, wanted, next_rollout: desk.next_rollout };
@@ -46,14 +48,15 @@ impl Desk {
                     let seen = record.active().map(|current| current.rollout.seen).unwrap_or_default();
                     record.boot(&context, seen)
                 }
-                None => first(First::EmptyStore, &context),
+                None => Roles::first(First::EmptyStore, desk.memories.get(&wanted.name), &context),
             };
             let before = record.as_ref().map(Sight::of);
             match outcome {
                 Ok(outcome) => {
                     desk.next_rollout += u64::from(outcome.began.is_some());
+                    desk.memories.remove(&wanted.name);
                     let wanted = Arc::clone(wanted);
-                    let mut decided = Decided { before, wanted, outcome, goes: false, overtaken: false };
+                    let mut decided = Decided { before, wanted, outcome, goes: None, overtaken: false };
                     let roles = &decided.outcome.roles;
                     let went_on = |record: &Roles| *record == Roles { revision: record.revision, ..roles.clone() };
                     match record.filter(went_on) {
@@ -67,7 +70,14 @@ impl Desk {
                 Err(reasons) => refusals.extend(sentences(&wanted.name, reasons)),
             }
         }
-        deeds.owed.extend(roles.into_iter().map(|(service, gone)| forgotten(service, &gone, now)));
+        for (service, roles) in roles {
+            let outcome = roles.removed(now);
+            let memory = Memory::of(&outcome.roles, now);
+            let record = Record::Left(Box::new(memory.clone()));
+            deeds.owed.extend(entry(&service, record, &outcome.effects));
+            desk.memories.insert(service, memory);
+        }
+        deeds.owed.extend(desk.forget());
         if refusals.is_empty() { Ok((desk, deeds)) } else { Err(refusals) }
     }
 
@@ -98,7 +108,7 @@ impl Desk {
         for name in names {
             let held = self.find(name.as_str()).map(|index| &self.held[index]);
             let wanted = all.binary_search_by(|service| service.name.cmp(name)).ok().map(|at| all[at]);
-            match decide(held, wanted, next_rollout, now) {
+            match decide(held, self.memories.get(name), wanted, next_rollout, now) {
                 Ok(Some(one)) => {
                     next_rollout += u64::from(one.outcome.began.is_some());
                     changes.extend(one.outcome.changes.iter().map(|change| format!("services.{name}: {change}")));
@@ -117,30 +127,55 @@ impl Desk {
     /// Puts a file in force that was written, unless something overtook it.
     pub(super) fn filed(&mut self, proposal: Proposal) -> Written {
         if proposal.decided.iter().any(|decided| decided.overtaken) {
-            return Written::Overtaken { as_is: self.as_is(&proposal) };
+            return Written::Overtaken { as_is: self.as_is(&proposal, decided_anew) };
         }
         let mut deeds = Deeds::default();
         let mut held = Vec::with_capacity(proposal.decided.len());
         for decided in proposal.decided {
             deeds.take_in(&decided);
-            if !decided.goes {
-                held.push(Held { wanted: decided.wanted, roles: decided.outcome.roles });
+            let Decided { wanted, outcome, goes, .. } = decided;
+            if let Some(memory) = goes {
+                self.memories.insert(wanted.name.clone(), memory);
+            } else {
+                self.memories.remove(&wanted.name);
+                held.push(Held { wanted, roles: outcome.roles });
             }
         }
         self.held = held;
+        deeds.owed.extend(self.forget());
         Written::True { deeds, overtaken: Vec::new() }
+    }
+
+    /// What the store is to have of `service`, which is not in the file.
+    pub(super) fn left(&self, service: &Name) -> Entry {
+        let memory = self.memories.get(service).cloned();
+        let record = memory.map_or(Record::Gone, |memory| Record::Left(Box::new(memory)));
+        Entry { service: service.clone(), record, notes: Vec::new(), over: Vec::new() }
+    }
+
+    /// Forgets those that left first, if too many have left.
+    fn forget(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        while self.memories.len() > MEMORIES_MAX {
+            let oldest = self.memories.iter().min_by_key(|(_, memory)| memory.left).map(|(name, _)| name.clone());
+            let Some(oldest) = oldest else { break };
+            self.memories.remove(&oldest);
+            entries.push(self.left(&oldest));
+        }
+        entries
     }
 }
 
 fn decide(
     held: Option<&Held>,
+    memory: Option<&Memory>,
     wanted: Option<&Arc<Service>>,
     next_rollout: u64,
     now: Duration,
 ) -> Result<Option<Decided>, Vec<Reason>> {
     let before = held.map(|held| Sight::of(&held.roles));
-    let decided = |wanted: &Arc<Service>, outcome, goes| {
-        Ok(Some(Decided { before, wanted: Arc::clone(wanted), outcome, goes, overtaken: false }))
+    let decided = |wanted: &Arc<Service>, outcome| {
+        Ok(Some(Decided { before, wanted: Arc::clone(wanted), outcome, goes: None, overtaken: false }))
     };
     match (held, wanted) {
         (Some(held), Some(wanted)) => {
@@ -149,33 +184,18 @@ fn decide(
             if !tables.is_empty() {
                 outcome.changes.push(format!("{} changed", tables.join(", ")));
             }
-            decided(wanted, outcome, false)
+            decided(wanted, outcome)
         }
         (None, Some(wanted)) => {
-            decided(wanted, first(First::NewService, &Context { now, wanted, next_rollout })?, false)
+            decided(wanted, Roles::first(First::NewService, memory, &Context { now, wanted, next_rollout })?)
         }
-        (Some(held), None) => decided(&held.wanted, held.roles.removed(now), true),
+        (Some(held), None) => {
+            let outcome = held.roles.removed(now);
+            let goes = Some(Memory::of(&outcome.roles, now));
+            Ok(Some(Decided { before, wanted: Arc::clone(&held.wanted), outcome, goes, overtaken: false }))
+        }
         (None, None) => Ok(None),
     }
-}
-
-/// A service without a record.
-fn first(first: First, context: &Context<'_>) -> Result<Outcome, Vec<Reason>> {
-    let wanted = context.wanted;
-    match wanted.candidate.as_ref().filter(|candidate| candidate.version == wanted.stable.version) {
-        Some(candidate) => Err(vec![Reason::CandidateIsStable(candidate.version.clone())]),
-        None => Ok(Roles::first(first, context)),
-    }
-}
-
-/// A service that left the file while nobody looked.
-fn forgotten(service: Name, roles: &Roles, now: Duration) -> Entry {
-    let notes = roles.removed(now).effects.into_iter().filter_map(|effect| match effect {
-        Effect::Record(note) => Some(note),
-        _ => None,
-    });
-    let notes: Vec<Note> = notes.collect();
-    Entry { service, roles: None, notes, over: Vec::new() }
 }
 
 fn in_order(services: &[Arc<Service>]) -> Vec<&Arc<Service>> {

@@ -5,23 +5,30 @@
 //! the store ends with.
 
 mod file;
+mod undone;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::id::{Name, Version};
-use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Note, Outcome, Over, Refused, Roles, Verb};
+use crate::core::roles::{Ask, Context, Effect, Ended, GateWork, Memory, Note, Outcome, Over, Refused, Roles};
 use crate::core::rollout::{End, Event, Stage};
 use crate::core::service::Service;
 use crate::core::weight::Weight;
 
 pub use file::{Filed, Stored};
+pub use undone::{decided_anew, undone};
+
+use undone::overtaken;
 
 /// All services, and the one proposal that is being written.
 #[derive(Debug)]
 pub struct Desk {
     /// In order of name, as in the snapshot.
     held: Vec<Held>,
+    /// Services that left the file.
+    memories: BTreeMap<Name, Memory>,
     next_rollout: u64,
     writing: Option<Proposal>,
 }
@@ -59,8 +66,8 @@ struct Decided {
     wanted: Arc<Service>,
     before: Option<Sight>,
     outcome: Outcome,
-    /// The service is gone from the file.
-    goes: bool,
+    /// The service is gone from the file: what is remembered of it.
+    goes: Option<Memory>,
     overtaken: bool,
 }
 
@@ -98,12 +105,23 @@ pub struct Deeds {
 pub struct Entry {
     /// The service.
     pub service: Name,
-    /// Its record; `None`: it is forgotten.
-    pub roles: Option<Box<Roles>>,
+    /// Its record.
+    pub record: Record,
     /// What the audit says about it.
     pub notes: Vec<Note>,
     /// Rollouts that have ended.
     pub over: Vec<Over>,
+}
+
+/// The record of a service.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// It is this.
+    Is(Box<Roles>),
+    /// It left the file, and this is remembered of it.
+    Left(Box<Memory>),
+    /// There is none any more.
+    Gone,
 }
 
 /// A transition, for the journal.
@@ -115,6 +133,8 @@ pub struct Said {
     pub note: Note,
     /// The weight before and after.
     pub weights: (Weight, Weight),
+    /// A rollout begins with it.
+    pub begins: bool,
 }
 
 /// What became of a proposal.
@@ -173,10 +193,18 @@ impl Desk {
     pub fn ask(&mut self, index: usize, ask: &Ask, now: Duration) -> Result<Decision, Refused> {
         let held = &self.held[index];
         let context = Context { now, wanted: &held.wanted, next_rollout: self.next_rollout };
-        let outcome = held.roles.obey(ask, &context)?;
+        let outcome = match held.roles.obey(ask, &context) {
+            Ok(outcome) => outcome,
+            // It may be the one that is being written.
+            Err(Refused::NoSuchRollout(id)) if ask.is_back() => {
+                return self.drop_unwritten(index, ask).map(Decision::Done).ok_or(Refused::NoSuchRollout(id));
+            }
+            Err(refused) => return Err(refused),
+        };
         self.next_rollout += u64::from(outcome.began.is_some());
         if outcome.effects.is_empty() {
-            return Ok(self.nothing_to_do(index, &ask.verb));
+            let dropped = if ask.is_back() { self.drop_unwritten(index, ask) } else { None };
+            return Ok(dropped.map_or(Decision::Nothing, Decision::Done));
         }
         Ok(self.decision(index, outcome))
     }
@@ -212,7 +240,7 @@ impl Desk {
     pub fn written(&mut self, landed: bool) -> Written {
         let Some(proposal) = self.writing.take() else { return Written::Refused { as_is: Vec::new() } };
         if !landed {
-            return Written::Refused { as_is: self.as_is(&proposal) };
+            return Written::Refused { as_is: self.as_is(&proposal, undone) };
         }
         if proposal.whole {
             return self.filed(proposal);
@@ -232,12 +260,10 @@ impl Desk {
     /// what the audit says about it.
     pub fn given_up(&mut self, landed: bool) -> Vec<Entry> {
         let Some(proposal) = self.writing.take() else { return Vec::new() };
-        let mut entries = self.as_is(&proposal);
-        if landed {
-            for entry in &mut entries {
-                let of_it = proposal.decided.iter().filter(|decided| decided.wanted.name == entry.service);
-                entry.notes = of_it.flat_map(Decided::notes).map(undone).collect();
-            }
+        let mut entries = self.as_is(&proposal, undone);
+        for entry in &mut entries {
+            let of_it = proposal.decided.iter().filter(|decided| landed && decided.wanted.name == entry.service);
+            entry.notes = of_it.flat_map(Decided::notes).map(undone).collect();
         }
         entries
     }
@@ -250,53 +276,75 @@ impl Desk {
         (!self.is_written_about(index)).then(|| held.entry(Vec::new()))
     }
 
-    /// What the store is to have in place of `proposal`.
-    fn as_is(&self, proposal: &Proposal) -> Vec<Entry> {
+    /// What the store is to have in place of `proposal`, and what the audit says of each of its notes. Of what was overtaken that has been
+    /// said.
+    fn as_is(&self, proposal: &Proposal, say: impl Fn(&Note) -> Note) -> Vec<Entry> {
         let names = proposal.decided.iter().filter(|decided| decided.notes().next().is_some());
         let entry = |decided: &Decided| {
             let service = &decided.wanted.name;
-            let gone = || Entry { service: service.clone(), roles: None, notes: Vec::new(), over: Vec::new() };
-            self.find(service.as_str()).map_or_else(gone, |index| self.held[index].entry(Vec::new()))
+            let index = self.find(service.as_str());
+            let entry = index.map_or_else(|| self.left(service), |index| self.held[index].entry(Vec::new()));
+            let notes = decided.notes().filter(|_| !decided.overtaken).map(&say).collect();
+            Entry { notes, ..entry }
         };
         names.map(entry).collect()
     }
 
-    /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store.
-    fn nothing_to_do(&mut self, index: usize, verb: &Verb) -> Decision {
-        let back = matches!(verb, Verb::Abort | Verb::Rollback);
-        if !back || !self.overtake(index) {
-            return Decision::Nothing;
+    /// An abort of what does not run yet: what is being written about it must not come true, and not stay in the store. One that names
+    /// another rollout than that has nothing to do with it.
+    fn drop_unwritten(&mut self, index: usize, ask: &Ask) -> Option<Deeds> {
+        let begun = self.unwritten(index)?.notes().next().cloned()?;
+        if ask.rollout.is_some_and(|id| id != begun.rollout) {
+            return None;
         }
-        let owed = vec![self.held[index].entry(Vec::new())];
-        Decision::Done(Deeds { owed, ..Deeds::default() })
+        self.overtake(index, &ask.actor);
+        let (actor, source) = (ask.actor.clone(), ask.source.clone());
+        let (verb, reason) = (ask.verb.as_str(), ask.reason.clone());
+        let note = Note { actor, source, verb, rollout: begun.rollout, from: begun.to, to: begun.from, reason };
+        let held = &self.held[index];
+        Some(Deeds { owed: vec![held.entry(vec![note.clone()])], said: vec![Said::of(held, note)], ..Deeds::default() })
     }
 
     fn decision(&mut self, index: usize, outcome: Outcome) -> Decision {
         let held = &self.held[index];
         let before = Some(Sight::of(&held.roles));
         let back = is_back(&outcome.effects);
-        let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: false, overtaken: false };
+        let decided = Decided { wanted: Arc::clone(&held.wanted), before, outcome, goes: None, overtaken: false };
         if !back {
             return Decision::Up(Proposal { decided: vec![decided], whole: false });
         }
-        self.overtake(index);
-        let mut deeds = Deeds { owed: decided.entry().into_iter().collect(), ..Deeds::default() };
+        let actor = decided.notes().next().map_or("", |note| note.actor.as_str());
+        let overtaken = self.overtake(index, actor);
+        let held = &self.held[index];
+        let said = overtaken.iter().cloned().map(|note| Said::of(held, note)).collect();
+        let owed = decided.entry().map(|mut entry| {
+            entry.notes.splice(0..0, overtaken);
+            entry
+        });
+        let mut deeds = Deeds { owed: owed.into_iter().collect(), said, ..Deeds::default() };
         self.install(index, decided, &mut deeds);
         Decision::Done(deeds)
     }
 
-    /// Lets what is being written about the service at `index` never come true; whether there is something.
-    fn overtake(&mut self, index: usize) -> bool {
+    /// Lets what is being written about the service at `index` never come true; says so of each of its notes, by `actor`.
+    fn overtake(&mut self, index: usize, actor: &str) -> Vec<Note> {
         let name = &self.held[index].wanted.name;
         let decided = self.writing.iter_mut().flat_map(|proposal| &mut proposal.decided);
         let mut about = decided.filter(|decided| decided.wanted.name == *name && !decided.overtaken);
-        about.next().map(|decided| decided.overtaken = true).is_some()
+        let Some(decided) = about.next() else { return Vec::new() };
+        decided.overtaken = true;
+        decided.notes().map(|note| overtaken(note, actor)).collect()
+    }
+
+    /// What is being written about the service at `index`, as far as nothing overtook it.
+    fn unwritten(&self, index: usize) -> Option<&Decided> {
+        let name = &self.held[index].wanted.name;
+        let mut decided = self.writing.iter().flat_map(|proposal| &proposal.decided);
+        decided.find(|decided| decided.wanted.name == *name && !decided.overtaken)
     }
 
     fn is_written_about(&self, index: usize) -> bool {
-        let name = &self.held[index].wanted.name;
-        let mut decided = self.writing.iter().flat_map(|proposal| &proposal.decided);
-        decided.any(|decided| decided.wanted.name == *name && !decided.overtaken)
+        self.unwritten(index).is_some()
     }
 
     /// Makes a decision true.
@@ -316,8 +364,18 @@ impl Held {
     }
 
     fn entry(&self, notes: Vec<Note>) -> Entry {
-        let roles = Some(Box::new(self.roles.clone()));
-        Entry { service: self.wanted.name.clone(), roles, notes, over: Vec::new() }
+        let record = Record::Is(Box::new(self.roles.clone()));
+        Entry { service: self.wanted.name.clone(), record, notes, over: Vec::new() }
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    /// Something that moves nothing.
+    fn of(held: &Held, note: Note) -> Self {
+        let weight = held.roles.weight();
+        Self { service: held.wanted.name.clone(), note, weights: (weight, weight), begins: false }
     }
 }
 
@@ -347,13 +405,11 @@ impl Proposal {
 impl Decided {
     /// What has to be written for it, if anything.
     fn entry(&self) -> Option<Entry> {
-        let notes: Vec<Note> = self.notes().cloned().collect();
-        let roles = (!self.goes).then(|| Box::new(self.outcome.roles.clone()));
-        let over = self.outcome.effects.iter().filter_map(|effect| match effect {
-            Effect::Over(over) => Some(Over::clone(over)),
-            _ => None,
-        });
-        (!notes.is_empty()).then(|| Entry { service: self.wanted.name.clone(), roles, notes, over: over.collect() })
+        let record = match &self.goes {
+            Some(memory) => Record::Left(Box::new(memory.clone())),
+            None => Record::Is(Box::new(self.outcome.roles.clone())),
+        };
+        entry(&self.wanted.name, record, &self.outcome.effects)
     }
 
     /// The weight before and after. Whoever is promoted has everything, although it is no candidate any more.
@@ -365,10 +421,7 @@ impl Decided {
     }
 
     fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.outcome.effects.iter().filter_map(|effect| match effect {
-            Effect::Record(note) => Some(note),
-            _ => None,
-        })
+        notes(&self.outcome.effects)
     }
 }
 
@@ -403,7 +456,8 @@ impl Deeds {
                 }
                 Effect::Gate(work) => self.gate.push((name.clone(), *work)),
                 Effect::Record(note) => {
-                    self.said.push(Said { service: name.clone(), note: note.clone(), weights: decided.weights() });
+                    let (weights, begins) = (decided.weights(), decided.outcome.began.is_some());
+                    self.said.push(Said { service: name.clone(), note: note.clone(), weights, begins });
                 }
                 Effect::Over(over) => self.over.push((name.clone(), over.ended.clone())),
                 // Nothing asks for checks: the file cannot name any yet.
@@ -416,12 +470,21 @@ impl Deeds {
     }
 }
 
-/// That what `note` says never came true.
-#[must_use]
-pub fn undone(note: &Note) -> Note {
-    let (actor, from, to) = ("store".to_owned(), note.to.clone(), note.from.clone());
-    let reason = Some(format!("{} was given up before the store answered; it never came true", note.verb));
-    Note { actor, source: String::new(), verb: "undo", rollout: note.rollout, from, to, reason }
+/// What has to be written of `service` for `effects`, if anything.
+fn entry(service: &Name, record: Record, effects: &[Effect]) -> Option<Entry> {
+    let notes: Vec<Note> = notes(effects).cloned().collect();
+    let over = effects.iter().filter_map(|effect| match effect {
+        Effect::Over(over) => Some(Over::clone(over)),
+        _ => None,
+    });
+    (!notes.is_empty()).then(|| Entry { service: service.clone(), record, notes, over: over.collect() })
+}
+
+fn notes(effects: &[Effect]) -> impl Iterator<Item = &Note> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Record(note) => Some(note),
+        _ => None,
+    })
 }
 
 const PROMOTED: Stage = Stage::Over(End::Succeeded);

@@ -1,7 +1,7 @@
 //! Way up: written, then true. Way back: true, and overtakes.
 
 use super::*;
-use crate::core::roles::{HISTORY_MAX, StartWith, VERSIONS_MAX};
+use crate::core::roles::{HISTORY_MAX, MEMORIES_MAX, StartWith, VERSIONS_MAX, Verb};
 use crate::core::rollout::{Counts, Facts, Verdict as Seen};
 use crate::state::fixture;
 
@@ -53,6 +53,10 @@ fn tick(desk: &mut Desk, verdict: Seen) -> Decision {
     desk.on(0, Event::Tick(facts), TICK, NOW)
 }
 
+fn roles_of(entry: &Entry) -> Option<&Roles> {
+    if let Record::Is(roles) = &entry.record { Some(roles) } else { None }
+}
+
 fn weight(desk: &Desk) -> Weight {
     desk.services()[0].roles.weight()
 }
@@ -96,8 +100,11 @@ fn what_the_store_refuses_has_not_happened_and_is_decided_again() {
     let promoted = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     desk.write(promoted);
     let Written::Refused { as_is } = desk.written(false) else { panic!("it did not land") };
-    let records: Vec<_> = as_is.iter().map(|entry| (entry.roles.as_deref(), entry.notes.len())).collect();
-    assert_eq!(records, [(Some(&before), 0)], "whatever the disk has, this is true");
+    let records: Vec<_> = as_is.iter().map(|entry| (roles_of(entry), entry.notes.len())).collect();
+    assert_eq!(records, [(Some(&before), 1)], "whatever the disk has, this is true");
+    let undone = &as_is[0].notes[0];
+    assert_eq!((undone.actor.as_str(), undone.verb), ("store", "undo"));
+    assert!(undone.from.contains("at 25%") && undone.to.contains("at 5%"), "{undone:?}");
     assert!(!desk.is_writing());
     assert_eq!(desk.services()[0].roles, before);
     let again = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
@@ -119,7 +126,10 @@ fn an_abort_overtakes_a_step_that_is_being_written() {
     desk.write(promoted);
     let deeds = done(ask(&mut desk, Verb::Abort));
     assert_eq!((deeds.close.len(), deeds.publish.len(), deeds.owed.len()), (1, 1, 1));
-    assert_eq!(deeds.owed[0].notes[0].verb, "abort");
+    let said: Vec<_> = deeds.owed[0].notes.iter().map(|note| (note.actor.as_str(), note.verb)).collect();
+    assert_eq!(said, [("ci", "overtaken"), ("ci", "abort")]);
+    assert!(deeds.owed[0].notes[0].from.contains("at 25%"), "{:?}", deeds.owed[0].notes);
+    assert_eq!(deeds.said.iter().map(|said| said.note.verb).collect::<Vec<_>>(), ["overtaken", "abort"]);
     let Written::True { deeds, overtaken } = desk.written(true) else { panic!("landed") };
     assert_eq!((overtaken.len(), deeds.publish.len(), weight(&desk)), (1, 0, Weight::ZERO));
     assert_eq!(desk.services()[0].roles.current.as_ref().expect("it").rollout.phase(), "aborted");
@@ -131,8 +141,8 @@ fn harm_overtakes_too_and_needs_nobody() {
     let promoted = up(ask(&mut desk, Verb::Promote { full: false, force: false }));
     desk.write(promoted);
     let deeds = done(tick(&mut desk, Seen::Harmful { metric: "error-rate".into() }));
-    assert_eq!(deeds.said[0].note.actor, "gate/error-rate");
-    assert_eq!(deeds.said[0].weights, (Weight::of_percent(5), Weight::ZERO));
+    assert_eq!((deeds.said[0].note.verb, deeds.said[1].note.actor.as_str()), ("overtaken", "gate/error-rate"));
+    assert_eq!(deeds.said[1].weights, (Weight::of_percent(5), Weight::ZERO));
     assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
     assert_eq!(weight(&desk), Weight::ZERO);
 }
@@ -147,11 +157,40 @@ fn an_abort_while_a_start_is_being_written_drops_the_start_and_corrects_the_stor
     let next = desk.next_rollout();
     desk.write(begun);
     let deeds = done(ask(&mut desk, Verb::Abort));
-    assert!(deeds.publish.is_empty() && deeds.owed[0].roles.as_ref().expect("a record").current.is_none());
+    let (said, owed) = (&deeds.said[0].note, &deeds.owed[0].notes);
+    assert_eq!((said.actor.as_str(), said.verb, said.rollout), ("ci", "abort", next - 1), "it is told");
+    assert!(owed == std::slice::from_ref(said) && said.from.contains("v2") && said.to.contains("idle"), "{owed:?}");
+    assert!(deeds.publish.is_empty() && roles_of(&deeds.owed[0]).expect("a record").current.is_none());
     assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
     assert!(desk.services()[0].roles.current.is_none());
     assert!(matches!(ask(&mut desk, Verb::Abort), Decision::Nothing), "nothing is left to drop");
     assert_eq!(desk.next_rollout(), next, "the number is not used again");
+}
+
+/// CI that repeats the abort of a rollout that is over has nothing to say about the next one.
+#[test]
+fn an_abort_of_another_rollout_overtakes_nothing() {
+    let mut desk = rolling();
+    let over = desk.services()[0].roles.active().expect("runs").id;
+    done(ask(&mut desk, Verb::Abort));
+    let declared = fixture::service("x", 1, None).stable.declared.clone();
+    let version = Version::new("v7").expect("a version");
+    let with = StartWith { version, digest: None, endpoints: declared, terms: None, supersede: false };
+    let begun = up(ask(&mut desk, Verb::Start(with)));
+    desk.write(begun);
+    let abort = |rollout| Ask { rollout: Some(rollout), ..Ask::of(Verb::Abort, "ci") };
+    let nothing = desk.ask(0, &abort(over), NOW).expect("never refused");
+    assert!(matches!(nothing, Decision::Nothing), "{nothing:?}");
+    assert_eq!(desk.ask(0, &abort(over + 7), NOW).err(), Some(Refused::NoSuchRollout(over + 7)));
+    let Written::True { overtaken, .. } = desk.written(true) else { panic!("landed") };
+    assert!(overtaken.is_empty() && desk.services()[0].roles.active().is_some_and(|current| current.id > over));
+    // The one that is being written is aborted by its number, although it does not run yet.
+    done(ask(&mut desk, Verb::Abort));
+    let again = up(ask(&mut desk, Verb::Retry(None)));
+    let id = desk.next_rollout() - 1;
+    desk.write(again);
+    done(desk.ask(0, &abort(id), NOW).expect("never refused"));
+    assert!(matches!(desk.written(true), Written::True { overtaken, .. } if overtaken.len() == 1));
 }
 
 #[test]
@@ -164,8 +203,10 @@ fn a_file_is_all_or_nothing_and_is_decided_anew_when_something_overtook_it() {
     done(ask(&mut desk, Verb::Abort));
     let Written::Overtaken { as_is } = desk.written(true) else { panic!("overtaken") };
     assert_eq!(desk.services().len(), 1, "nothing of it is true");
-    let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), e.roles.is_some())).collect();
+    let corrected: Vec<_> = as_is.iter().map(|e| (e.service.as_str(), roles_of(e).is_some())).collect();
     assert_eq!(corrected, [("api", false), ("web", true)], "and the store is told so");
+    let said: Vec<Vec<_>> = as_is.iter().map(|e| e.notes.iter().map(|note| note.verb).collect()).collect();
+    assert_eq!(said, [vec!["overtaken"], vec![]], "and the audit; of web the abort has said it");
     let again = desk.file(&files, NOW).expect("accepted").proposal;
     let Written::True { deeds, .. } = land(&mut desk, again) else { panic!("landed") };
     assert_eq!((desk.services().len(), deeds.publish.len()), (2, 2));
@@ -183,22 +224,48 @@ fn refusals_come_all_at_once_and_name_their_service() {
 }
 
 #[test]
-fn the_store_wins_at_the_start_and_forgets_who_is_gone() {
+fn the_store_wins_at_the_start_and_who_is_gone_is_remembered() {
     let desk = rolling();
     let roles = desk.services()[0].roles.clone();
     let gone = Roles { service: Name::new("gone").expect("a name"), ..roles.clone() };
     let stored = [roles, gone].map(|roles| (roles.service.clone(), roles)).into();
     let file = [fixture::service("web", 1, Some(("v9", 1)))];
-    let (desk, deeds) = Desk::open(Stored { roles: stored, next_rollout: 1 }, &file, NOW).expect("opens");
+    let stored = Stored { roles: stored, next_rollout: 1, ..Stored::default() };
+    let (mut desk, deeds) = Desk::open(stored, &file, NOW).expect("opens");
     assert_eq!(
         (weight(&desk), desk.services()[0].roles.candidate().expect("v2").version.as_str()),
         (Weight::of_percent(5), "v2")
     );
     assert!(desk.next_rollout() > 1, "numbers in use are not used again");
-    let forgotten: Vec<_> =
-        deeds.owed.iter().filter(|entry| entry.roles.is_none()).map(|e| e.service.as_str()).collect();
-    assert_eq!(forgotten, ["gone"]);
+    let owed: Vec<_> = deeds.owed.iter().map(|entry| (entry.service.as_str(), roles_of(entry).is_some())).collect();
+    assert!(owed.contains(&("gone", false)), "{owed:?}");
     assert!(deeds.gate.iter().any(|(_, work)| matches!(work, GateWork::Begin(_))), "it is watched again");
+    // Its rollout was aborted: back in the file, the candidate waits.
+    let back = [fixture::service("gone", 1, Some(("v2", 1))), Arc::clone(&file[0])];
+    let Filed { proposal, changes } = desk.file(&back, NOW).expect("accepted");
+    assert!(changes[1].contains("v2 is quarantined since rollout"), "{changes:?}");
+    land(&mut desk, proposal);
+    let gone = &desk.services()[0].roles;
+    assert!(gone.active().is_none() && gone.history.len() == 1 && desk.memories.is_empty());
+}
+
+#[test]
+fn those_who_left_first_are_forgotten_first() {
+    let mut desk = open(&[]);
+    for n in 0..=MEMORIES_MAX {
+        let name = format!("s{}", MEMORIES_MAX - n);
+        let here = desk.file(&[fixture::service(&name, 1, None)], NOW).expect("accepted").proposal;
+        land(&mut desk, here);
+        let gone = desk.file(&[], NOW + Duration::from_secs(n as u64)).expect("accepted").proposal;
+        let Written::True { deeds, .. } = land(&mut desk, gone) else { panic!("landed") };
+        let gone: Vec<_> = deeds.owed.iter().map(|entry| (entry.service.as_str(), &entry.record)).collect();
+        match gone.as_slice() {
+            [] => assert!(n < MEMORIES_MAX),
+            [(service, Record::Gone)] => assert_eq!((*service, n), (format!("s{MEMORIES_MAX}").as_str(), MEMORIES_MAX)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(desk.memories.len(), MEMORIES_MAX);
 }
 
 #[test]

@@ -116,7 +116,8 @@ async fn a_candidate_at_a_drained_place_is_drained_too() {
     let told = bench.handle.reload("test").await.expect("applied").changes;
     assert_eq!(told[1..], ["services.web: 127.0.0.1:8000 stays drained, as version v2"], "{told:?}");
     assert!(live(&bench).candidate[0].conduct.is_drained());
-    let events = bench.handle.events(1);
+    let events = bench.handle.events(2);
+    assert_eq!(events[1].what, What::RolloutStart);
     assert!(events[0].detail.as_deref().is_some_and(|detail| detail.contains("stays drained")), "{events:?}");
     // One that a command begins, too.
     let with = roles::StartWith {

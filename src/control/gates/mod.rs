@@ -8,6 +8,7 @@ mod service;
 mod stored;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,11 +144,23 @@ impl Gates for LiveGates {
         let mut seen = Vec::new();
         for (index, service) in self.services.iter_mut().enumerate() {
             let (active, live) = routing.service(index);
-            if service.is_running() {
-                let second = has_turn(since, last, 0);
-                seen.extend(service.look(active, live, last, second).map(|said| (index, said)));
-            } else if has_turn(since, last, index as u64) {
-                service.remember(live, last);
+            // Not all of them in the same tick.
+            let second = has_turn(since, last, index as u64);
+            // A defect in one gate is not to be the end of control: its rollout waits then.
+            let looked = catch_unwind(AssertUnwindSafe(|| {
+                if service.is_running() {
+                    return service.look(active, live, last, second);
+                }
+                if second {
+                    service.remember(live, last);
+                }
+                None
+            }));
+            if let Ok(said) = looked {
+                seen.extend(said.map(|said| (index, said)));
+            } else {
+                tracing::error!(service = %service.name(), "the gate ended unexpectedly; this is a defect");
+                service.give_up();
             }
         }
         seen

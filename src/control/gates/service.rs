@@ -171,6 +171,12 @@ impl Watched {
         }
     }
 
+    /// What is known of it cannot be trusted: nothing is watched any more, and the history begins anew.
+    pub(super) fn give_up(&mut self) {
+        self.running = None;
+        self.forget();
+    }
+
     pub(super) fn rollout(&self) -> Option<u64> {
         self.running.as_ref().map(|running| running.rollout)
     }

@@ -18,7 +18,7 @@ use crate::core::id::Name;
 use crate::store::StoreError;
 use crate::store::keep::Keep;
 
-pub use queue::{DRAFTS_OWED_MAX, Failed, LeftOut, Line, Outcome, Queue, Record, Turn};
+pub use queue::{DRAFTS_OWED_MAX, Failed, LeftOut, Line, Outcome, Queue, Turn};
 pub use records::{BadRecord, load, load_evidence};
 
 /// Shortest pause before what is owed is tried again; it doubles with every failure...

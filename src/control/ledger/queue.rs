@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::records;
+use crate::control::desk::Record;
 use crate::control::gates::Stored;
 use crate::control::past::Past;
 use crate::core::id::Name;
-use crate::core::roles::Roles;
 use crate::store::audit::Draft;
 use crate::store::{self, Change, Table};
 
@@ -45,15 +45,6 @@ pub struct LeftOut {
     pub count: u64,
     /// The last of them.
     pub last: Draft,
-}
-
-/// The record of a service.
-#[derive(Clone, Debug)]
-pub enum Record {
-    /// It is this.
-    Is(Box<Roles>),
-    /// There is none any more.
-    Gone,
 }
 
 /// What became of a write.
@@ -238,7 +229,12 @@ impl Line {
             let last = newer.left_out.map(|more| more.last).or(newer.drafts.into_iter().last());
             left_out.last = last.unwrap_or_else(|| std::mem::take(&mut left_out.last));
         } else {
-            self.drafts.extend(newer.drafts);
+            // What fails again and again is tried and undone again and again: once is enough until it lands.
+            for draft in newer.drafts {
+                if self.drafts.last().is_none_or(|last| *last != Draft { time: last.time, ..draft.clone() }) {
+                    self.drafts.push(draft);
+                }
+            }
             self.left_out = newer.left_out;
         }
         Self { service: newer.service.or(self.service), evidence: newer.evidence, ..self }

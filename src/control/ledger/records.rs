@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::queue::{Line, Record as Kept};
-use crate::control::desk::Stored;
+use serde::de::DeserializeOwned;
+
+use super::queue::Line;
+use crate::control::desk::{Record as Kept, Stored};
 use crate::control::gates;
-use crate::control::past;
+use crate::control::past::{self, Past};
 use crate::core::id::Name;
-use crate::core::roles::{Roles, STORED_VERSION};
+use crate::core::roles::{MEMORY_VERSION, STORED_VERSION};
 use crate::store::keep::Keep;
 use crate::store::{Change, Record, StoreError, Table};
 
@@ -36,17 +38,9 @@ pub enum BadRecord {
 /// # Errors
 /// The store cannot be read, or a record is not understood.
 pub fn load(store: &dyn Keep) -> Result<Stored, BadRecord> {
-    let mut stored = Stored::default();
-    for (key, record) in store.all(Table::Services).map_err(BadRecord::Store)? {
-        let unknown = |why: String| BadRecord::Unknown { key: key.clone(), why };
-        if record.version != STORED_VERSION {
-            let (found, known) = (record.version, STORED_VERSION);
-            return Err(unknown(format!("it has form {found}, this version knows form {known}")));
-        }
-        let name = Name::new(&key).map_err(|bad| unknown(bad.to_string()))?;
-        let roles: Roles = serde_json::from_slice(&record.bytes).map_err(|bad| unknown(bad.to_string()))?;
-        stored.roles.insert(name, roles);
-    }
+    let roles = by_service(store, Table::Services, STORED_VERSION)?;
+    let memories = by_service(store, Table::Memories, MEMORY_VERSION)?;
+    let mut stored = Stored { roles, memories, next_rollout: 0 };
     for (key, record) in store.all(Table::Process).map_err(BadRecord::Store)? {
         if key == NEXT_ROLLOUT {
             let number = std::str::from_utf8(&record.bytes).ok().and_then(|text| text.parse().ok());
@@ -55,6 +49,20 @@ pub fn load(store: &dyn Keep) -> Result<Stored, BadRecord> {
         }
     }
     Ok(stored)
+}
+
+/// The records of `table`, which are about a service each and have the form `known`.
+fn by_service<T: DeserializeOwned>(store: &dyn Keep, table: Table, known: u16) -> Result<BTreeMap<Name, T>, BadRecord> {
+    let mut all = BTreeMap::new();
+    for (key, record) in store.all(table).map_err(BadRecord::Store)? {
+        let unknown = |why: String| BadRecord::Unknown { key: key.clone(), why };
+        if record.version != known {
+            return Err(unknown(format!("it has form {}, this version knows form {known}", record.version)));
+        }
+        let name = Name::new(&key).map_err(|bad| unknown(bad.to_string()))?;
+        all.insert(name, serde_json::from_slice(&record.bytes).map_err(|bad| unknown(bad.to_string()))?);
+    }
+    Ok(all)
 }
 
 /// Reads what was known of the rollouts that ran, by service. What is not understood is lost: it is only evidence.
@@ -77,30 +85,14 @@ pub fn load_evidence(store: &dyn Keep) -> Result<BTreeMap<String, Result<gates::
 pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Change> {
     let mut change = Change::default();
     for line in lines {
-        match &line.service {
-            Some((name, Kept::Is(roles))) => {
-                let record = Record { version: STORED_VERSION, bytes: serde_json::to_vec(roles)? };
-                change.put.push((Table::Services, name.to_string(), record));
-                for past in &line.past {
-                    change.put.push((Table::Rollouts, past::key(name, past.id), past.record()?));
-                }
-                // What the history has let go.
-                let oldest = roles.history.front().filter(|_| !line.past.is_empty());
-                change.cut.extend(oldest.map(|ended| (Table::Rollouts, past::keys_before(name, Some(ended.id)))));
-            }
-            Some((name, Kept::Gone)) => {
-                change.remove.push((Table::Services, name.to_string()));
-                change.cut.push((Table::Rollouts, past::keys_before(name, None)));
-            }
-            None => {}
-        }
-        if let Some((name, _)) = &line.service {
-            match &line.evidence {
-                Some(stored) => {
+        if let Some((name, kept)) = &line.service {
+            record(&mut change, name, kept, &line.past)?;
+            match (&line.evidence, kept) {
+                (Some(stored), Kept::Is(_)) => {
                     let record = Record { version: gates::STORED_VERSION, bytes: serde_json::to_vec(stored)? };
                     change.put.push((Table::Evidence, name.to_string(), record));
                 }
-                None => change.remove.push((Table::Evidence, name.to_string())),
+                _ => change.remove.push((Table::Evidence, name.to_string())),
             }
         }
         for (table, key, record) in &line.also {
@@ -115,6 +107,34 @@ pub(super) fn change(lines: &[Line], next_rollout: u64) -> serde_json::Result<Ch
     let number = Record { version: NUMBER_VERSION, bytes: next_rollout.to_string().into_bytes() };
     change.put.push((Table::Process, NEXT_ROLLOUT.to_owned(), number));
     Ok(change)
+}
+
+/// The record of the service called `name`, and its rollouts that have ended. It is in service or has left, never both.
+fn record(change: &mut Change, name: &Name, kept: &Kept, past: &[Past]) -> serde_json::Result<()> {
+    let (history, put, remove) = match kept {
+        Kept::Is(roles) => {
+            let record = Record { version: STORED_VERSION, bytes: serde_json::to_vec(roles)? };
+            (&roles.history, (Table::Services, record), Table::Memories)
+        }
+        Kept::Left(memory) => {
+            let record = Record { version: MEMORY_VERSION, bytes: serde_json::to_vec(memory)? };
+            (&memory.history, (Table::Memories, record), Table::Services)
+        }
+        Kept::Gone => {
+            change.remove.extend([Table::Services, Table::Memories].map(|table| (table, name.to_string())));
+            change.cut.push((Table::Rollouts, past::keys_before(name, None)));
+            return Ok(());
+        }
+    };
+    change.put.push((put.0, name.to_string(), put.1));
+    change.remove.push((remove, name.to_string()));
+    for past in past {
+        change.put.push((Table::Rollouts, past::key(name, past.id), past.record()?));
+    }
+    // What the history has let go.
+    let oldest = history.front().filter(|_| !past.is_empty());
+    change.cut.extend(oldest.map(|ended| (Table::Rollouts, past::keys_before(name, Some(ended.id)))));
+    Ok(())
 }
 
 impl fmt::Display for BadRecord {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::*;
+use crate::control::desk::Record;
 use crate::control::fake::{FakeStore, lock};
 use crate::core::roles::{Context, First, Roles};
 use crate::state::fixture::service;
@@ -12,7 +13,7 @@ use crate::store::{Change, Table};
 fn line(name: &str, revision: u64, verbs: &[&str]) -> Line {
     let wanted = service(name, 1, None);
     let context = Context { now: Duration::ZERO, wanted: &wanted, next_rollout: 1 };
-    let roles = Roles { revision, ..Roles::first(First::NewService, &context).roles };
+    let roles = Roles { revision, ..Roles::first(First::NewService, None, &context).expect("a file").roles };
     let draft = |verb: &&str| Draft { verb: (*verb).to_owned(), ..Draft::default() };
     let drafts = verbs.iter().map(draft).collect();
     Line { service: Some((wanted.name.clone(), Record::Is(Box::new(roles)))), drafts, ..Line::default() }

@@ -158,7 +158,7 @@ async fn a_disk_that_is_full_refuses_what_goes_up_and_not_what_goes_back() {
     assert_eq!((aborted.persisted, aborted.weight), (false, Weight::ZERO));
     assert!(!bench.is_open("web"));
     *lock(&bench.store.fails) = None;
-    let landed = || bench.store.verbs().last().is_some_and(|verb| verb == "abort");
+    let landed = || bench.store.verbs().iter().any(|verb| verb == "abort");
     eventually(&bench, "in the store", landed).await;
     assert!(bench.handle.abort("web", "test", None).await.expect("true").persisted, "it landed by itself");
 }
@@ -219,6 +219,61 @@ async fn an_abort_drops_a_retry_that_is_not_written_yet() {
     assert!(!bench.is_open("web"));
     let (again, _) = open_with(fake::web_and_api(), Arc::clone(&bench.store)).await.expect("opens");
     assert_eq!(phase(&again), "aborted(manual)", "the store was corrected");
+    assert_eq!(bench.store.verbs()[bench.store.verbs().len() - 2..], ["retry", "abort"], "and the audit");
+    let event = bench.handle.events(1).pop().expect("an event");
+    let detail = event.detail.as_deref().unwrap_or_default();
+    assert!(event.what == What::Abort && detail.contains("candidate v2 at 0%, aborted"), "{event:?}");
+}
+
+/// Of a disk that failed nobody knows whether it has what it was given: the audit says that it never came true, once until it lands.
+#[tokio::test]
+async fn what_a_disk_that_fails_may_have_is_undone_in_the_audit() {
+    let bench = start(fake::web_and_api()).await;
+    bench.handle.set_weight("web", percent("5%"), "test", None).await.expect("applied");
+    *lock(&bench.store.fails) = Some(io::ErrorKind::Other);
+    for _ in 0..3 {
+        bench.handle.set_weight("web", percent("50%"), "test", None).await.expect_err("it fails");
+        assert_eq!(bench.handle.events(1)[0].what, What::Overtaken);
+    }
+    bench.write(settings(vec![fixture::service("web", 3, Some(("v2", 1)))]));
+    bench.handle.reload("test").await.expect_err("it fails");
+    *lock(&bench.store.fails) = None;
+    let undone = || bench.store.verbs().iter().filter(|verb| *verb == "undo").count();
+    eventually(&bench, "in the audit", || undone() >= 4).await;
+    let audit = lock(&bench.store.audit).clone();
+    let undone: Vec<_> = audit.iter().filter(|draft| draft.verb == "undo").collect();
+    let about = |service: Option<&str>| undone.iter().filter(|draft| draft.service.as_deref() == service).count();
+    assert_eq!((about(Some("web")), about(Some("api")), about(None)), (2, 1, 1), "{undone:?}");
+}
+
+/// Every transition is told as what it is, also when a file brought it.
+#[tokio::test]
+async fn what_a_file_begins_and_ends_is_told() {
+    let bench = start(settings(vec![fixture::service("web", 1, None)])).await;
+    let told = |since: usize| {
+        let events = bench.handle.events(100).into_iter().skip(since);
+        events.filter(|event| event.service.is_some()).map(|event| (event.what, event.actor)).collect::<Vec<_>>()
+    };
+    let candidate = |version| {
+        let mut service = Service::clone(&quick());
+        service.candidate.clone_from(&fixture::service("web", 1, Some((version, 1))).candidate);
+        settings(vec![Arc::new(service)])
+    };
+    let files = [
+        (candidate("v2"), Some(What::RolloutStart)),
+        (candidate("v3"), Some(What::RolloutStart)),
+        (settings(vec![fixture::service("web", 1, None)]), Some(What::Supersede)),
+        (settings(vec![fixture::service("web", 2, None)]), None),
+        (candidate("v4"), Some(What::RolloutStart)),
+        (settings(vec![fixture::service("api", 1, None)]), Some(What::Abort)),
+    ];
+    for (file, expected) in files {
+        let since = bench.handle.events(100).len();
+        bench.write(file);
+        bench.handle.reload("test").await.expect("applied");
+        let expected: Vec<_> = expected.map(|what| (what, "file".to_owned())).into_iter().collect();
+        assert_eq!(told(since), expected);
+    }
 }
 
 #[tokio::test]
@@ -252,6 +307,48 @@ async fn a_restart_goes_on_where_it_was_and_the_third_waits_for_somebody() {
         assert_eq!(again.gates.take_asked(), ["begin web 1", "step web 1"]);
         drop(control);
     }
+}
+
+/// Neither a file nor a restart makes a version unknown that was taken back.
+#[tokio::test]
+async fn a_service_that_leaves_and_comes_back_is_remembered() {
+    let api = || fixture::service("api", 1, None);
+    let with = |digest: &str| {
+        let mut web = Service::clone(&quick());
+        let candidate = web.candidate.as_mut().expect("v2");
+        Arc::make_mut(candidate).digest = Some(digest.to_owned());
+        settings(vec![api(), Arc::new(web)])
+    };
+    let store: Arc<FakeStore> = Arc::default();
+    let (bench, control) = open_with(with("sha256:1"), Arc::clone(&store)).await.expect("opens");
+    let running = tokio::spawn(control.run());
+    bench.handle.abort("web", "test", None).await.expect("aborted");
+    assert_eq!(phase(&bench), "aborted(manual)");
+    for stays_away in [false, true] {
+        bench.write(settings(vec![api()]));
+        bench.handle.reload("test").await.expect("web is gone");
+        if stays_away {
+            break;
+        }
+        bench.write(with("sha256:2"));
+        let other = bench.handle.reload("test").await.expect_err("another build");
+        assert!(format!("{other:?}").contains("version v2 has digest sha256:1"), "{other:?}");
+        bench.write(with("sha256:1"));
+        let back = bench.handle.reload("test").await.expect("back").changes;
+        assert!(back.iter().any(|change| change.contains("v2 is quarantined since rollout 1")), "{back:?}");
+        let status = bench.handle.service("web").expect("web").1;
+        assert!(status.progress.is_none() && status.quarantined.len() == 1, "it waits");
+        assert!(Past::load(&bench.store, &quick().name, 1).expect("read").is_some(), "with what became of it");
+    }
+    running.abort();
+    running.await.expect_err("cancelled");
+    // It comes back while nobody looks.
+    let (again, control) = open_with(with("sha256:1"), Arc::clone(&store)).await.expect("opens");
+    let status = again.handle.service("web").expect("web").1;
+    assert!(status.progress.is_none() && status.quarantined.len() == 1, "it waits");
+    tokio::spawn(control.run());
+    let retried = again.handle.obey("web", asking(Verb::Retry(None))).await.expect("with a reason");
+    assert_eq!(retried.rollout.expect("one").version.as_str(), "v2");
 }
 
 #[tokio::test]

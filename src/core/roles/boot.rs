@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::file::{Reason, beginning};
 use super::settle::By;
-use super::{Context, Declared, Outcome, Roles, words};
+use super::{Context, Declared, Memory, Outcome, Roles, words};
 use crate::core::rollout::wanted::{OnEmptyStore, Start};
 use crate::core::rollout::{Counts, Event};
 use crate::core::service::Service;
@@ -20,20 +20,31 @@ pub enum First {
 }
 
 impl Roles {
-    /// A service without a record: stable takes everything.
-    #[must_use]
-    pub fn first(first: First, context: &Context<'_>) -> Outcome {
+    /// A service without a record: stable takes everything. `memory` is what is remembered of it if it was in the file before: a candidate
+    /// that was taken back then waits for whoever says why it is safe now.
+    ///
+    /// # Errors
+    /// Every reason why it is refused.
+    pub fn first(first: First, memory: Option<&Memory>, context: &Context<'_>) -> Result<Outcome, Vec<Reason>> {
         let wanted = context.wanted;
-        let mut roles = Self::of(wanted);
+        let mut roles = Self::of(wanted, memory);
+        let reasons = roles.refusals(wanted);
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
         let before = roles.sight();
         let settings = &wanted.rollout;
         let known = first == First::NewService || settings.on_empty_store == OnEmptyStore::Start;
         let mut changes = vec![words::added(wanted)];
         let (mut raw, mut began) = (Vec::new(), None);
         for pool in std::iter::once(&wanted.stable).chain(&wanted.candidate) {
-            roles.remember(&pool.version).digest.clone_from(&pool.digest);
+            let known = &mut roles.remember(&pool.version).digest;
+            *known = known.take().or_else(|| pool.digest.clone());
         }
         match &wanted.candidate {
+            Some(pool) if roles.quarantine(&pool.version).is_some() => {
+                changes.extend(roles.quarantined(&pool.version));
+            }
             Some(pool) if known && settings.start == Start::Manual => {
                 changes.push(words::waits(&wanted.name, &pool.version));
             }
@@ -48,7 +59,7 @@ impl Roles {
         if !effects.contains(&super::Effect::Publish) {
             effects.insert(1, super::Effect::Publish);
         }
-        Outcome { roles, effects, began, changes }
+        Ok(Outcome { roles, effects, began, changes })
     }
 
     /// Goes on from the record in the store, which is `self`: what it says runs, whatever the file says. Endpoints that changed while
@@ -75,15 +86,16 @@ impl Roles {
         Ok(Outcome { roles: next, effects, began: None, changes })
     }
 
-    fn of(wanted: &Service) -> Self {
+    fn of(wanted: &Service, memory: Option<&Memory>) -> Self {
+        let Memory { versions, history, .. } = memory.cloned().unwrap_or_default();
         Self {
             service: wanted.name.clone(),
             revision: 0,
             stable: Arc::clone(&wanted.stable),
             current: None,
             warm: None,
-            versions: Arc::default(),
-            history: Arc::default(),
+            versions,
+            history,
             declared: Declared::of(wanted),
         }
     }

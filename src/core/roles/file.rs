@@ -117,7 +117,8 @@ impl Roles {
         Ok(Outcome { roles: next, effects, began, changes })
     }
 
-    /// The service is gone from the file: its rollout is aborted first, then it drains. The shell forgets the record.
+    /// The service is gone from the file: its rollout is aborted first, then it drains. What stays is a
+    /// [`Memory`](super::Memory).
     #[must_use]
     pub fn removed(&self, now: Duration) -> Outcome {
         let mut next = self.clone();
@@ -138,7 +139,7 @@ impl Roles {
         Outcome { roles: next, effects, began: None, changes: vec![format!("removed{}", aborted.unwrap_or_default())] }
     }
 
-    fn refusals(&self, wanted: &Service) -> Vec<Reason> {
+    pub(super) fn refusals(&self, wanted: &Service) -> Vec<Reason> {
         let candidate = version_of(wanted.candidate.as_ref());
         let mut reasons = Vec::new();
         if candidate == Some(&wanted.stable.version) {

@@ -5,6 +5,7 @@
 
 mod boot;
 mod file;
+mod memory;
 mod settle;
 mod trail;
 mod verbs;
@@ -26,6 +27,7 @@ use super::weight::Weight;
 
 pub use boot::First;
 pub use file::Reason;
+pub use memory::{MEMORIES_MAX, MEMORY_VERSION, Memory};
 pub use trail::{Course, LEGS_MAX, Leg, Over, Trail};
 pub use verbs::{Ask, Expected, Refused, StartWith, Verb};
 
@@ -258,7 +260,8 @@ pub struct Note {
     pub actor: String,
     /// The address it came from; empty for what the process did itself.
     pub source: String,
-    /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`.
+    /// What happened: the verb of a command, `step`, `pause`, `resume`, `promote`, `abort`, `expire`, `reload`, `restart`,
+    /// `overtaken` and `undo` for what was being written and never came true.
     pub verb: &'static str,
     /// The number of the rollout it is about; zero for none.
     pub rollout: u64,
@@ -358,6 +361,26 @@ impl Roles {
     }
 }
 
+// === impl Note ===
+
+impl Note {
+    /// Whether it was the gate that acted.
+    #[must_use]
+    pub fn is_by_gate(&self) -> bool {
+        is_gate(&self.actor)
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// Whether it was the gate that ended it.
+    #[must_use]
+    pub fn is_by_gate(&self) -> bool {
+        is_gate(&self.by)
+    }
+}
+
 // === impl Current ===
 
 impl Current {
@@ -381,6 +404,11 @@ impl Declared {
     fn pool(&self, version: &Version) -> Option<&Arc<Pool>> {
         self.pools().find(|pool| pool.version == *version)
     }
+}
+
+/// `gate`, or `gate/<metric>`; a token may have a name that only begins like that.
+fn is_gate(actor: &str) -> bool {
+    actor.strip_prefix("gate").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Who ended a rollout of which that was not written down.

@@ -141,7 +141,7 @@ impl Roles {
         for effect in &raw {
             match effect {
                 rollout::Effect::Promote => self.promote(),
-                rollout::Effect::Restore => self.restore(),
+                rollout::Effect::Restore => self.restore(now),
                 rollout::Effect::Quarantine => self.put_in_quarantine(now),
                 _ => {}
             }
@@ -165,7 +165,8 @@ impl Roles {
     fn effects(&self, before: &Sight, after: &Sight, raw: Vec<rollout::Effect>, note: Note) -> Vec<Effect> {
         let closes = raw.contains(&rollout::Effect::Close);
         let restores = raw.contains(&rollout::Effect::Restore);
-        let back = after.id == before.id && closes && after.phase != "superseded";
+        let superseded = self.current.as_ref().is_some_and(|c| c.rollout.stage == Stage::Over(End::Superseded));
+        let back = after.id == before.id && closes && !superseded;
         // Also under a person's pause.
         let trial = after.trial && !before.trial;
         let mut swap = Vec::new();
@@ -215,18 +216,21 @@ impl Roles {
         self.warm = (!left.is_zero()).then_some(Warm { pool: old, rollout: current.id, left });
     }
 
-    pub(super) fn restore(&mut self) {
+    pub(super) fn restore(&mut self, now: Duration) {
         let Some(warm) = self.warm.take() else { return };
         self.stable = warm.pool;
-        if let Some(ended) = Arc::make_mut(&mut self.history).iter_mut().find(|ended| ended.id == warm.rollout) {
-            ended.end = End::RolledBack;
-            ended.by.clear();
-            let current = self.current.as_ref().filter(|current| current.id == warm.rollout);
-            ended.course = current.map(|current| Box::new(current.course()));
+        let mut current = self.current.as_mut().filter(|current| current.id == warm.rollout);
+        if let Some(current) = &mut current {
+            (current.kept, current.ended) = (true, Some(now));
         }
-        if let Some(current) = self.current.as_mut().filter(|current| current.id == warm.rollout) {
-            current.kept = true;
+        let history = Arc::make_mut(&mut self.history);
+        let Some(ended) = history.iter_mut().find(|ended| ended.id == warm.rollout) else { return };
+        if let Some(current) = current {
+            current.trace_promotion(ended);
+            ended.course = Some(Box::new(current.course()));
         }
+        (ended.end, ended.ended) = (End::RolledBack, now);
+        ended.by.clear();
     }
 
     fn put_in_quarantine(&mut self, now: Duration) {

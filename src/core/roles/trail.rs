@@ -32,7 +32,7 @@ pub struct Trail {
 pub struct Leg {
     /// When it began, in time since 1970.
     pub began: Duration,
-    /// `verifying`, `progressing`, `baking`, `trial` or `paused`.
+    /// `verifying`, `progressing`, `baking`, `trial` or `paused`; of one that was rolled back also `succeeded`, while it was stable.
     pub phase: String,
     /// Why it is paused.
     pub reason: Option<String>,
@@ -91,6 +91,21 @@ impl Current {
     #[must_use]
     pub fn course(&self) -> Course {
         Course { steps: self.terms.plan.steps.clone(), trail: Arc::clone(&self.trail) }
+    }
+
+    /// Remembers how long it was stable, now that it is not any more; `ended` is how it became so.
+    pub(super) fn trace_promotion(&mut self, ended: &Ended) {
+        let leg = Leg {
+            began: ended.ended,
+            phase: ended.end.as_str().to_owned(),
+            reason: None,
+            step: None,
+            weight: Weight::FULL,
+            actor: ended.by.clone(),
+            verb: "promote".to_owned(),
+            why: ended.why.as_deref().map(shortened),
+        };
+        Arc::make_mut(&mut self.trail).push(leg);
     }
 
     fn trace(&mut self, note: &Note, now: Duration) {

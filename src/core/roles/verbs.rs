@@ -7,7 +7,7 @@ use super::{Context, Current, Origin, Outcome, Quarantine, Roles};
 use crate::core::endpoint::{Declared, Pool};
 use crate::core::id::Version;
 use crate::core::rollout::wanted::Terms;
-use crate::core::rollout::{self, Command, PauseReason};
+use crate::core::rollout::{self, Command, End, PauseReason, Stage};
 use crate::core::weight::Weight;
 
 /// A command with everything that came with it.
@@ -30,8 +30,10 @@ pub struct Ask {
 /// What the caller believes to be true. Ignored for start, abort and rollback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// Not to say anything is refused. False where something else was said that the caller of this has compared.
+    /// Not to say anything is refused.
     pub required: bool,
+    /// An entity tag was said, too, and the caller of this has compared it.
+    pub tagged: bool,
     /// `expected_step`: index of the step.
     pub step: Option<usize>,
 }
@@ -45,7 +47,7 @@ pub enum Verb {
     Promote {
         /// To 100 %.
         full: bool,
-        /// Without the bake time; needs a reason.
+        /// Without the bake time; only with `full`, and needs a reason.
         force: bool,
     },
     /// Take the traffic back.
@@ -116,8 +118,17 @@ pub enum Refused {
         /// [`Roles::revision`].
         revision: u64,
     },
+    /// The step is the same before and after, so that it does not tell the first of two from the second.
+    StepStays {
+        /// The step.
+        step: usize,
+        /// [`Roles::revision`].
+        revision: u64,
+    },
     /// The caller has to say what it believes to be true.
     Unconditional,
+    /// Only 100 % can be forced.
+    OnlyFullIsForced,
     /// The old stable is kept no longer.
     NothingToRollBack,
     /// There is no version to retry.
@@ -152,19 +163,28 @@ impl Roles {
         let latest = self.current.as_ref().map(|current| current.id);
         if let Some(id) = ask.rollout.filter(|id| Some(*id) != latest) {
             let ended = self.history.iter().find(|ended| ended.id == id).ok_or(Refused::NoSuchRollout(id))?;
-            let back = matches!(ask.verb, Verb::Abort | Verb::Rollback);
-            return if back { Ok(()) } else { Err(Refused::State(rollout::Refused::Over(ended.end.as_str()))) };
+            return if ask.is_back() {
+                Ok(())
+            } else {
+                Err(Refused::State(rollout::Refused::Over(ended.end.as_str())))
+            };
         }
-        if matches!(ask.verb, Verb::Abort | Verb::Rollback) {
+        if ask.is_back() {
             return Ok(());
         }
-        let Expected { required, step } = ask.expected;
-        if required && step.is_none() {
-            return Err(Refused::Unconditional);
+        let Expected { required, tagged, step } = ask.expected;
+        let Some(said) = step else { return if required && !tagged { Err(Refused::Unconditional) } else { Ok(()) } };
+        let (step, revision) = (self.current.as_ref().map_or(0, |current| current.rollout.step), self.revision);
+        if said != step {
+            return Err(Refused::Stale { step, revision });
         }
-        let is = self.current.as_ref().map_or(0, |current| current.rollout.step);
-        let fits = step.is_none_or(|step| step == is);
-        if fits { Ok(()) } else { Err(Refused::Stale { step: is, revision: self.revision }) }
+        // A second one would pass the step that the first one began.
+        let next = matches!(ask.verb, Verb::Promote { full: false, .. });
+        let stays = |current: &Current| matches!(current.rollout.stage, Stage::Verifying | Stage::Trial { .. });
+        if next && !tagged && self.active().is_some_and(stays) {
+            return Err(Refused::StepStays { step, revision });
+        }
+        Ok(())
     }
 
     fn decide(&mut self, ask: &Ask, context: &Context<'_>) -> Result<Vec<rollout::Effect>, Refused> {
@@ -174,8 +194,8 @@ impl Roles {
             Verb::Abort | Verb::Rollback => self.take_back(ask, context),
             Verb::Retry(version) if reason => self.retry(version.as_ref(), context),
             Verb::Retry(_) => Err(Refused::NeedsReason("retry")),
+            Verb::Promote { full: false, force: true } => Err(Refused::OnlyFullIsForced),
             Verb::Promote { force: true, .. } if !reason => Err(Refused::NeedsReason("force")),
-            Verb::Promote { full: false, force: true } => self.command(Command::PromoteFull { force: true }),
             Verb::Promote { full: true, force } => self.command(Command::PromoteFull { force: *force }),
             Verb::Promote { full: false, force: false } => self.command(Command::PromoteNext),
             Verb::Pause => self.command(Command::Pause),
@@ -274,7 +294,7 @@ impl Roles {
         if meant != current.id {
             return Ok(if warm { self.take_back_earlier(meant, context) } else { Vec::new() });
         }
-        let succeeded = current.rollout.phase() == rollout::End::Succeeded.as_str();
+        let succeeded = current.rollout.stage == Stage::Over(End::Succeeded);
         match (succeeded && !warm, &ask.verb) {
             (true, Verb::Rollback) => Err(Refused::NothingToRollBack),
             // An abort is never refused.
@@ -297,8 +317,9 @@ impl Roles {
         if let Some(active) = self.active() {
             return Err(Refused::Runs(active.candidate.version.clone()));
         }
-        let latest = self.current.as_ref().map(|current| current.candidate.version.clone());
-        let version = version.cloned().or(latest).ok_or(Refused::NothingToRetry)?;
+        let latest = self.current.as_ref().map(|current| &current.candidate.version);
+        let latest = latest.or_else(|| Some(&self.history.back()?.version));
+        let version = version.or(latest).cloned().ok_or(Refused::NothingToRetry)?;
         let tried = self.quarantine(&version).is_some() || self.history.iter().any(|ended| ended.version == version);
         if version == self.stable.version || !tried {
             return Err(Refused::NothingToRetry);
@@ -335,6 +356,12 @@ impl Roles {
 // === impl Ask ===
 
 impl Ask {
+    /// Whether it takes traffic back.
+    #[must_use]
+    pub const fn is_back(&self) -> bool {
+        matches!(self.verb, Verb::Abort | Verb::Rollback)
+    }
+
     /// A command without anything else.
     #[must_use]
     pub fn of(verb: Verb, actor: &str) -> Self {

@@ -56,6 +56,15 @@ pub(super) fn pending(version: &Version) -> String {
 }
 
 impl Roles {
+    /// That `version` is not tried, if it is not.
+    pub(super) fn quarantined(&self, version: &Version) -> Option<String> {
+        let quarantine = self.quarantine(version)?;
+        Some(format!(
+            "{version} is quarantined since rollout {}; `tidegate retry {}` with a reason tries it again",
+            quarantine.rollout, self.service
+        ))
+    }
+
     /// Where the file and what runs differ, a sentence each. `wanted` is the file as it was taken in last.
     #[must_use]
     pub fn differences(&self, wanted: &Service) -> Vec<String> {
@@ -70,11 +79,8 @@ impl Roles {
         if let Some(version) = candidate.as_ref().map(|pool| &pool.version).filter(|version| Some(*version) != tried) {
             if version == running {
                 // Promoted; said above, unless the file says it twice.
-            } else if let Some(quarantine) = self.quarantine(version) {
-                said.push(format!(
-                    "{version} is quarantined since rollout {}; `tidegate retry {}` with a reason tries it again",
-                    quarantine.rollout, self.service
-                ));
+            } else if let Some(quarantined) = self.quarantined(version) {
+                said.push(quarantined);
             } else if wanted.rollout.start == Start::Manual || tried.is_none() {
                 said.push(waits(&self.service, version));
             } else {
@@ -134,6 +140,12 @@ impl fmt::Display for Refused {
             Self::Stale { step, revision } => {
                 write!(f, "it has moved on: step {step} is in force, at revision {revision}; look again")
             }
+            Self::StepStays { step, revision } => write!(
+                f,
+                "step {step} is not in force yet, and is the one in force after it: expected_step does not tell the first of two from \
+                 the second; look again, at revision {revision}, and say If-Match"
+            ),
+            Self::OnlyFullIsForced => f.write_str("force is only for a promotion to \"full\""),
             Self::Unconditional => f.write_str("say what you believe to be true: expected_step, or If-Match"),
             Self::NothingToRollBack => {
                 f.write_str("the old stable is kept no longer (keep_stable); start a rollout of it instead")

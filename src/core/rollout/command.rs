@@ -65,15 +65,15 @@ impl Rollout {
             Command::Approve => self.approve(plan),
             Command::PromoteNext => Ok(self.promote_next(plan)),
             Command::PromoteFull { force: true } => Ok(self.succeed()),
-            Command::PromoteFull { force: false } => {
-                self.by_hand = true;
-                Ok(self.hold_at(Weight::FULL))
-            }
-            Command::Weight(weight) => {
-                self.by_hand = true;
-                Ok(self.hold_at(weight))
-            }
+            Command::PromoteFull { force: false } => Ok(self.set(plan, Weight::FULL)),
+            Command::Weight(weight) => Ok(self.set(plan, weight)),
         }
+    }
+
+    fn set(&mut self, plan: &Plan, weight: Weight) -> Vec<Effect> {
+        self.leave_pause(plan);
+        self.by_hand = true;
+        self.hold_at(weight)
     }
 
     fn resume(&mut self, plan: &Plan) -> Result<Vec<Effect>, Refused> {
@@ -89,7 +89,7 @@ impl Rollout {
         if self.pause.map(|pause| pause.reason) != Some(PauseReason::Approval) {
             return Err(Refused::NotForApproval);
         }
-        self.pause = None;
+        self.leave_pause(plan);
         self.approved = true;
         Ok(match self.stage {
             // What is approved begins after the trial.
@@ -101,7 +101,7 @@ impl Rollout {
     }
 
     fn promote_next(&mut self, plan: &Plan) -> Vec<Effect> {
-        self.pause = None;
+        self.leave_pause(plan);
         self.awaited = None;
         match self.stage {
             Stage::Verifying => self.begin_step(plan, 0),

@@ -406,6 +406,14 @@ impl Rollout {
         step.map_or(BAKE, |step| step.hold)
     }
 
+    /// Leaves a pause, and what it or another one below it stood for: a deadline that has passed would bring it back at once.
+    fn leave_pause(&mut self, plan: &Plan) -> Option<PauseReason> {
+        if self.spent > plan.progress_deadline {
+            self.spent = Duration::ZERO;
+        }
+        self.pause.take().map(|pause| pause.reason)
+    }
+
     fn pause_for(&mut self, reason: PauseReason) -> Vec<Effect> {
         self.pause = Some(Pause { reason, clear: Duration::ZERO });
         Vec::new()
@@ -434,10 +442,9 @@ impl Rollout {
         }
     }
 
-    /// Publishes `weight` and counts anew.
+    /// Publishes `weight` and counts anew. No pause is left by then.
     fn hold_at(&mut self, weight: Weight) -> Vec<Effect> {
         self.stage = if weight == Weight::FULL { Stage::Baking } else { Stage::Progressing };
-        self.pause = None;
         self.awaited = None;
         self.approved = false;
         self.weight = weight;

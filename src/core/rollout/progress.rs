@@ -27,6 +27,10 @@ impl Rollout {
 
     fn tick(&mut self, plan: &Plan, facts: &Facts, passed: Duration) -> Vec<Effect> {
         self.seen = facts.counts;
+        if facts.counts.requests < self.base.requests {
+            // What was counted before a restart is lost: the step has had what is counted since.
+            self.base = Counts::default();
+        }
         // Whatever the state, paused ones included.
         if let Verdict::Harmful { metric } = &facts.verdict {
             return self.abort(AbortReason::Harmful { metric: metric.clone() });
@@ -114,16 +118,12 @@ impl Rollout {
     /// Leaves a pause: the step's weight returns after a trial, its hold begins again. A weight set by hand stays unless somebody
     /// `asked`.
     pub(super) fn go_on(&mut self, plan: &Plan, asked: bool) -> Vec<Effect> {
-        let reason = self.pause.take().map(|pause| pause.reason);
+        let reason = self.leave_pause(plan);
         self.held = Duration::ZERO;
         self.base = self.seen;
-        if reason == Some(PauseReason::Deadline) {
-            self.spent = Duration::ZERO;
-        }
         if let Stage::Trial { from, lasted } = self.stage {
-            // A pause for another reason came into the trial: it goes on.
-            let ended = reason == Some(PauseReason::StableDegraded) || lasted >= TRIAL;
-            return if ended { self.end_trial(from) } else { Vec::new() };
+            // What came into a trial that is not over leaves it to go on.
+            return if lasted >= TRIAL { self.end_trial(from) } else { Vec::new() };
         }
         // Whoever asked for 100 % and answers a pause goes on baking.
         let baking = reason.is_some() && self.stage == Stage::Baking;

@@ -182,6 +182,19 @@ fn requests_of_one_step_do_not_count_in_the_next() {
 }
 
 #[test]
+fn requests_that_are_not_remembered_are_not_waited_for() {
+    let mut run = Run::at(0);
+    run.facts.counts.requests = 5_000;
+    run.command(Command::PromoteNext);
+    run.quiet(1);
+    run.is("progressing", 25);
+    // What was counted before a restart is lost.
+    run.facts.counts = Counts { requests: 60, bad: 0, good: 60 };
+    run.quiet(60);
+    run.is("baking", 100);
+}
+
+#[test]
 fn an_approval_comes_before_the_step_and_its_checks() {
     let mut run = Run::new(plan());
     run.plan.steps[1].approval = true;

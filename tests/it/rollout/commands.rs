@@ -23,7 +23,9 @@ async fn every_verb_says_what_is_now_true() {
     );
     assert_eq!(ok(&proxy, "weight", "{\"weight\":\"7%\"}").await["rollout"]["by_hand"], true);
     assert_eq!(ok(&proxy, "promote", "{\"to\":\"full\"}").await["rollout"]["phase"].as_str(), Some("baking"));
-    assert_eq!(asked(&proxy, "promote", "{\"force\":true}").await.0, 422, "force needs a reason");
+    assert_eq!(asked(&proxy, "promote", "{\"to\":\"full\",\"force\":true}").await.0, 422, "force needs a reason");
+    let (status, problem) = asked(&proxy, "promote", "{\"force\":true,\"reason\":\"hurry\"}").await;
+    assert!(status == 422 && problem["detail"].as_str().is_some_and(|why| why.contains("full")), "{problem}");
     let done = ok(&proxy, "promote", FORCE).await;
     assert_eq!((done["stable"].as_str(), done["rollout"]["phase"].as_str()), (Some("v2"), Some("succeeded")));
     let back = ok(&proxy, "rollback", "{\"reason\":\"slow\"}").await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate::control::desk::{Decision, Deeds, Desk, Entry, Filed, Proposal, Written};
-use tidegate::control::ledger::{self, Failed, Line, Outcome, Queue, Record as Kept, Turn};
+use tidegate::control::ledger::{self, Failed, Line, Outcome, Queue, Turn};
 use tidegate::core::endpoint::{Declared, Place};
 use tidegate::core::id::{Name, Version};
 use tidegate::core::roles::{Ask, GateWork, Roles, Verb};
@@ -27,7 +27,7 @@ const FIRST: [(u8, u8, bool); 2] = [(1, 0, false); 2];
 pub(super) enum Event {
     /// Somebody asks something of a service.
     Ask(usize, Box<Ask>),
-    /// The file changes: stable, candidate (zero: none), by hand, per service.
+    /// The file changes: stable (zero: without that service), candidate (zero: none), by hand, per service.
     File([(u8, u8, bool); 2]),
     /// So many milliseconds pass.
     Tick(u32),
@@ -75,6 +75,8 @@ pub(super) struct World {
     /// What the gates said at the last tick.
     said: BTreeMap<Name, Facts>,
     watched: BTreeSet<Name>,
+    /// How services were that are not in the file any more.
+    left: BTreeMap<Name, Roles>,
     file: Vec<Arc<Service>>,
     now: Duration,
 }
@@ -100,7 +102,7 @@ pub(super) fn declared() -> Vec<Declared> {
 /// `None`: the file is refused for itself.
 fn files(wanted: [(u8, u8, bool); 2]) -> Option<Vec<Arc<Service>>> {
     let mut text = "[[listeners]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\n[[routes]]\nservice = \"web\"\n".to_owned();
-    for (name, (stable, candidate, by_hand)) in NAMES.into_iter().zip(wanted) {
+    for (name, (stable, candidate, by_hand)) in NAMES.into_iter().zip(wanted).filter(|(_, (stable, ..))| *stable > 0) {
         let pool = |role: &str, n: u8| {
             format!("[services.{name}.{role}]\nversion = \"v{n}\"\nendpoints = [\"10.0.0.{n}:80\"]\n")
         };
@@ -114,7 +116,7 @@ fn files(wanted: [(u8, u8, bool); 2]) -> Option<Vec<Arc<Service>>> {
         let steps = format!("[{{ weight = \"5%\", hold = \"{hold}s\" }}, {{ weight = \"50%\", hold = \"60s\" }}]");
         writeln!(text, "[services.{name}.rollout]\nstart = {start:?}\nsteps = {steps}").expect("a string");
     }
-    let twice = wanted.iter().any(|(stable, candidate, _)| stable == candidate);
+    let twice = wanted.iter().any(|(stable, candidate, _)| *stable > 0 && stable == candidate);
     let parsed = tidegate::config::parse(&text, Path::new("sim.toml"), &|_| None);
     assert_eq!(parsed.is_err(), twice, "{parsed:?}");
     parsed.ok().map(|settings| settings.services)
@@ -127,6 +129,7 @@ fn number(table: Table) -> u8 {
         Table::Services => 0,
         Table::Process => 1,
         Table::Rollouts => 2,
+        Table::Memories => 4,
         _ => 3,
     }
 }
@@ -179,6 +182,7 @@ impl World {
             asked: BTreeMap::new(),
             said: BTreeMap::new(),
             watched: BTreeSet::new(),
+            left: BTreeMap::new(),
             file,
             now,
         };
@@ -200,6 +204,7 @@ impl World {
         self.rises(event, &shown)?;
         self.falls(event, &before)?;
         self.acts(event, &before)?;
+        self.leaves(event, before.clone())?;
         self.always(event, &before)
     }
 
@@ -228,6 +233,7 @@ impl World {
             // It waits for its turn: to be asked later is another event.
             return Ok(());
         }
+        let Some(service) = self.desk.find(NAMES[service]) else { return Ok(()) };
         match self.desk.ask(service, ask, self.now) {
             Err(refused) => holds!(ask.verb != Verb::Abort, "1: an abort was refused: {refused}"),
             Ok(Decision::Nothing) => {}
@@ -401,6 +407,7 @@ impl World {
                 self.closed.insert((name, shown.rollout));
             }
         }
+        self.shown.retain(|name, _| !all || self.desk.find(name.as_str()).is_some());
         for held in self.desk.services() {
             let (name, roles) = (&held.wanted.name, &held.roles);
             if all || deeds.publish.contains(name) {
@@ -482,6 +489,6 @@ fn services_of(turn: &Turn) -> BTreeSet<Name> {
 }
 
 fn line(entry: Entry) -> Line {
-    let Entry { service, roles, .. } = entry;
-    Line { service: Some((service, roles.map_or(Kept::Gone, Kept::Is))), ..Line::default() }
+    let Entry { service, record, .. } = entry;
+    Line { service: Some((service, record)), ..Line::default() }
 }

@@ -69,11 +69,12 @@ fn argo_995_a_forced_promotion_is_audited_with_who_and_why() {
         let mut run = begin();
         assert_eq!(run.phase(), phase);
         let before = run.roles.clone();
-        for full in [true, false] {
-            let force = Verb::Promote { full, force: true };
-            assert_eq!(run.verb(force.clone()), Err(Refused::NeedsReason("force")), "{phase}");
-            assert_eq!(run.ask(&Ask { reason: Some(" ".into()), ..asking(force) }), Err(Refused::NeedsReason("force")));
-        }
+        let force = Verb::Promote { full: true, force: true };
+        assert_eq!(run.verb(force.clone()), Err(Refused::NeedsReason("force")), "{phase}");
+        assert_eq!(run.ask(&Ask { reason: Some(" ".into()), ..asking(force) }), Err(Refused::NeedsReason("force")));
+        // A step is not forced: from 5 % that would be everything.
+        let next = Verb::Promote { full: false, force: true };
+        assert_eq!(run.ask(&reasoned(next)), Err(Refused::OnlyFullIsForced), "{phase}");
         assert_eq!(run.roles, before, "refused, and nothing changed");
         assert_eq!(run.ask(&reasoned(Verb::Promote { full: true, force: true })), Ok(false), "{phase}");
         let said = note(&run);

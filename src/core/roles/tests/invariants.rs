@@ -15,6 +15,8 @@ enum Act {
     File(u8, u8, bool),
     /// Seconds, what the gate says, an alarm, stable degraded.
     Tick(u16, u8, bool, bool),
+    /// The service leaves the file, and comes back with that stable and that candidate.
+    Leave(u8, u8),
     Crash,
     StoreLost,
 }
@@ -26,6 +28,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (1_u8..6, 0_u8..6, any::<bool>()).prop_map(|(s, c, m)| Act::File(s, c, m)),
         8 => (1_u16..400, 0_u8..12, prop::bool::weighted(0.1), prop::bool::weighted(0.1))
             .prop_map(|(t, v, a, d)| Act::Tick(t, v, a, d)),
+        1 => (1_u8..6, 0_u8..6).prop_map(|(s, c)| Act::Leave(s, c)),
         1 => Just(Act::Crash),
         1 => prop::bool::weighted(0.2).prop_map(|lost| if lost { Act::StoreLost } else { Act::Crash }),
     ]
@@ -43,6 +46,11 @@ fn verb(kind: u8, weight: u8) -> Verb {
         7 => Verb::Promote { full: weight > 80, force: weight > 90 },
         _ => Verb::Promote { full: false, force: false },
     }
+}
+
+fn of_versions(stable: u8, candidate: u8) -> Service {
+    let candidate = if candidate == 0 { String::new() } else { format!("v{candidate}=9{candidate}") };
+    file(&format!("v{stable}=9{stable}"), &candidate)
 }
 
 /// What the shell would have: the record in the store, what is published, whether a gate watches.
@@ -99,6 +107,28 @@ impl World {
         self.watched = false;
     }
 
+    fn leave(&mut self, stable: u8, candidate: u8) -> Result<(), TestCaseError> {
+        let before = self.run.roles.clone();
+        let left = before.removed(self.run.now).roles;
+        if self.run.leave_for(of_versions(stable, candidate)).is_err() {
+            prop_assert_eq!(stable, candidate, "no digest speaks against it");
+            return Ok(());
+        }
+        self.watched = false;
+        let roles = &self.run.roles;
+        prop_assert_eq!(roles.weight(), Weight::ZERO, "begins at 0 %");
+        // 5
+        for known in left.versions.iter() {
+            let is = roles.known(&known.version);
+            let remembered = is.is_some_and(|is| (&is.quarantine, is.retries) == (&known.quarantine, known.retries));
+            prop_assert!(remembered, "{known:?} and {is:?}");
+        }
+        let tried = roles.active().map(|current| &current.candidate.version);
+        prop_assert!(tried.is_none_or(|version| roles.quarantine(version).is_none()), "{tried:?}");
+        prop_assert_eq!(&roles.history, &left.history);
+        Ok(())
+    }
+
     fn tick(&mut self, seconds: u16, says: u8, alarm: bool, degraded: bool) {
         let run = &mut self.run;
         run.now += u32::from(seconds) * SECOND;
@@ -146,8 +176,7 @@ impl World {
                 let _ = self.run.verb(Verb::Start(StartWith { supersede: *supersede, ..with }));
             }
             Act::File(stable, candidate, by_hand) => {
-                let candidate = if *candidate == 0 { String::new() } else { format!("v{candidate}=9{candidate}") };
-                let wanted = file(&format!("v{stable}=9{stable}"), &candidate);
+                let wanted = of_versions(*stable, *candidate);
                 let _ = self.run.reload(if *by_hand { manual(wanted) } else { wanted });
                 self.after_file(&before)?;
             }
@@ -157,6 +186,7 @@ impl World {
                 self.tick(*seconds, *says, *alarm, *degraded);
                 self.after_tick(&before, *says, *alarm)?;
             }
+            Act::Leave(stable, candidate) => self.leave(*stable, *candidate)?,
             Act::Crash => self.crash()?,
             Act::StoreLost => {
                 self.lose_the_store();
@@ -167,7 +197,7 @@ impl World {
             let same = self.run.roles == before;
             prop_assert!(same || self.run.roles.revision > before.revision, "another state, the same entity tag");
         }
-        if !matches!(act, Act::StoreLost) {
+        if !matches!(act, Act::StoreLost | Act::Leave(..)) {
             self.after_any(&before, act)?;
         }
         let waits = !matches!(act, Act::Tick(_, 1.., ..));

@@ -74,8 +74,8 @@ impl Run {
     }
 
     fn first(first: First, file: Service) -> Self {
-        let outcome = Roles::first(first, &Context { now: SECOND, wanted: &file, next_rollout: 1 });
-        let Outcome { roles, effects, .. } = outcome;
+        let outcome = Roles::first(first, None, &Context { now: SECOND, wanted: &file, next_rollout: 1 });
+        let Outcome { roles, effects, .. } = outcome.expect("a file");
         Self { roles, file, next: 2, now: SECOND, effects, counts: Counts::default() }
     }
 
@@ -87,6 +87,17 @@ impl Run {
 
     fn reload(&mut self, file: Service) -> Result<Vec<String>, Vec<Reason>> {
         let outcome = self.roles.file(&Context { now: self.now, wanted: &file, next_rollout: self.next })?;
+        self.file = file;
+        Ok(self.take(outcome))
+    }
+
+    /// The service leaves the file, and comes back in this one.
+    fn leave_for(&mut self, file: Service) -> Result<Vec<String>, Vec<Reason>> {
+        let memory = Memory::of(&self.roles.removed(self.now).roles, self.now);
+        let stored = serde_json::to_vec(&memory).expect("stored");
+        let memory: Memory = serde_json::from_slice(&stored).expect("read");
+        let context = Context { now: self.now, wanted: &file, next_rollout: self.next };
+        let outcome = Roles::first(First::NewService, Some(&memory), &context)?;
         self.file = file;
         Ok(self.take(outcome))
     }
@@ -239,11 +250,21 @@ fn a_promotion_swaps_two_pools_and_a_rollback_swaps_them_back() {
     assert!(Arc::ptr_eq(&run.roles.stable, &new));
     assert!(Arc::ptr_eq(&run.roles.warm.as_ref().expect("warm").pool, &old));
     assert_eq!(run.runs(), ("v2", None, 0));
+    run.now += 60 * SECOND;
     assert_eq!(run.verb(Verb::Rollback), Ok(STANDS));
     assert!(Arc::ptr_eq(&run.roles.stable, &old));
     assert_eq!((run.runs(), run.phase()), (("v1", Some("v2"), 0), "rolled_back"));
     assert_eq!(run.effects[..2], [Effect::Publish, Effect::Shut(version("v2"))]);
     assert_eq!(run.roles.history[0].end, End::RolledBack);
+    let current = run.roles.current.as_ref().expect("it is remembered");
+    assert_eq!(
+        (run.roles.history[0].ended, current.ended),
+        (run.now, Some(run.now)),
+        "now, and not when it was promoted"
+    );
+    let stable = current.trail.legs.last().expect("a leg");
+    assert_eq!((stable.phase.as_str(), stable.verb.as_str(), stable.weight), ("succeeded", "promote", Weight::FULL));
+    assert_eq!(stable.began + 60 * SECOND, run.now, "{stable:?}");
     assert!(run.roles.quarantine(&version("v2")).is_some());
 }
 
@@ -277,6 +298,44 @@ fn an_earlier_promotion_can_be_taken_back_although_the_next_rollout_began() {
     assert!(run.roles.quarantine(&version("v2")).is_some() && run.roles.quarantine(&version("v3")).is_none());
 }
 
+/// Two clients that both saw step 0: one of them promotes.
+#[test]
+fn of_two_promotes_at_a_step_that_stays_none_goes_by_the_step_alone() {
+    let next = Verb::Promote { full: false, force: false };
+    let at = |tagged, step| Ask { expected: Expected { required: true, tagged, step }, ..asking(next.clone()) };
+    for pause in [false, true] {
+        let mut verifying = Run::stable("v1");
+        verifying.verb(start("v2=90")).expect("started");
+        let mut trying = Run::stable("v1");
+        trying.verb(start("v2=90")).expect("started");
+        trying.tick(1);
+        trying.verb(Verb::Weight(Weight::of_percent(95))).expect("set");
+        let facts = Facts {
+            ready: true,
+            counts: trying.counts,
+            verdict: Verdict::Open,
+            alarm: true,
+            stable_degraded: false,
+            sample_ratio: false,
+            endpoint: false,
+        };
+        trying.effects = trying.roles.on(Event::Tick(facts), SECOND, SECOND);
+        for mut run in [verifying, trying] {
+            if pause {
+                run.verb(Verb::Pause).expect("paused");
+            }
+            let revision = run.roles.revision;
+            assert_eq!(run.ask(&at(false, Some(0))), Err(Refused::StepStays { step: 0, revision }));
+            assert_eq!(run.ask(&at(false, Some(1))), Err(Refused::Stale { step: 0, revision }));
+            assert_eq!(run.ask(&at(true, Some(0))), Ok(STANDS), "what was compared tells them apart");
+            assert_eq!((run.roles.active().expect("one").rollout.step, run.phase()), (0, "progressing"));
+            assert_eq!(run.ask(&at(false, Some(0))), Ok(STANDS), "step 0 is in force");
+            let revision = run.roles.revision;
+            assert_eq!(run.ask(&at(false, Some(0))), Err(Refused::Stale { step: 1, revision }));
+        }
+    }
+}
+
 #[test]
 fn a_stale_promote_is_refused_and_two_at_once_pass_one_step() {
     let mut run = Run::stable("v1");
@@ -284,12 +343,12 @@ fn a_stale_promote_is_refused_and_two_at_once_pass_one_step() {
     run.tick(1);
     let next = Verb::Promote { full: false, force: false };
     let at = |expected| Ask { rollout: Some(2), expected, ..asking(next.clone()) };
-    let said = Expected { required: true, step: Some(0) };
+    let said = Expected { required: true, tagged: false, step: Some(0) };
     assert_eq!(run.ask(&at(Expected { step: None, ..said })), Err(Refused::Unconditional));
     assert_eq!(run.ask(&at(said)), Ok(STANDS));
     assert!(matches!(run.ask(&at(said)), Err(Refused::Stale { step: 1, .. })));
     assert_eq!(run.runs(), ("v1", Some("v2"), 25));
-    let compared = Expected { required: false, step: None };
+    let compared = Expected { required: true, tagged: true, step: None };
     assert_eq!(
         run.ask(&Ask { rollout: Some(2), expected: compared, ..asking(Verb::Pause) }),
         Ok(STANDS),

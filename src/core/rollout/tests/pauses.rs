@@ -210,6 +210,75 @@ fn what_pauses_while_verifying_is_clear_after_the_hold_of_the_first_step() {
     run.is("verifying", 0);
 }
 
+/// Somebody looked and wants it to go on: it must not wait for the same deadline again.
+#[test]
+fn whoever_leaves_a_deadline_behind_gives_it_its_time_again() {
+    let over = || {
+        let mut run = Run::at(1);
+        run.plan.steps.insert(2, step(50, 60));
+        run.facts.ready = false;
+        run.quiet(3_601);
+        assert_eq!(run.rollout.reason(), Some("deadline"));
+        run.facts.ready = true;
+        run
+    };
+    let ways: [(&str, &[Command]); 6] = [
+        ("resume", &[Command::Resume]),
+        ("promote", &[Command::PromoteNext]),
+        ("a pause over it", &[Command::Pause, Command::Resume]),
+        ("a pause and a promote", &[Command::Pause, Command::PromoteNext]),
+        ("by hand and back", &[Command::Weight(percent(10)), Command::Resume]),
+        ("by hand and on", &[Command::Weight(percent(10)), Command::Pause, Command::PromoteNext]),
+    ];
+    for (way, commands) in ways {
+        let mut run = over();
+        for command in commands {
+            run.command(*command);
+        }
+        assert_eq!(run.rollout.phase(), "progressing", "{way}");
+        run.facts.ready = false;
+        run.quiet(3_600);
+        assert_eq!(run.rollout.phase(), "progressing", "{way}: all of its time");
+        run.quiet(1);
+        assert_eq!(run.rollout.reason(), Some("deadline"), "{way}");
+    }
+    let mut in_time = Run::at(1);
+    in_time.facts.ready = false;
+    in_time.quiet(3_600);
+    in_time.command(Command::Pause);
+    in_time.command(Command::Resume);
+    in_time.quiet(1);
+    assert_eq!(in_time.rollout.reason(), Some("deadline"), "a pause alone gives no time");
+}
+
+#[test]
+fn an_approval_that_comes_late_does_not_run_into_the_deadline() {
+    let mut run = Run::new(plan());
+    run.plan.steps[0].approval = true;
+    run.plan.progress_deadline = 60 * SECOND;
+    run.facts.ready = false;
+    run.quiet(61);
+    assert_eq!(run.rollout.reason(), Some("deadline"));
+    run.facts.ready = true;
+    run.rollout.pause = Some(Pause { reason: PauseReason::Approval, clear: Duration::ZERO });
+    run.command(Command::Approve);
+    assert_eq!(run.tick(1), [Effect::Weight(percent(5)), Effect::StepBegan(0)]);
+}
+
+/// Not what paused it says whether a trial is over, but how long it lasted.
+#[test]
+fn a_trial_is_over_once_it_has_lasted_whatever_paused_it() {
+    for reason in [PauseReason::Manual, PauseReason::StableDegraded, PauseReason::GateError] {
+        for (lasted, ended) in [(TRIAL / 2, false), (TRIAL, true)] {
+            let mut run = paused(Run::at(2), reason);
+            (run.rollout.stage, run.rollout.weight) = (Stage::Trial { from: Weight::FULL, lasted }, TRIAL_WEIGHT);
+            let back = run.command(Command::Resume);
+            assert_eq!(back == [Effect::Weight(Weight::FULL)], ended, "{reason:?}, {lasted:?}");
+            assert_eq!(back.is_empty(), !ended, "{reason:?}, {lasted:?}");
+        }
+    }
+}
+
 // --- past all of it ---
 
 /// A stage, and one that is in it.

@@ -65,7 +65,7 @@ impl Joined {
         let wanted = Arc::clone(&parsed.services[0]);
         let layout = Layout::new(&wanted.rollout.terms.gate);
         let context = Context { now: Duration::ZERO, wanted: &wanted, next_rollout: 1 };
-        let begun = Roles::first(First::NewService, &context);
+        let begun = Roles::first(First::NewService, None, &context).expect("a file");
         let mut joined = Self {
             history: traffic::past(&layout, weather),
             indices: Indices::of(&layout),

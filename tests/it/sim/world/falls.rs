@@ -9,11 +9,11 @@ impl World {
         if matches!(event, Event::Crash { .. } | Event::StoreLost) {
             return Ok(());
         }
-        for (index, held) in self.desk.services().iter().enumerate() {
+        for held in self.desk.services() {
             let (name, after) = (&held.wanted.name, &held.roles);
             let Some(before) = before.get(name).filter(|before| after.weight() < before.weight()) else { continue };
             let why = match event {
-                Event::Ask(service, ask) if *service == index => Some(Why::Asked(ask.verb.clone())),
+                Event::Ask(service, ask) if NAMES[*service] == name.as_str() => Some(Why::Asked(ask.verb.clone())),
                 Event::Tick(_) => self.said.get(name).cloned().map(Why::Time),
                 Event::Disk { .. } => self.asked.get(name).cloned(),
                 _ => None,
@@ -54,6 +54,24 @@ impl World {
                 let quarantined = before.quarantine(&new.candidate.version).is_some();
                 holds!(!quarantined || retried, "5: {} is tried again", new.candidate.version);
             }
+        }
+        Ok(())
+    }
+
+    /// 5: who leaves the file and comes back tries nothing that was taken back.
+    pub(super) fn leaves(&mut self, event: &Event, before: BTreeMap<Name, Roles>) -> Held {
+        match event {
+            Event::StoreLost => self.left.clear(),
+            // What had not landed is not known any more.
+            Event::Crash { .. } => {}
+            _ => self.left.extend(before.into_iter().filter(|(name, _)| self.desk.find(name.as_str()).is_none())),
+        }
+        for held in self.desk.services() {
+            let Some(left) = self.left.remove(&held.wanted.name) else { continue };
+            let Some(tried) = held.roles.active().map(|current| &current.candidate.version) else { continue };
+            let aborted = left.active().is_some_and(|current| current.candidate.version == *tried);
+            let name = &held.wanted.name;
+            holds!(!aborted && left.quarantine(tried).is_none(), "5: {tried} is tried again, as {name} is back");
         }
         Ok(())
     }
