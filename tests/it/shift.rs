@@ -150,7 +150,7 @@ async fn force_is_limited_to_its_addresses_and_its_secret() {
 }
 
 #[tokio::test]
-async fn after_an_abort_has_answered_no_attempt_reaches_the_candidate() {
+async fn argo_4841_after_an_abort_has_answered_no_attempt_reaches_the_candidate() {
     let (v1, v2, proxy) = site(|c| c).await;
     for _ in 0..20 {
         proxy.admin.weight("web", "100%").await;

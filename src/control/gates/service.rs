@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::core::endpoint::EndpointKey;
 use crate::core::gate::history::{History, Second};
 use crate::core::gate::{
-    BadConfig, Cell, Event, Events, Exposures, Gate, GateConfig, Measure, Outcome, Reason, TICK_US, Thresholds, Tick,
-    TickInput, Verdict,
+    BadConfig, BadState, Cell, Event, Events, Exposures, Gate, GateConfig, Measure, Outcome, Reason, TICK_US,
+    Thresholds, Tick, TickInput, Verdict,
 };
 use crate::core::health::Probe;
 use crate::core::id::{Name, Variant, Version};
@@ -306,6 +306,9 @@ impl Watched {
         let members = stored.members(self.name())?;
         let Stored { rollout, step, hold, config, gate, history, counts: [requests, bad, good], ejected, .. } = stored;
         let gate = Gate::restore(config.clone(), gate, next).map_err(NotWatched::State)?;
+        if !history.fits(gate.layout()) {
+            return Err(NotWatched::State(BadState::OtherMetrics));
+        }
         let counts = Counts { requests, bad, good };
         let running = Running { step, hold, counts, ejected, ..Running::new(rollout, gate, next) };
         self.config = config.clone();

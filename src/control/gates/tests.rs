@@ -276,6 +276,13 @@ fn evidence_outlives_the_process() {
     assert!(other.gates.is_watched(&web(), 7));
     let (_, seen) = other.run(100, 20, Faults { every: [0, 1], ..HEALTHY }).expect("condemned");
     assert!(seen.counts.requests > 1_000, "{:?}", seen.counts);
+    for (part, counts) in [("gate", "/gate/totals/exposed"), ("history", "/history/current/events")] {
+        let mut damaged: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        damaged.pointer_mut(counts).and_then(|counts| counts.as_array_mut()).expect("counts").pop();
+        let damaged = serde_json::from_value(damaged).expect("still one");
+        let refused = other.gates.restore(&web(), damaged, other.now);
+        assert!(matches!(refused, Err(NotWatched::State(_))), "{part}: {refused:?}");
+    }
     let wrong = Stored { members: vec![("v2".into(), "nowhere".into())], ..stored };
     assert!(matches!(other.gates.restore(&web(), wrong, other.now), Err(NotWatched::Member(_))));
 }

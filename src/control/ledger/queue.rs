@@ -28,7 +28,7 @@ pub struct Line {
     /// Rollouts that have ended with it.
     pub past: Vec<Past>,
     /// What else lands with it.
-    /// `None`: it goes. At most [`ALSO_MAX`]; of more, the oldest are left out.
+    /// `None`: it goes. At most 1,024; of more, the oldest are left out.
     pub also: Vec<(Table, String, Option<store::Record>)>,
     /// The evidence for and against its rollout; none if nothing is watched.
     pub evidence: Option<Box<Stored>>,

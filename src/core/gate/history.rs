@@ -99,8 +99,12 @@ impl History {
         &self.window
     }
 
-    pub(super) fn fits(&self, layout: &Layout) -> bool {
-        self.current.exposed.len() == layout.channels() && self.current.events.len() == layout.series().len()
+    /// Whether it is of a gate with this layout.
+    #[must_use]
+    pub fn fits(&self, layout: &Layout) -> bool {
+        let (channels, series) = (layout.channels(), layout.series().len());
+        let fits = |slot: &Slot| slot.exposed.len() == channels && slot.events.len() == series;
+        fits(&self.current) && self.slots.iter().all(fits)
     }
 
     pub(super) fn baseline(&self) -> Baseline {

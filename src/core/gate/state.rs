@@ -154,10 +154,15 @@ impl State {
         if self.version != STATE_VERSION {
             return Err(BadState::Version(self.version));
         }
+        let (channels, series, metrics) = (layout.channels(), layout.series().len(), config.metrics.len());
+        let of_endpoint = |totals: &EndpointTotals| totals.exposed.len() == channels && totals.events.len() == series;
         let fits = self.tests.fits(layout)
-            && self.rings.len() == layout.channels()
-            && self.totals.events.len() == layout.series().len()
-            && self.rules.len() == config.metrics.len();
+            && self.rings.len() == channels
+            && (self.totals.exposed.len(), self.totals.events.len()) == (channels, series)
+            && (self.second.exposed.len(), self.second.events.len()) == (channels, series)
+            && self.endpoints.values().all(of_endpoint)
+            && self.estimates.len() == series
+            && (self.rules.len(), self.breaches.len()) == (metrics, metrics);
         if fits { Ok(()) } else { Err(BadState::OtherMetrics) }
     }
 

@@ -58,7 +58,7 @@ async fn verbs_on_a_rollout_by_its_number_want_to_know_what_the_caller_believes(
 }
 
 #[tokio::test]
-async fn a_promotion_and_its_rollback_are_felt_by_no_one() {
+async fn flagger_1898_a_promotion_and_its_rollback_are_felt_by_no_one() {
     let releases = Releases::start().await;
     let proxy = releases.rolling().await;
     // One connection: its worker opens one to each release, and no more.
@@ -93,7 +93,7 @@ async fn an_approval_is_waited_for() {
 
 /// Two operators at once: of two that promote the same step one does, and whoever aborts wins, whatever else is asked at the same time.
 #[tokio::test]
-async fn a_step_is_promoted_once_and_an_abort_always_wins() {
+async fn radar_1512_a_step_is_promoted_once_and_an_abort_always_wins() {
     let releases = Releases::start().await;
     let proxy = releases.rolling().await;
     let (admin, mut promotes) = (proxy.admin.clone(), JoinSet::new());

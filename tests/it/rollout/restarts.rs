@@ -16,7 +16,7 @@ async fn a_killed_process_goes_on_at_the_weight_it_had_and_no_higher() {
 }
 
 #[tokio::test]
-async fn an_abort_survives_a_kill_and_a_restart_begins_nothing_anew() {
+async fn argo_2929_an_abort_survives_a_kill_and_a_restart_begins_nothing_anew() {
     let releases = Releases::start().await;
     let mut process = releases.process().await;
     process.reload_ok(&releases.changed(&process, 1, 2)).await;

@@ -81,7 +81,7 @@ async fn rollout_of_b_candidate_c_supersedes_b_and_begins_c() {
 }
 
 #[tokio::test]
-async fn b_aborted_removed_and_listed_again_stays_quarantined_until_retry() {
+async fn argo_2929_b_aborted_removed_and_listed_again_stays_quarantined_until_retry() {
     let releases = Releases::start().await;
     let proxy = releases.rolling().await;
     proxy.admin.abort("web").await;
