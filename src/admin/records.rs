@@ -65,9 +65,12 @@ pub(super) async fn rollout(
     if !detail.is_over() {
         return Ok(Tagged(tag, detail).into_response());
     }
-    let id = detail.id;
+    let id = detail.status.id;
     let past = state.records.read(move |store| Past::load(store, &name, id)).await?;
-    let detail = past.map_or(detail.clone(), |past| detail.with_past(past));
+    let detail = match past {
+        Some(past) => detail.with_past(past),
+        None => detail,
+    };
     Ok(Tagged(tag, detail).into_response())
 }
 

@@ -15,7 +15,7 @@ use crate::store::{Record, StoreError, Table};
 
 use super::answer::as_text;
 use super::gate::Proof;
-use super::rollouts::{EndedStatus, View, ms};
+use super::rollouts::{EndedStatus, RolloutStatus, View, ms};
 
 /// The form of a [`Past`].
 const PAST_VERSION: u16 = 1;
@@ -39,45 +39,17 @@ pub struct Past {
 /// A rollout, running or over.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RolloutDetail {
-    /// Its number.
-    pub id: u64,
     /// The service.
     pub service: String,
-    /// The version on trial.
-    pub version: String,
-    /// `verifying`, `progressing`, `baking`, `trial`, `paused`, `succeeded`, `aborted`, `rolled_back` or `superseded`.
-    pub phase: &'static str,
-    /// Why it is paused or was aborted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Index of its step, from zero: what `expected_step` is compared with.
-    pub step: usize,
-    /// How many steps its plan has; none: it was opened by hand.
-    pub steps: usize,
-    /// Share of the candidate; of one that succeeded 100 %, of any other that is over 0 %.
-    #[serde(serialize_with = "as_text")]
-    #[schema(value_type = String)]
-    pub weight: Weight,
+    /// Where it is; of one that is over the step it ended in, and 100 % if it succeeded, else 0 %.
+    #[serde(flatten)]
+    pub status: RolloutStatus,
     /// The highest weight it had.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String)]
     pub highest: Weight,
-    /// Whether the weight was set by hand: no step is in force.
-    pub by_hand: bool,
-    /// `file` or `command`: who asked for it.
-    pub origin: &'static str,
     /// The generation in force.
     pub generation: u64,
-    /// What is left of the step's hold, or of the bake time, in milliseconds; absent where nothing is held.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold_left_ms: Option<u64>,
-    /// The file has another plan or gate by now, for the next rollout.
-    pub pending: bool,
-    /// When it began, in milliseconds since 1970.
-    pub started_at_ms: u64,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at_ms: Option<u64>,
     /// Who ended it: a token, `file`, `plan`, `gate/METRIC`...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
@@ -193,22 +165,10 @@ impl RolloutDetail {
         let status = view.rollout(now)?;
         let ended = view.history.iter().find(|ended| ended.id == status.id);
         let detail = Self {
-            id: status.id,
             service: service.to_string(),
-            version: status.version.to_string(),
-            phase: status.phase,
-            reason: status.reason,
-            step: status.step,
-            steps: status.steps,
-            weight: status.weight,
+            status,
             highest: view.highest,
-            by_hand: status.by_hand,
-            origin: status.origin,
             generation,
-            hold_left_ms: status.hold_left_ms,
-            pending: status.pending,
-            started_at_ms: status.started_at_ms,
-            ended_at_ms: status.ended_at_ms,
             ended_by: ended.map(|ended| ended.by.clone()),
             why: ended.and_then(|ended| ended.why.clone()),
             plan: Vec::new(),
@@ -222,23 +182,26 @@ impl RolloutDetail {
     /// One that is over, without what is kept of it elsewhere.
     pub(super) fn over(service: &Name, generation: u64, ended: &EndedStatus) -> Self {
         let succeeded = ended.phase == "succeeded";
-        Self {
+        let status = RolloutStatus {
             id: ended.id,
-            service: service.to_string(),
-            version: ended.version.to_string(),
+            version: ended.version.clone(),
             phase: ended.phase,
             reason: ended.reason.clone(),
             step: ended.step,
             steps: ended.steps,
             weight: if succeeded { Weight::FULL } else { Weight::ZERO },
-            highest: ended.highest,
             by_hand: false,
             origin: ended.origin,
-            generation,
             hold_left_ms: None,
             pending: false,
             started_at_ms: ended.started_at_ms,
             ended_at_ms: Some(ended.ended_at_ms),
+        };
+        Self {
+            service: service.to_string(),
+            status,
+            highest: ended.highest,
+            generation,
             ended_by: Some(ended.by.clone()),
             why: ended.why.clone(),
             plan: Vec::new(),
@@ -251,7 +214,7 @@ impl RolloutDetail {
     /// Whether the store may have more to tell.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.ended_at_ms.is_some()
+        self.status.ended_at_ms.is_some()
     }
 
     /// With what the store keeps of it.
@@ -264,9 +227,9 @@ impl RolloutDetail {
 
     fn with(mut self, steps: &[Step], trail: &Trail) -> Self {
         // When it became stable is not known any more of one that was rolled back after the next one had begun.
-        let rolled_back = self.phase == End::RolledBack.as_str();
+        let rolled_back = self.status.phase == End::RolledBack.as_str();
         let promoted = trail.legs.last().is_some_and(|leg| leg.phase == End::Succeeded.as_str());
-        let end = self.ended_at_ms.filter(|_| !rolled_back || promoted);
+        let end = self.status.ended_at_ms.filter(|_| !rolled_back || promoted);
         let ends = trail.legs.iter().skip(1).map(|leg| Some(ms(leg.began))).chain([end]);
         let leg = |(leg, ended_at_ms): (&crate::core::roles::Leg, Option<u64>)| LegStatus {
             began_at_ms: ms(leg.began),
@@ -290,7 +253,7 @@ impl RolloutDetail {
         let (first, last) = (self.legs.iter().find(|leg| of_it(leg)), self.legs.iter().rposition(of_it));
         let next = last.and_then(|last| self.legs.get(last + 1));
         let ended_at_ms = last.and_then(|last| self.legs[last].ended_at_ms);
-        let ended = next.map_or_else(|| self.phase.to_owned(), |next| next.verb.clone());
+        let ended = next.map_or_else(|| self.status.phase.to_owned(), |next| next.verb.clone());
         StepStatus {
             weight: step.weight,
             hold_ms: ms(step.hold),

@@ -39,7 +39,7 @@ impl ControlHandle {
         let (name, generation) = (&active.service.name, routing.snapshot.generation);
         let Some(view) = self.shared.views.of(name) else { return Ok(None) };
         let latest = RolloutDetail::latest(name, generation, &view, clock::now());
-        let is_meant = |latest: &RolloutDetail| id.is_none_or(|id| id == latest.id);
+        let is_meant = |latest: &RolloutDetail| id.is_none_or(|id| id == latest.status.id);
         let earlier = || {
             let ended = view.history.iter().find(|ended| Some(ended.id) == id)?;
             Some(RolloutDetail::over(name, generation, ended))

@@ -23,7 +23,7 @@ async fn the_store_keeps_what_the_history_has_and_no_more() {
     let bench = start(settings(vec![service("web", 1, None), service("web-b", 1, None)])).await;
     bench.handle.obey("web-b", begin("v1-0")).await.expect("begun");
     bench.handle.abort("web-b", "ci", None).await.expect("aborted");
-    let first = bench.handle.rollout("web-b", None).expect("known").expect("a rollout").1.id;
+    let first = bench.handle.rollout("web-b", None).expect("known").expect("a rollout").1.status.id;
     for n in 0..HISTORY_MAX + 3 {
         bench.handle.obey("web", begin(&format!("v1-{n}"))).await.expect("begun");
     }
@@ -39,7 +39,7 @@ async fn the_store_keeps_what_the_history_has_and_no_more() {
     let (oldest, gone) = (ids[HISTORY_MAX - 1], ids[HISTORY_MAX - 1] - 1);
     let past = Past::load(&bench.store, &name, oldest).expect("read").expect("kept");
     let detail = bench.handle.rollout("web", Some(oldest)).expect("known").expect("in the history").1.with_past(past);
-    assert_eq!((detail.phase, detail.plan.len(), detail.legs[0].verb.as_str()), ("superseded", 3, "start"));
+    assert_eq!((detail.status.phase, detail.plan.len(), detail.legs[0].verb.as_str()), ("superseded", 3, "start"));
     assert!(bench.handle.rollout("web", Some(gone)).expect("known").is_none());
     assert!(matches!(bench.handle.rollout("api", None), Err(Refused::UnknownService { .. })));
     // A service that leaves the file leaves its own behind, with the one that ended with it.
@@ -72,10 +72,10 @@ async fn what_is_kept_outlives_the_process() {
     let (again, _control) = open_with(fake::web_and_api(), std::sync::Arc::clone(&first.store)).await.expect("opens");
     let (name, detail) = again.handle.rollout("web", None).expect("known").expect("a rollout");
     assert_eq!(
-        (detail.phase, detail.ended_by.as_deref(), detail.why.as_deref()),
+        (detail.status.phase, detail.ended_by.as_deref(), detail.why.as_deref()),
         ("aborted", Some("ci"), Some("slow"))
     );
     assert_eq!(detail.legs.iter().map(|leg| leg.verb.as_str()).collect::<Vec<_>>(), ["add", "weight"]);
-    let past = Past::load(&again.store, &name, detail.id).expect("read").expect("kept");
+    let past = Past::load(&again.store, &name, detail.status.id).expect("read").expect("kept");
     assert_eq!(past.trail.legs[1].verb, "weight");
 }

@@ -133,7 +133,7 @@ async fn harm_is_taken_back_by_itself_with_its_evidence() {
     let audit = lock(&bench.store.audit).pop().expect("an entry");
     assert_eq!((audit.verb.as_str(), audit.evidence), ("abort", Some(json!({ "S": 7 }))));
     let (name, detail) = bench.handle.rollout("web", None).expect("known").expect("a rollout");
-    let past = Past::load(&bench.store, &name, detail.id).expect("read").expect("kept");
+    let past = Past::load(&bench.store, &name, detail.status.id).expect("read").expect("kept");
     assert_eq!((past.evidence, detail.ended_by.as_deref()), (Some(json!({ "S": 7 })), Some("gate/error-rate")));
     let refused = bench.handle.set_weight("web", percent("5%"), "test", None).await.expect_err("quarantined");
     assert!(refused.to_string().contains("quarantined"), "{refused}");
