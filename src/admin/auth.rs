@@ -197,10 +197,7 @@ impl Refusals {
     /// Takes down that `peer` was refused, and logs it if it is time.
     pub(super) fn note(&self, now: Instant, peer: Peer, why: &str) {
         let Some(unsaid) = self.0.lock().unwrap_or_else(PoisonError::into_inner).refused(now) else { return };
-        let from = match peer {
-            Peer::Tcp(address) => address.to_string(),
-            Peer::Unix => "unix".to_owned(),
-        };
+        let from = peer.source();
         tracing::warn!(from, why, unsaid, "admin: refused");
     }
 }

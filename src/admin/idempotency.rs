@@ -113,6 +113,8 @@ struct Entry {
     answer: Option<Answer>,
     /// Its command is over.
     over: bool,
+    /// The store has it, or is about to.
+    stored: bool,
 }
 
 /// Lets a key go unless the command came to its end.
@@ -250,13 +252,13 @@ impl Drop for Undo {
 // === impl Table ===
 
 impl Table {
-    /// As [`Answers::begin`]; `let_go` is told of every other key that gives way.
+    /// As [`Answers::begin`]; `let_go` is told of every other key that gives way, and whether it is stored.
     pub(super) fn begin_with(
         &self,
         key: &Key,
         request: Fingerprint,
         now: Duration,
-        let_go: &mut dyn FnMut(&Key),
+        let_go: &mut dyn FnMut(&Key, bool),
     ) -> Begun {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.expire(now, let_go);
@@ -269,31 +271,31 @@ impl Table {
         if inner.entries.len() >= KEYS_MAX && !inner.make_room(let_go) {
             return Begun::Full;
         }
-        inner.entries.insert(key.clone(), Entry { request, began: now, answer: None, over: false });
+        inner.entries.insert(key.clone(), Entry { request, began: now, answer: None, over: false, stored: false });
         inner.order.push_back(key.clone());
         Begun::New
     }
 
-    /// Keeps the answer of the command `key` was taken for.
-    pub(super) fn answer(&self, key: &Key, answer: Answer) {
+    /// Keeps the answer of the command `key` was taken for, which is or will be `stored`, or not.
+    pub(super) fn answer(&self, key: &Key, answer: Answer, stored: bool) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = inner.entries.get_mut(key) {
-            (entry.answer, entry.over) = (Some(answer), true);
+            (entry.answer, entry.over, entry.stored) = (Some(answer), true, stored);
         }
     }
 
-    /// Counts the command `key` was taken for as over, though nobody knows its answer: it gives way like others.
+    /// Counts the command `key` was taken for, which is stored, as over, though nobody knows its answer: it gives way like others.
     pub(super) fn close(&self, key: &Key) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = inner.entries.get_mut(key) {
-            entry.over = true;
+            (entry.over, entry.stored) = (true, true);
         }
     }
 }
 
 impl Answers for Table {
     fn begin(&self, key: &Key, request: Fingerprint, now: Duration) -> Begun {
-        self.begin_with(key, request, now, &mut |_| {})
+        self.begin_with(key, request, now, &mut |_, _| {})
     }
 
     fn lasts(&self) -> bool {
@@ -306,7 +308,7 @@ impl Answers for Table {
         answer: Answer,
         _: Option<&'a Marker>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        self.answer(key, answer);
+        self.answer(key, answer, false);
         Box::pin(std::future::ready(()))
     }
 
@@ -317,22 +319,22 @@ impl Answers for Table {
 }
 
 impl Inner {
-    fn expire(&mut self, now: Duration, let_go: &mut dyn FnMut(&Key)) {
+    fn expire(&mut self, now: Duration, let_go: &mut dyn FnMut(&Key, bool)) {
         let is_old = |entry: &Entry| now.saturating_sub(entry.began) >= KEPT_FOR;
         while self.order.front().is_some_and(|key| self.entries.get(key).is_none_or(is_old)) {
             if let Some(key) = self.order.pop_front() {
-                self.entries.remove(&key);
-                let_go(&key);
+                let stored = self.entries.remove(&key).is_some_and(|entry| entry.stored);
+                let_go(&key, stored);
             }
         }
     }
 
     /// Lets the oldest key go whose command is over.
-    fn make_room(&mut self, let_go: &mut dyn FnMut(&Key)) -> bool {
+    fn make_room(&mut self, let_go: &mut dyn FnMut(&Key, bool)) -> bool {
         let over = self.order.iter().find(|key| self.entries.get(*key).is_some_and(|entry| entry.over));
         match over.cloned() {
             Some(over) => {
-                let_go(&over);
+                let_go(&over, self.entries.get(&over).is_some_and(|entry| entry.stored));
                 self.remove(|key| *key == over)
             }
             None => false,
@@ -368,7 +370,7 @@ mod tests {
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::New);
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::UnderWay);
         assert_eq!(table.begin(&key("a"), request(2), now), Begun::Other);
-        table.answer(&key("a"), answer(200));
+        table.answer(&key("a"), answer(200), false);
         assert_eq!(table.begin(&key("a"), request(1), now), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("a"), request(2), now), Begun::Other);
         let other = Key { caller: String::new(), ..key("a") };
@@ -381,7 +383,7 @@ mod tests {
     fn keys_are_kept_for_a_day() {
         let (table, now) = (Table::default(), clock::unix_time());
         table.begin(&key("a"), request(1), now);
-        table.answer(&key("a"), answer(200));
+        table.answer(&key("a"), answer(200), false);
         let almost = now + KEPT_FOR.saturating_sub(Duration::from_secs(1));
         assert_eq!(table.begin(&key("a"), request(1), almost), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("a"), request(1), now + KEPT_FOR), Begun::New);
@@ -394,8 +396,8 @@ mod tests {
             assert_eq!(table.begin(&key(&n.to_string()), request(1), now), Begun::New);
         }
         assert_eq!(table.begin(&key("more"), request(1), now), Begun::Full);
-        table.answer(&key("5"), answer(200));
-        table.answer(&key("3"), answer(201));
+        table.answer(&key("5"), answer(200), false);
+        table.answer(&key("3"), answer(201), false);
         assert_eq!(table.begin(&key("more"), request(1), now), Begun::New);
         assert_eq!(table.begin(&key("5"), request(1), now), Begun::Known(answer(200)));
         assert_eq!(table.begin(&key("0"), request(1), now), Begun::UnderWay);

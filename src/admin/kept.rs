@@ -104,7 +104,7 @@ impl Kept {
             let (key, request, began) = (stored.key(), Fingerprint(stored.request), stored.began());
             memory.begin(&key, request, began);
             if let Some(answer) = stored.answer {
-                memory.answer(&key, answer.into());
+                memory.answer(&key, answer.into(), true);
             } else {
                 memory.close(&key);
                 lost.insert(name, stored.service);
@@ -162,10 +162,12 @@ impl Kept {
 
 impl Answers for Kept {
     fn begin(&self, key: &Key, request: Fingerprint, now: Duration) -> Begun {
-        let begun = self.memory.begin_with(key, request, now, &mut |gone| {
+        let begun = self.memory.begin_with(key, request, now, &mut |gone, stored| {
             let name = name_of(gone);
             lock(&self.lost).remove(&name);
-            lock(&self.gone).push(name);
+            if stored {
+                lock(&self.gone).push(name);
+            }
         });
         match begun {
             Begun::UnderWay => self.present(key).map_or(Begun::UnderWay, Begun::Known),
@@ -189,7 +191,7 @@ impl Answers for Kept {
         answer: Answer,
         marker: Option<&'a Marker>,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        self.memory.answer(key, answer.clone());
+        self.memory.answer(key, answer.clone(), marker.is_some());
         Box::pin(async move {
             if let Some(marker) = marker {
                 // Later than that it lands all the same, or a restart answers with what is true then.

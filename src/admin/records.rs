@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use crate::control::answer::Refused;
 use crate::control::past::{Past, RolloutDetail};
 use crate::store::keep::Keep;
 use crate::store::{AUDIT_PAGE_MAX, StoreError};
@@ -21,7 +20,7 @@ use super::AdminState;
 use super::problem::Problem;
 use super::read::Named;
 use super::rollouts::rollout_named;
-use super::tag::{Seen, Tag, Tagged};
+use super::tag::{Seen, Tag, Tagged, number};
 
 /// Reads of the store at the same time; more are refused.
 const READS_MAX: usize = 4;
@@ -97,7 +96,7 @@ pub(super) async fn audit(
             let why = format!(
                 "entry {seq} of the audit is damaged; `tidegate audit --verify --state-dir` looks at the store itself"
             );
-            return Err(Refused::Store { full: false, why }.into());
+            return Err(Problem::store_unread(why));
         }
         lines.extend_from_slice(&entry);
         lines.push(b'\n');
@@ -109,14 +108,12 @@ pub(super) async fn audit(
 fn page(pairs: &[(String, String)]) -> Result<(u64, usize), Problem> {
     let (mut after, mut limit) = (None, None);
     for (key, value) in pairs {
-        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        let number = value.parse::<u64>().ok().filter(|_| digits);
         let (slot, allowed) = match key.as_str() {
             "after" => (&mut after, 0..=u64::MAX),
             "limit" => (&mut limit, 1..=AUDIT_PAGE_MAX as u64),
             _ => return Err(Problem::invalid(format!("there is no parameter {key:?}; allowed are: after, limit"))),
         };
-        let Some(number) = number.filter(|number| allowed.contains(number)) else {
+        let Some(number) = number(value).filter(|number| allowed.contains(number)) else {
             let (low, high) = allowed.into_inner();
             return Err(Problem::invalid(format!("{key}: {value:?}: a number from {low} to {high}")));
         };
